@@ -1,0 +1,103 @@
+"""The whole taxonomy on one screen, named by remedy. No message ever holds personal data."""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """The family's one root."""
+
+
+class ConfigError(GatewayError):
+    """Mend the configuration: says file, key and reason. Exit 78."""
+
+    def __init__(self, findings: list[str]) -> None:
+        super().__init__("\n".join(findings))
+        self.findings = findings
+
+
+class LinkDown(GatewayError):
+    """Wait and reopen: the port or connection is gone. reason: a short, bounded word."""
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.refused = refused
+        """The far side refused our credentials: back off long (30 s), do not hammer."""
+
+
+class SendFailed(GatewayError):
+    """Keep it and try again when the terminal is heard: the bearer did not take the message."""
+
+
+class PncError(GatewayError):
+    """The PNC gave no usable answer. Never "no trace"."""
+
+    result = "error"
+    """Value of the metric label `result` (ops.md)."""
+    retryable = False
+
+
+class PncDown(PncError):
+    """Retry inside the deadline: refused, reset, dropped, 429, 5xx, record lock."""
+
+    result = "unavailable"
+    retryable = True
+
+
+class PncTimeout(PncError):
+    """The adapter's own bound passed without a reply."""
+
+    result = "timeout"
+
+
+class PncGarbled(PncError):
+    """A reply that cannot be trusted: malformed, truncated, oversize, wrong echo."""
+
+    result = "error"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        """One of: malformed, truncated, oversize, echo, charset."""
+
+
+class PncInvalid(PncError):
+    """The PNC says the question is not valid (400 / I0001): refuse, say so, do not retry."""
+
+    result = "invalid"
+
+
+class PncUnauthorised(PncError):
+    """Mend the credential (401, 403): the officer reads NO ANSWER, ops are told."""
+
+    result = "error"
+
+
+class LedgerError(GatewayError):
+    """The audit trail cannot be written or read."""
+
+
+class LedgerUnavailable(LedgerError):
+    """Refuse and say so (fail closed): no record, no query, no disclosure."""
+
+
+class LedgerFatal(LedgerError):
+    """Stop the process: what was written may not be durable (EIO, deleted file). Exit non-zero."""
+
+
+class DuplicateCheck(LedgerError):
+    """The same question is already on record: give the stored answer."""
+
+    def __init__(self, check: str) -> None:
+        super().__init__("duplicate")
+        self.check = check
+
+
+class ChainBroken(LedgerError):
+    """The chain does not verify: names log and sequence of the first bad record."""
+
+    def __init__(self, log: str, seq: int, reason: str) -> None:
+        super().__init__(f"{log}:{seq}: {reason}")
+        self.log = log
+        self.seq = seq
+        self.reason = reason

@@ -1,0 +1,281 @@
+"""The sockets in the wall: what the core needs of the world (typing.Protocol).
+
+Each port has one contract suite under tests/contracts, run on every implementation and fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from gateway.messages import (
+    AlarmChanged,
+    Bearer,
+    Decoded,
+    Downlink,
+    Envelope,
+    Event,
+    Frame,
+    Issi,
+    Message,
+    PncAnswer,
+    PncQuery,
+)
+
+
+class Clock(Protocol):
+    """Time, injected: tests and the simulation move it by hand."""
+
+    def wall_ms(self) -> int:
+        """Wall clock, ms since the epoch. For records and screens; never for latency."""
+
+    def monotonic_s(self) -> float:
+        """For deadlines and latency."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class Ids(Protocol):
+    """Identities and chance, injected."""
+
+    def check(self) -> str:
+        """A check's id: unique for ever, sortable by time; the last 4 characters are no secret."""
+
+    def receipt(self) -> str:
+        """At least 40 bits, shown as `4F2A-91KQ`."""
+
+    def occurrence(self) -> str:
+        """An alarm occurrence's id."""
+
+    def uniform(self, low: float, high: float) -> float:
+        """For jitter only."""
+
+
+class Meter(Protocol):
+    """Metrics. `name` is without the `gateway_` prefix; an unknown name or label is a defect."""
+
+    def count(self, name: str, n: float = 1, **labels: str) -> None: ...
+
+    def observe(self, name: str, seconds: float, **labels: str) -> None: ...
+
+    def gauge(self, name: str, value: float, **labels: str) -> None: ...
+
+
+class Journal(Protocol):
+    """The log. Takes enumerated events and fields only; an unknown field is dropped and counted."""
+
+    def note(self, event: str, **fields: str | int | float | bool | None) -> None: ...
+
+    def warn(self, event: str, **fields: str | int | float | bool | None) -> None: ...
+
+
+class Codec(Protocol):
+    """Bytes <-> messages, sans-IO, one object per line or per datagram.
+
+    Symmetrical: built with side="terminal" it reads downlinks and writes uplinks.
+    No clock: the caller passes the time. Never raises on content.
+    """
+
+    def feed(self, data: bytes, *, received_at_ms: int, channel: str = "") -> Sequence[Decoded]:
+        """Take any slice of the stream (or one datagram); return what is now complete."""
+
+    def encode(self, message: Message) -> Sequence[Frame]:
+        """The frames that say this message; () when this protocol has no word for it."""
+
+
+Handle = Callable[[Envelope], None]
+
+
+class Link(Protocol):
+    """Owns one serial port or one broker. Decides nothing."""
+
+    name: str
+    kind: str
+    bearer: Bearer
+
+    async def run(self, handle: Handle, up: Callable[[], None]) -> None:
+        """Open, call `up`, serve until it breaks. Raises LinkDown; never returns otherwise."""
+
+    async def send(
+        self, terminal: Issi, message: Downlink, *, expires_in_s: float, deadline_s: float
+    ) -> None:
+        """Hand one message to the bearer within deadline_s, or raise SendFailed."""
+
+    def reaches(self, terminal: Issi) -> bool:
+        """Whether this link is up and this terminal may be behind it."""
+
+
+class Pnc(Protocol):
+    """Whatever answers checks."""
+
+    async def query(self, query: PncQuery) -> PncAnswer:
+        """One attempt. Raises PncError by remedy; the caller owns the deadline and the retries.
+
+        Implementations verify the echo (check, attempt, key_text) and raise PncGarbled("echo").
+        """
+
+    async def close(self) -> None: ...
+
+
+# --------------------------------------------------------------------------- the ledger
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One audit record. The ledger adds log, sequence, previous hash and hash.
+
+    content: personal data (search key, disclosed text), stored apart and purgeable; only
+    H(salt || content) enters the chain. Everything else must be free of subject data.
+    """
+
+    event: str
+    """One of AUDIT_EVENTS."""
+    at_ms: int
+    check: str = ""
+    terminal: str = ""
+    officer: str = ""
+    agency: str = ""
+    role: str = ""
+    operator: str = ""
+    reason: str = ""
+    operation: str = ""
+    outcome: str = ""
+    recipient: str = ""
+    fields: tuple[str, ...] = ()
+    level: str = ""
+    policy: str = ""
+    attempt: int = 0
+    receipt: str = ""
+    detail: str = ""
+    content: bytes | None = None
+
+
+AUDIT_EVENTS = (
+    "started",
+    "stopped",
+    "opened",
+    "asked",
+    "answered",
+    "disclosed",
+    "refused",
+    "delivered",
+    "read",
+    "stale",
+    "late_answer",
+    "duplicate",
+    "cancelled",
+    "emergency",
+    "alarm",
+    "alteration",
+    "security",
+    "export",
+    "purged",
+)
+
+
+class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a check must survive a restart.
+
+    dedupe: unique while younger than 24 h. state: the encoded machine and question (personal,
+    purgeable). result: the encoded Result as released, None until then (personal, purgeable).
+    """
+
+    id: str
+    short: str
+    receipt: str
+    terminal: str
+    dedupe: str
+    opened_at_ms: int
+    state: bytes
+    open: bool
+    outcome: str = ""
+    result: bytes | None = None
+
+
+class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that waits for its officer. holder: whose it is; fence: the writer's epoch.
+
+    priority: 0 hit, 1 answer, 2 notice. stale_at_ms: after this it is never sent.
+    """
+
+    id: str
+    check: str
+    terminal: str
+    holder: str
+    payload: bytes
+    queued_at_ms: int
+    stale_at_ms: int
+    priority: int = 1
+    fence: int = 0
+
+
+class BookingRow(msgspec.Struct, frozen=True, kw_only=True):
+    terminal: str
+    holder: str
+    since_ms: int
+    until_ms: int | None = None
+
+
+class PutCheck(msgspec.Struct, frozen=True):
+    """Insert or replace by id. A new id whose dedupe stands already: DuplicateCheck."""
+
+    row: CheckRow
+
+
+class PutOutbox(msgspec.Struct, frozen=True):
+    row: OutboxRow
+
+
+class DropOutbox(msgspec.Struct, frozen=True):
+    id: str
+
+
+class PutAlarm(msgspec.Struct, frozen=True):
+    """open: whether it must be raised again after a restart."""
+
+    alarm: AlarmChanged
+    open: bool
+
+
+class PutBooking(msgspec.Struct, frozen=True):
+    row: BookingRow
+
+
+Change = PutCheck | PutOutbox | DropOutbox | PutAlarm | PutBooking
+
+
+class Ledger(Protocol):
+    """The durable record. One writer; what `commit` returned from has been synced to disk."""
+
+    async def commit(self, records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
+        """Append all records and make all changes, or none. Durable on return.
+
+        Raises DuplicateCheck (nothing written), LedgerUnavailable (nothing written; try later),
+        LedgerFatal (the process must stop).
+        """
+
+    async def open_checks(self) -> list[CheckRow]: ...
+
+    async def outbox(self) -> list[OutboxRow]: ...
+
+    async def open_alarms(self) -> list[AlarmChanged]: ...
+
+    async def bookings(self) -> list[BookingRow]: ...
+
+    async def check(self, id_: str) -> CheckRow | None:
+        """By whole id."""
+
+    async def last_check(self, terminal: Issi, short: str = "") -> CheckRow | None:
+        """The newest of this terminal (with this short form, when given)."""
+
+    async def close(self) -> None:
+        """Write what was accepted, then let go."""
+
+
+class History(Protocol):
+    """Fixes and feed events for replay and reports. Never blocks; sheds and counts when full."""
+
+    def keep(self, event: Event) -> None: ...
+
+    async def close(self) -> None: ...

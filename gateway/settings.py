@@ -1,0 +1,425 @@
+"""The configuration, typed and frozen: the only place that reads `config/`.
+
+Unknown keys are refused. Every finding names file, key and reason; all sections are checked
+before anything is said, so that one run shows every fault. Paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from gateway.errors import ConfigError
+from gateway.messages import Issi, Kind, Level
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file. A misspelt key is an error, not a default."""
+
+
+T = TypeVar("T", bound=Section)
+
+
+class GatewaySection(Section, frozen=True, kw_only=True):
+    instance: str = "gw1"
+    """Names the audit log and the retained state topic; letters, digits, `-`."""
+    timezone: str = "Europe/London"
+    """For the times that officers read on their screens."""
+    state_dir: str = "var"
+    """Where the ledger and the history live, relative to this file unless absolute."""
+    fleet: str = "fleet.toml"
+    policy: str = "policy.toml"
+    warnings: str = "warnings.toml"
+
+
+class ChecksSection(Section, frozen=True, kw_only=True):
+    deadline_s: float = 15.0
+    deadlines_s: dict[str, float] = {}
+    """Per kind: vehicle, person, driver, property."""
+    concurrency: int = 16
+    """Questions at the PNC at once."""
+    queue: int = 256
+    """Questions that wait for a place; one more is refused: BUSY RETRY."""
+    retries: int = 2
+    retry_base_s: float = 0.2
+    stale_s: float = 600.0
+    """An answer that its officer did not get by then is never delivered."""
+    late_grace_s: float = 30.0
+    """How long after the deadline a reply is still listened for (only to say that it came)."""
+    breaker_failures: int = 5
+    breaker_open_s: float = 5.0
+    resend_s: float = 10.0
+    """An unacknowledged answer is sent again after this, doubling, until seen or stale."""
+    typed_repeat_s: float = 60.0
+    clock_skew_s: float = 30.0
+    per_terminal_open: int = 8
+    """Checks that one terminal may have open; one more is refused: BUSY RETRY."""
+    settled_memory: int = 2000
+    """Recent outcomes kept in memory so that a repeat costs no read."""
+
+
+class TrackingSection(Section, frozen=True, kw_only=True):
+    future_s: float = 30.0
+    oldest_s: float = 86400.0
+    max_speed_mps: float = 90.0
+    stuck_fixes: int = 20
+    """So many fixes to the last digit alike while the receiver claims to move: stuck."""
+    staleness_s: dict[str, float] = {"handheld": 30.0, "vehicle": 15.0, "phone": 60.0}
+    """Per device class: age at which a position is aging; x4 stale, x20 lost."""
+
+
+class SerialSection(Section, frozen=True, kw_only=True):
+    name: str
+    port: str
+    """Stable path (/dev/serial/by-id/...) or socket://host:port."""
+    terminal: str = ""
+    """The ISSI behind this line."""
+    codec: str = "line_terminal"
+    baud: int = 9600
+    bits: int = 8
+    parity: str = "N"
+    stop: float = 1
+    rtscts: bool = False
+    xonxoff: bool = False
+    write_buffer: int = 8192
+    """Bytes that may wait for the port; more is refused to the sender."""
+    write_deadline_s: float = 2.0
+    silent_s: float = 120.0
+    reference_date: str = ""
+    """For replayed logs only: ISO date that stands for today when this line's fixes are judged."""
+    accept_estimated: bool = False
+
+
+class BrokerSection(Section, frozen=True, kw_only=True):
+    name: str
+    host: str = "127.0.0.1"
+    port: int = 1883
+    version: str = "5"
+    """5 or 3.1.1."""
+    prefix: str = "radio"
+    client_id: str = "radio-gateway"
+    """Checks, text, fixes. The status and ack session is `<client_id>-status`."""
+    username: str = ""
+    password_file: str = ""
+    status_username: str = ""
+    """User of the second session where the broker makes the user name the client id."""
+    status_password_file: str = ""
+    tls: bool = False
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    status_cert_file: str = ""
+    status_key_file: str = ""
+    keepalive_s: int = 5
+    session_expiry_s: int = 3600
+    max_payload: int = 16384
+    queued_marked_retained: bool = False
+    """Only for the demo's broker (amqtt), which marks queued messages retained."""
+    feed: bool = True
+    """Publish feed/fix, feed/check, feed/alarm on this broker."""
+    silent_s: float = 120.0
+
+
+class PncSection(Section, frozen=True, kw_only=True):
+    adapter: str = "mock"
+    """mock (in process) or http."""
+    url: str = ""
+    records: str = "pnc"
+    """Folder of the mock's records."""
+    token_file: str = ""
+    max_reply: int = 262144
+    connect_timeout_s: float = 3.0
+    allow_remote: bool = False
+    """A PNC that is not on loopback must be allowed by name (pnc-domain, 18.18)."""
+
+
+class LedgerSection(Section, frozen=True, kw_only=True):
+    url: str = ""
+    """Empty: SQLite in the state folder. Or postgresql+psycopg://..."""
+    group_ms: float = 5.0
+    group_rows: int = 64
+    queue: int = 4096
+
+
+class HistorySection(Section, frozen=True, kw_only=True):
+    enabled: bool = True
+    queue: int = 10000
+    keep_days: int = 31
+
+
+class HttpSection(Section, frozen=True, kw_only=True):
+    host: str = "127.0.0.1"
+    """Until log-in exists: loopback only."""
+    port: int = 8080
+    max_connections: int = 1000
+    max_per_address: int = 50
+    header_deadline_s: float = 5.0
+    body_deadline_s: float = 10.0
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """The whole file, by section."""
+
+    gateway: GatewaySection = GatewaySection()
+    checks: ChecksSection = ChecksSection()
+    tracking: TrackingSection = TrackingSection()
+    pnc: PncSection = PncSection()
+    ledger: LedgerSection = LedgerSection()
+    history: HistorySection = HistorySection()
+    http: HttpSection = HttpSection()
+    serial: tuple[SerialSection, ...] = ()
+    mqtt: tuple[BrokerSection, ...] = ()
+
+
+class DeviceClass(Section, frozen=True, kw_only=True):
+    """What a kind of radio can show, and how soon its position is old."""
+
+    budget: int = 140
+    """Bytes a message: 140 (SDS), 79 / 73 (TETRA's default)."""
+    aging_s: float = 30.0
+    privacy_prompt: bool = False
+
+
+class Terminal(Section, frozen=True, kw_only=True):
+    """One radio and who holds it (booking comes later)."""
+
+    issi: Issi
+    callsign: str
+    officer: str
+    """Collar number: part of the originator line."""
+    surname: str
+    rank: str = ""
+    agency: str
+    role: str
+    area: str
+    device_class: str = "handheld"
+
+
+class Fleet(Section, frozen=True, kw_only=True):
+    version: str
+    areas: tuple[str, ...]
+    agencies: tuple[str, ...]
+    device_classes: dict[str, DeviceClass]
+    terminals: tuple[Terminal, ...] = ()
+
+
+class Rule(Section, frozen=True, kw_only=True):
+    """One permission; what no rule names is denied."""
+
+    agency: str
+    role: str
+    kinds: tuple[Kind, ...]
+    level: Level
+    reasons: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+    """Field groups; empty: those of the level."""
+    hold: bool = False
+    prompt: bool = False
+
+
+class Policy(Section, frozen=True, kw_only=True):
+    version: str
+    reasons: dict[str, str]
+    """code -> label: the active list."""
+    levels: dict[str, tuple[str, ...]]
+    """level -> field groups it releases (an allow-list)."""
+    rules: tuple[Rule, ...]
+    on_behalf_agencies: tuple[str, ...] = ()
+    originator_max: int = 53
+
+
+class WarningWord(Section, frozen=True, kw_only=True):
+    """How a warning signal is shown. Two-letter codes are data, never code."""
+
+    label: str
+    word: str
+    """On the screen, after `!!` when severity is critical or high: upper-case ASCII, <= 18."""
+    severity: str
+    """critical, high, medium, low."""
+    advice: str
+    tier: str
+    """L1: WITHDRAW, CAUTION+, CAUTION, WELFARE, CLEAR."""
+
+
+class Warnings(Section, frozen=True, kw_only=True):
+    version: str
+    owner: str
+    """Who in the force answers for this table."""
+    unknown: WarningWord
+    codes: dict[str, WarningWord]
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was read, checked together."""
+
+    path: Path
+    settings: Settings
+    fleet: Fleet
+    policy: Policy
+    warnings: Warnings
+
+    @property
+    def state_dir(self) -> Path:
+        return resolve(self.path, self.settings.gateway.state_dir)
+
+
+def resolve(base: Path, value: str) -> Path:
+    """A path of the file `base`: relative ones are relative to its folder."""
+    path = Path(value)
+    return path if path.is_absolute() else base.parent / path
+
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_ISSI = re.compile(r"[0-9]{1,8}\Z")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
+
+
+def load(path: Path) -> Config:
+    """Read and check the whole configuration, or raise ConfigError with every finding."""
+    findings: list[str] = []
+    settings = _read(path, Settings, findings) or Settings()
+    fleet = _read(resolve(path, settings.gateway.fleet), Fleet, findings)
+    policy = _read(resolve(path, settings.gateway.policy), Policy, findings)
+    warnings = _read(resolve(path, settings.gateway.warnings), Warnings, findings)
+    findings += [f"{path.name}: {text}" for text in _check_settings(path, settings, fleet)]
+    if fleet:
+        name = resolve(path, settings.gateway.fleet).name
+        findings += [f"{name}: {text}" for text in _check_fleet(fleet)]
+    if policy:
+        name = resolve(path, settings.gateway.policy).name
+        findings += [f"{name}: {text}" for text in _check_policy(policy)]
+    if findings or fleet is None or policy is None or warnings is None:
+        raise ConfigError(findings)
+    return Config(path=path, settings=settings, fleet=fleet, policy=policy, warnings=warnings)
+
+
+def _read(path: Path, type_: type[T], findings: list[str]) -> T | None:
+    """One file, section by section, so that each faulty section gives a finding of its own."""
+    try:
+        raw = msgspec.toml.decode(path.read_bytes())
+    except OSError as error:
+        findings.append(f"{path}: cannot be read: {error.strerror}")
+        return None
+    except msgspec.DecodeError as error:
+        findings.append(f"{path.name}: not TOML: {error}")
+        return None
+    if not isinstance(raw, Mapping):
+        findings.append(f"{path.name}: not a table")
+        return None
+    before = len(findings)
+    known = {field.encode_name: field for field in msgspec.structs.fields(type_)}
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in known:
+            near = ", ".join(sorted(known))
+            findings.append(f"{path.name}: [{key}]: unknown; known are {near}")
+            continue
+        try:
+            values[key] = msgspec.convert(value, known[key].type)
+        except msgspec.ValidationError as error:
+            findings.append(f"{path.name}: [{key}]: {error}")
+    for name, field in known.items():
+        if field.required and name not in raw:
+            findings.append(f"{path.name}: {name}: missing")
+    return type_(**values) if len(findings) == before else None
+
+
+def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list[str]:
+    found: list[str] = []
+    gateway, checks, http, pnc = settings.gateway, settings.checks, settings.http, settings.pnc
+    if not _NAME.match(gateway.instance):
+        found.append("gateway.instance: letters a-z, digits and `-`, at most 32")
+    if http.host not in _LOOPBACK:
+        found.append("http.host: only loopback (127.0.0.1) until log-in exists")
+    for name, value in (
+        ("deadline_s", checks.deadline_s),
+        ("stale_s", checks.stale_s),
+        ("resend_s", checks.resend_s),
+        *((f"deadlines_s.{kind}", seconds) for kind, seconds in checks.deadlines_s.items()),
+    ):
+        if not 0 < value <= 3600:
+            found.append(f"checks.{name}: between 0 and 3600 seconds, not {value}")
+    for kind in checks.deadlines_s:
+        if kind not in {k.value for k in Kind}:
+            found.append(f"checks.deadlines_s.{kind}: unknown kind")
+    if not 0 <= checks.retries <= 2:
+        found.append("checks.retries: 0 to 2")
+    for name, count in (("concurrency", checks.concurrency), ("queue", checks.queue)):
+        if count < 1:
+            found.append(f"checks.{name}: at least 1")
+    if pnc.adapter == "http" and not pnc.url:
+        found.append("pnc.url: needed by adapter http")
+    if pnc.adapter == "http" and not pnc.allow_remote and not _local_url(pnc.url):
+        found.append("pnc.url: not on loopback; set pnc.allow_remote = true to mean it")
+    names = [line.name for line in settings.serial] + [broker.name for broker in settings.mqtt]
+    for name in names:
+        if not _NAME.match(name):
+            found.append("link name: letters a-z, digits and `-`, at most 32")
+    for name in {n for n in names if names.count(n) > 1}:
+        found.append(f"link name {name}: used twice")
+    ports = [link.port for link in settings.serial]
+    if len(set(ports)) != len(ports):
+        found.append("serial.port: the same port stands in two links")
+    known = {terminal.issi for terminal in fleet.terminals} if fleet else None
+    for link in settings.serial:
+        if known is not None and link.terminal not in known:
+            found.append(f"serial {link.name}: terminal: not in the fleet file")
+        if link.parity not in "NEOMS":
+            found.append(f"serial {link.name}: parity: one of N E O M S")
+    for broker in settings.mqtt:
+        if broker.version not in {"5", "3.1.1"}:
+            found.append(f"mqtt {broker.name}: version: 5 or 3.1.1")
+        for key in (
+            "password_file",
+            "status_password_file",
+            "ca_file",
+            "cert_file",
+            "key_file",
+            "status_cert_file",
+            "status_key_file",
+        ):
+            value_ = getattr(broker, key)
+            if value_ and not resolve(path, value_).is_file():
+                found.append(f"mqtt {broker.name}: {key}: no such file")
+    return found
+
+
+def _local_url(url: str) -> bool:
+    host = re.match(r"https?://(\[[^]]*\]|[^/:]*)", url)
+    return bool(host) and host is not None and host.group(1).strip("[]") in _LOOPBACK
+
+
+def _check_fleet(fleet: Fleet) -> list[str]:
+    found: list[str] = []
+    seen: set[str] = set()
+    for place, terminal in enumerate(fleet.terminals):
+        where = f"terminals[{place}]"
+        if not _ISSI.match(terminal.issi):
+            found.append(f"{where}.issi: 1 to 8 digits")
+        if terminal.issi in seen:
+            found.append(f"{where}.issi: stands twice")
+        seen.add(terminal.issi)
+        if terminal.area not in fleet.areas:
+            found.append(f"{where}.area: not one of areas")
+        if terminal.agency not in fleet.agencies:
+            found.append(f"{where}.agency: not one of agencies")
+        if terminal.device_class not in fleet.device_classes:
+            found.append(f"{where}.device_class: not one of device_classes")
+    if len(fleet.agencies) > 8:
+        found.append("agencies: at most 8")
+    return found
+
+
+def _check_policy(policy: Policy) -> list[str]:
+    found: list[str] = []
+    for place, rule in enumerate(policy.rules):
+        for reason in rule.reasons:
+            if reason not in policy.reasons:
+                found.append(f"rules[{place}].reasons: {reason} is not on the list of reasons")
+        if rule.level.value not in policy.levels:
+            found.append(f"rules[{place}].level: not among levels")
+    return found
