@@ -302,7 +302,6 @@ class Ignored(Value, frozen=True, tag="ignored"):
     type: str
 
 
-Decoded = Uplink | BadFrame | Ignored
 
 
 # --------------------------------------------------------------------------- downlinks
@@ -358,9 +357,20 @@ class Notice(Value, frozen=True, tag="notice"):
     short: str = ""
 
 
-Downlink = Receipt | Result | Notice
+class TextPart(Value, frozen=True, tag="text"):
+    """One part of an answer as a line terminal or an SDS radio reads it (terminal side only)."""
+
+    short: str
+    part: int
+    parts: int
+    text: str
+    client_ref: str = ""
+
+
+Downlink = Receipt | Result | Notice | TextPart
 
 Message = Uplink | Downlink
+Decoded = Message | BadFrame | Ignored
 
 
 class Frame(Value, frozen=True):

@@ -1,0 +1,37 @@
+"""Real services for tests: each starts on loopback, in a folder of its own, and is reaped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+
+import pytest
+
+DEBIAN_PACKAGES = {
+    "mosquitto": "mosquitto",
+    "initdb": "postgresql",
+    "chromium": "chromium",
+    "strace": "strace",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+}
+EXTRA_FOLDERS = ("/usr/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin")
+
+
+def require(program: str) -> str:
+    """The program's path. Missing: a visible skip on a desk, a failure in CI."""
+    path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(EXTRA_FOLDERS))
+    if path:
+        return path
+    says = f"{program} is missing: apt-get install {DEBIAN_PACKAGES.get(program, program)}"
+    if os.environ.get("CI"):
+        pytest.fail(says)
+    pytest.skip(says)
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
