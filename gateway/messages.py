@@ -302,8 +302,6 @@ class Ignored(Value, frozen=True, tag="ignored"):
     type: str
 
 
-
-
 # --------------------------------------------------------------------------- downlinks
 
 

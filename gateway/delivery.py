@@ -1,0 +1,245 @@
+"""The Courier: answers onto screens, at least once, until seen or stale.
+
+An answer reaches the Courier only after its outcome, its disclosure and its outbox row are on
+record. What waits belongs to the officer who asked: if somebody else holds the terminal by then it
+is never sent (architecture, decision 13). Receipts and notices are said once and not kept: the
+terminal asks again when it hears no receipt.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.errors import SendFailed
+from gateway.messages import CheckDelivery, Downlink, Event, Issi, Notice, Receipt, Result
+from gateway.ports import Clock, Journal, Link, Meter
+from gateway.supervise import Crew
+
+SEND_DEADLINE_S = 5.0
+TELL_MOST = 2_000
+"""Receipts and notices under way at once; more are dropped and counted."""
+RESEND_MOST_S = 120.0
+
+
+class Parcel(msgspec.Struct, kw_only=True):
+    """An answer under way. Times are monotonic. priority: 0 hit, 1 other answer, 2 notice."""
+
+    id: str
+    check: str
+    short: str
+    terminal: Issi
+    holder: str
+    message: Result
+    stale_at_s: float
+    priority: int
+    accepted_at_s: float | None
+    attempts: int = 0
+    next_at_s: float = 0.0
+    failed: bool = False
+
+
+class Courier:
+    """Holds what waits, newest attempt per terminal one at a time, most urgent first.
+
+    link_for: the link over which the terminal is reached now, or None. holder_of: who holds the
+    terminal now, or None when it is revoked. ended(check, how): told when the wait is over:
+    "delivered", "read" or "stale".
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        meter: Meter,
+        journal: Journal,
+        publish: Callable[[Event], None],
+        link_for: Callable[[Issi], Link | None],
+        holder_of: Callable[[Issi], str | None],
+        resend_s: float,
+    ) -> None:
+        self._clock = clock
+        self._meter = meter
+        self._journal = journal
+        self._publish = publish
+        self._link_for = link_for
+        self._holder_of = holder_of
+        self._resend_s = resend_s
+        self._crew = Crew(name="courier", most=TELL_MOST, journal=journal, meter=meter)
+        self._parcels: dict[str, Parcel] = {}
+        self._waiting: dict[Issi, OrderedDict[str, Parcel]] = {}
+        self._busy: set[Issi] = set()
+        self.stale: Callable[[str], None] = lambda _check: None
+        """Told the check whose answer will not be delivered any more."""
+
+    # ----------------------------------------------------------------- what is kept
+
+    def post(self, parcel: Parcel) -> None:
+        """Take charge of an answer that is on record; the first attempt starts at once."""
+        self._parcels[parcel.check] = parcel
+        self._waiting.setdefault(parcel.terminal, OrderedDict())[parcel.id] = parcel
+        self._gauge()
+        self._pump(parcel.terminal)
+
+    def waiting(self, check: str) -> bool:
+        return check in self._parcels
+
+    def again(self, check: str) -> None:
+        """The terminal asked again: send now what is still under way."""
+        parcel = self._parcels.get(check)
+        if parcel is not None:
+            parcel.next_at_s = 0.0
+            self._pump(parcel.terminal)
+
+    def heard(self, terminal: Issi) -> None:
+        """The terminal lives: what failed to reach it is tried again now (O(1) when none waits)."""
+        waiting = self._waiting.get(terminal)
+        if not waiting:
+            return
+        for parcel in waiting.values():
+            if parcel.failed:
+                parcel.next_at_s = 0.0
+        self._pump(terminal)
+
+    def find(self, terminal: Issi, ref: str) -> str | None:
+        """The check that `ref` (short form or whole id) means among what this terminal awaits."""
+        newest: str | None = None
+        for parcel in self._waiting.get(terminal, {}).values():
+            if ref in (parcel.short, parcel.check) or not ref:
+                newest = parcel.check
+        return newest
+
+    def done(self, check: str) -> None:
+        """Seen, or gone stale: let go."""
+        parcel = self._parcels.pop(check, None)
+        if parcel is None:
+            return
+        waiting = self._waiting.get(parcel.terminal)
+        if waiting is not None:
+            waiting.pop(parcel.id, None)
+            if not waiting:
+                del self._waiting[parcel.terminal]
+        self._gauge()
+
+    def holders_changed(self) -> None:
+        """The fleet was replaced: what belongs to a former holder goes stale now."""
+        for parcel in list(self._parcels.values()):
+            if self._holder_of(parcel.terminal) != parcel.holder:
+                self._go_stale(parcel)
+
+    async def tend(self) -> None:
+        """Owned by the composition root: resend what is due, drop what is stale. Never returns."""
+        while True:
+            await self._clock.sleep(0.25)
+            now_s = self._clock.monotonic_s()
+            due: set[Issi] = set()
+            for parcel in list(self._parcels.values()):
+                if now_s >= parcel.stale_at_s:
+                    self._go_stale(parcel)
+                elif now_s >= parcel.next_at_s:
+                    due.add(parcel.terminal)
+            for terminal in due:
+                self._pump(terminal)
+
+    async def stop(self, deadline_s: float) -> None:
+        await self._crew.drain(deadline_s)
+
+    # ----------------------------------------------------------------- what is said once
+
+    def tell(
+        self, terminal: Issi, message: Receipt | Notice | Result, *, expires_in_s: float
+    ) -> None:
+        """Say it now or not at all. A drop is counted; the terminal repeats what it must know."""
+        if self._crew.full:
+            self._meter.count("queue_dropped_total", queue="outbox", reason="full")
+            return
+        self._crew.start(self._say(terminal, message, expires_in_s))
+
+    async def _say(self, terminal: Issi, message: Downlink, expires_in_s: float) -> None:
+        if not await self._send(terminal, message, expires_in_s):
+            self._meter.count("queue_dropped_total", queue="outbox", reason="unreachable")
+
+    # ----------------------------------------------------------------- the sending
+
+    def _pump(self, terminal: Issi) -> None:
+        if terminal in self._busy or terminal not in self._waiting:
+            return
+        self._busy.add(terminal)
+        self._crew.start(self._deliver(terminal), fault=lambda _error: self._busy.discard(terminal))
+
+    async def _deliver(self, terminal: Issi) -> None:
+        """Send what is due to one terminal, most urgent first, one at a time."""
+        try:
+            while (parcel := self._next_due(terminal)) is not None:
+                if self._holder_of(terminal) != parcel.holder:
+                    self._go_stale(parcel)
+                    continue
+                now_s = self._clock.monotonic_s()
+                left_s = parcel.stale_at_s - now_s
+                if left_s <= 0:
+                    self._go_stale(parcel)
+                    continue
+                parcel.attempts += 1
+                backoff_s = min(RESEND_MOST_S, self._resend_s * 2 ** (parcel.attempts - 1))
+                parcel.next_at_s = now_s + backoff_s
+                sent = await self._send(terminal, parcel.message, left_s)
+                parcel.failed = not sent
+                self._sent(parcel, sent)
+        finally:
+            self._busy.discard(terminal)
+
+    def _next_due(self, terminal: Issi) -> Parcel | None:
+        now_s = self._clock.monotonic_s()
+        due = [p for p in self._waiting.get(terminal, {}).values() if p.next_at_s <= now_s]
+        return min(due, key=lambda p: p.priority) if due else None
+
+    async def _send(self, terminal: Issi, message: Downlink, expires_in_s: float) -> bool:
+        link = self._link_for(terminal)
+        if link is None:
+            return False
+        started_s = self._clock.monotonic_s()
+        try:
+            await link.send(
+                terminal, message, expires_in_s=expires_in_s, deadline_s=SEND_DEADLINE_S
+            )
+        except SendFailed:
+            return False
+        self._meter.observe(
+            "check_stage_duration_seconds", self._clock.monotonic_s() - started_s, stage="send"
+        )
+        return True
+
+    def _sent(self, parcel: Parcel, sent: bool) -> None:
+        now_ms = self._clock.wall_ms()
+        state = "sent" if sent else "failed"
+        self._meter.count("result_parts_total", state=state)
+        if parcel.attempts > 1:
+            link = self._link_for(parcel.terminal)
+            bearer = link.bearer.value if link is not None else "other"
+            self._meter.count("result_retries_total", bearer=bearer)
+        if sent and parcel.accepted_at_s is not None:
+            self._meter.observe(
+                "result_delivery_latency_seconds", self._clock.monotonic_s() - parcel.accepted_at_s
+            )
+            parcel.accepted_at_s = None
+        self._journal.note(f"delivery.{state}", check=parcel.check, attempt=parcel.attempts)
+        self._publish(
+            CheckDelivery(
+                short=parcel.short,
+                check=parcel.check,
+                terminal=parcel.terminal,
+                part=1,
+                state=state,
+                t_ms=now_ms,
+            )
+        )
+
+    def _go_stale(self, parcel: Parcel) -> None:
+        self.done(parcel.check)
+        self._journal.note("delivery.stale", check=parcel.check, attempt=parcel.attempts)
+        self.stale(parcel.check)
+
+    def _gauge(self) -> None:
+        self._meter.gauge("queue_depth", len(self._parcels), queue="outbox")

@@ -1,0 +1,140 @@
+"""Every task has an owner: restart a link that is down, give up on one that is broken.
+
+A link that loses its port or broker raises LinkDown and is opened again with full-jitter back-off;
+one that fails in a way we did not foresee is restarted too, but three such crashes within a
+minute end the process, because then the fault is ours and systemd's clean start is better.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from gateway.errors import LinkDown
+from gateway.messages import LinkState
+from gateway.ports import Clock, Ids, Journal, Meter
+
+BACKOFF_FIRST_S = 0.2
+BACKOFF_CAP_S = 5.0
+REFUSED_S = 30.0
+"""After refused credentials: hammering would lock the account out (M17)."""
+HEALTHY_S = 60.0
+"""Only a link that has been up so long starts again from the first back-off."""
+CRASHES = 3
+CRASH_WINDOW_S = 60.0
+
+StateSeen = Callable[[LinkState, str], None]
+
+
+class Runs(Protocol):
+    """Whatever is opened, serves, and breaks: a link, a relay."""
+
+    name: str
+    kind: str
+
+
+async def keep(
+    run: Callable[[Callable[[], None]], Coroutine[Any, Any, None]],
+    *,
+    name: str,
+    clock: Clock,
+    ids: Ids,
+    journal: Journal,
+    meter: Meter,
+    seen: StateSeen,
+) -> None:
+    """Run for ever. `run(up)` opens, calls `up` when open, and raises LinkDown when it breaks.
+
+    Returns only by cancellation, or by the third crash within a minute (that crash is raised).
+    """
+    attempt = 0
+    crashes: deque[float] = deque(maxlen=CRASHES)
+    up_at_s: float | None = None
+
+    def up() -> None:
+        nonlocal up_at_s
+        up_at_s = clock.monotonic_s()
+        seen(LinkState.UP, "")
+
+    while True:
+        refused = False
+        try:
+            await run(up)
+            reason = "ended"
+        except LinkDown as error:
+            reason, refused = error.reason, error.refused
+        except Exception as error:  # unforeseen: counted, restarted; thrice in a minute is fatal
+            reason = type(error).__name__
+            now_s = clock.monotonic_s()
+            crashes.append(now_s)
+            meter.count("task_restarts_total", task="link")
+            journal.warn("task.restarted", task=name, error=reason)
+            if len(crashes) == CRASHES and now_s - crashes[0] < CRASH_WINDOW_S:
+                raise
+        now_s = clock.monotonic_s()
+        if up_at_s is not None and now_s - up_at_s >= HEALTHY_S:
+            attempt = 0
+        up_at_s = None
+        seen(LinkState.DOWN, reason)
+        ceiling = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2**attempt)
+        attempt = min(attempt + 1, 16)
+        pause_s = REFUSED_S if refused else max(0.05, ids.uniform(0.0, ceiling))
+        await clock.sleep(pause_s)
+
+
+class Crew:
+    """Owns the tasks of one desk: each is named, kept, bounded in number, and its end looked at."""
+
+    def __init__(self, *, name: str, most: int, journal: Journal, meter: Meter) -> None:
+        self._name = name
+        self._most = most
+        self._journal = journal
+        self._meter = meter
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @property
+    def full(self) -> bool:
+        return len(self._tasks) >= self._most
+
+    def start(
+        self,
+        work: Coroutine[Any, Any, None],
+        *,
+        fault: Callable[[BaseException], None] | None = None,
+    ) -> asyncio.Task[None]:
+        """Own one task. A defect in it is journalled and counted, and `fault` is told."""
+        task = asyncio.get_running_loop().create_task(work, name=self._name)
+        self._tasks.add(task)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._tasks.discard(done)
+            if done.cancelled():
+                return
+            error = done.exception()
+            if error is None:
+                return
+            self._meter.count("task_restarts_total", task=self._name)
+            self._journal.warn("task.restarted", task=self._name, error=type(error).__name__)
+            if fault is not None:
+                fault(error)
+
+        task.add_done_callback(ended)
+        return task
+
+    async def drain(self, deadline_s: float) -> None:
+        """Let what runs finish, at most so long (real seconds); then cancel the rest."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=deadline_s)
+        await self.cancel()
+
+    async def cancel(self) -> None:
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
