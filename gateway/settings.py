@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gateway.errors import ConfigError
-from gateway.messages import Issi, Kind, Level
+from gateway.messages import Issi, Kind, Level, ResultClass
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -68,8 +68,10 @@ class TrackingSection(Section, frozen=True, kw_only=True):
     max_speed_mps: float = 90.0
     stuck_fixes: int = 20
     """So many fixes to the last digit alike while the receiver claims to move: stuck."""
-    staleness_s: dict[str, float] = {"handheld": 30.0, "vehicle": 15.0, "phone": 60.0}
-    """Per device class: age at which a position is aging; x4 stale, x20 lost."""
+    staleness_s: dict[str, float] = msgspec.field(
+        default_factory=lambda: {"handheld": 30.0, "vehicle": 15.0, "phone": 60.0}
+    )
+    """Per device class: the interval T of the age bands (live <= 2T, aging <= 4T, stale <= 20T)."""
 
 
 class SerialSection(Section, frozen=True, kw_only=True):
@@ -242,7 +244,15 @@ class WarningWord(Section, frozen=True, kw_only=True):
     """critical, high, medium, low."""
     advice: str
     tier: str
-    """L1: WITHDRAW, CAUTION+, CAUTION, WELFARE, CLEAR."""
+    """L1: WITHDRAW, CAUTION+, CAUTION, CAUTION/PPE, CAUTION/BWV, WELFARE, CLEAR."""
+    base: str = ""
+    """The word alone, <= 9, for `ONE IS VIOLENT`, `KEEPER WANTED`, `VIOLENT OCCUPANT`."""
+    short: str = ""
+    """Three letters, when all danger words must stand on one small page."""
+    hit: str = ""
+    """Result class that it makes; empty: HIT_CRITICAL when critical, else HIT_CAUTION."""
+    order: str = "a"
+    """Place on the screen: a can hurt you, b you must act, c can be hurt, d the rest."""
 
 
 class Warnings(Section, frozen=True, kw_only=True):
@@ -251,6 +261,10 @@ class Warnings(Section, frozen=True, kw_only=True):
     """Who in the force answers for this table."""
     unknown: WarningWord
     codes: dict[str, WarningWord]
+    circulations: dict[str, WarningWord] = {}
+    """By kind (WANTED_ARREST ...). A kind that is not here is shown as `unknown`."""
+    reports: dict[str, WarningWord] = {}
+    """Vehicle and property reports by kind (LOS ...); `KIND_DETAIL` (ACTION_STOP) goes first."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -292,6 +306,9 @@ def load(path: Path) -> Config:
     if policy:
         name = resolve(path, settings.gateway.policy).name
         findings += [f"{name}: {text}" for text in _check_policy(policy)]
+    if warnings:
+        name = resolve(path, settings.gateway.warnings).name
+        findings += [f"{name}: {text}" for text in _check_warnings(warnings)]
     if findings or fleet is None or policy is None or warnings is None:
         raise ConfigError(findings)
     return Config(path=path, settings=settings, fleet=fleet, policy=policy, warnings=warnings)
@@ -422,4 +439,53 @@ def _check_policy(policy: Policy) -> list[str]:
                 found.append(f"rules[{place}].reasons: {reason} is not on the list of reasons")
         if rule.level.value not in policy.levels:
             found.append(f"rules[{place}].level: not among levels")
+    return found
+
+
+_SEVERITIES = ("critical", "high", "medium", "low")
+_TIERS = ("WITHDRAW", "CAUTION+", "CAUTION", "CAUTION/PPE", "CAUTION/BWV", "WELFARE", "CLEAR")
+_PLAIN = re.compile(r"[A-Z0-9 /.,&:-]*\Z")
+_SHORT = re.compile(r"[A-Z]{3}\Z")
+_MAX_SHORTS = 14
+"""So many three-letter words stand on one 4 x 20 page and in 59 characters (pnc-domain, 13)."""
+
+
+def _check_warnings(warnings: Warnings) -> list[str]:
+    """Every word can be shown, and all of them together still fit on a first page."""
+    found: list[str] = []
+    words = {"unknown": warnings.unknown}
+    for table in ("codes", "circulations", "reports"):
+        words |= {f"{table}.{key}": word for key, word in getattr(warnings, table).items()}
+    shorts: dict[bool, set[str]] = {True: set(), False: set()}
+    classes = {value.value for value in ResultClass}
+    for where, word in words.items():
+        for key, text, most in (
+            ("word", word.word, 18),
+            ("base", word.base, 9),
+            ("advice", word.advice, 20),
+        ):
+            if len(text) > most or not _PLAIN.match(text):
+                found.append(f"{where}.{key}: upper-case ASCII, at most {most}")
+        if not word.word:
+            found.append(f"{where}.word: missing")
+        if not _SHORT.match(word.short):
+            found.append(f"{where}.short: three letters A-Z")
+        if not word.base:
+            found.append(f"{where}.base: missing")
+        if word.severity not in _SEVERITIES:
+            found.append(f"{where}.severity: one of {', '.join(_SEVERITIES)}")
+        if word.tier not in _TIERS:
+            found.append(f"{where}.tier: one of {', '.join(_TIERS)}")
+        if word.severity == "critical" and word.tier == "CLEAR":
+            found.append(f"{where}.tier: a critical word is never CLEAR")
+        if word.hit and word.hit not in classes:
+            found.append(f"{where}.hit: not a result class")
+        if word.order not in {"a", "b", "c", "d"}:
+            found.append(f"{where}.order: a, b, c or d")
+        shorts[word.severity in {"critical", "high"}].add(word.short)
+    if warnings.unknown.severity not in {"critical", "high"} or warnings.unknown.tier == "CLEAR":
+        found.append("unknown: must be a danger word (severity high or critical, tier not CLEAR)")
+    for danger, kind in ((True, "critical and high"), (False, "medium and low")):
+        if len(shorts[danger]) > _MAX_SHORTS:
+            found.append(f"{kind}: more than {_MAX_SHORTS} different `short` words")
     return found
