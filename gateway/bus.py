@@ -221,7 +221,7 @@ class Group:
         return due.data
 
     def fixes_since(self, start: int, end: int) -> tuple[list[UnitFix], int]:
-        """Visible newest fixes (one list for all who stand at this place), and how many conflated."""
+        """Visible newest fixes (one list for all at this place), and how many were conflated."""
         if self._fixes[:2] == (start, end):
             return self._fixes[2:]
         newest = self._bus.fixes_after(start)
