@@ -732,3 +732,47 @@ class Viewer(Value, frozen=True):
     id: str
     kind: str
     rights: frozenset[str]
+
+
+# --------------------------------------------------------------------------- the picture now
+
+
+class UnitNow(Value, frozen=True):
+    """A unit as the control room sees it now.
+
+    band: live, aging, stale, lost, or none when there is no position. contact_ms: when the
+    terminal was last heard with anything at all; None before the first time.
+    """
+
+    meta: UnitMeta
+    fix: UnitFix | None = None
+    band: str = "none"
+    contact_ms: int | None = None
+    emergency: bool = False
+
+
+class CheckNow(Value, frozen=True):
+    """A check as the control room sees it now; done and delivery when there is one."""
+
+    opened: CheckOpened
+    stage: str
+    done: CheckDone | None = None
+    delivery: str = ""
+
+
+class Snapshot(Value, frozen=True):
+    """The whole picture for one viewer, already projected to what that viewer may see.
+
+    seq: number of the last event this viewer was due (`EventBus.position`): the stream goes on
+    after it. counts: figures by name (`on_duty`, `stale`) and area; what could not be counted is
+    absent there and named in errors.
+    """
+
+    seq: int
+    t_ms: int
+    units: tuple[UnitNow, ...]
+    checks: tuple[CheckNow, ...]
+    alarms: tuple[AlarmChanged, ...]
+    links: tuple[LinkChanged, ...]
+    counts: dict[str, dict[str, int]] = {}
+    errors: tuple[str, ...] = ()

@@ -1,0 +1,39 @@
+"""What the web page asks of the core: one small board of facts and two acts."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.bus import Encode, Subscription
+from gateway.messages import AlarmChanged, CheckNow, Snapshot, Viewer
+
+
+class Board(Protocol):
+    """The control room's view of the core. Everything it returns is projected for the viewer."""
+
+    epoch: str
+    """Names this run of the process: numbers of another epoch mean nothing."""
+
+    def snapshot(self, viewer: Viewer) -> Snapshot:
+        """The whole picture now, and the number after which the stream goes on."""
+
+    def subscribe(
+        self, viewer: Viewer, *, after: int | None = None, encode: Encode | None = None
+    ) -> Subscription:
+        """A place in the stream (EventBus.subscribe)."""
+
+    def check_view(self, viewer: Viewer, ref: str) -> CheckNow | None:
+        """By short form (the newest) or whole id; None when there is none he may see."""
+
+    async def acknowledge(self, alarm_id: str, by: str) -> AlarmChanged:
+        """Record it, then show it. Raises KeyError (no such alarm), ValueError (says why not;
+        text free of personal data), LedgerUnavailable."""
+
+    async def close_alarm(self, alarm_id: str, by: str) -> AlarmChanged:
+        """As acknowledge."""
+
+    def health(self) -> bool:
+        """Whether the process turns."""
+
+    def ready(self) -> tuple[bool, list[dict[str, str]]]:
+        """Whether checks can be answered now, and what is up or down: what, state, why."""
