@@ -1,0 +1,322 @@
+"""The composition root: the one module that imports adapters and opens the TaskGroup.
+
+Reads like a table of contents: what there is, how it is wired, how it starts, how it stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from adapters import codecs, history, ledger, links, pnc, relays
+from adapters.observers.journal import StructJournal
+from adapters.observers.loop_lag import LoopLag
+from adapters.observers.prometheus import PrometheusMeter
+from adapters.systemd import Notifier
+from adapters.web import WebServer
+from gateway import __version__, settings
+from gateway.bus import EventBus
+from gateway.core import Core
+from gateway.errors import ConfigError, LedgerError, LedgerUnavailable
+from gateway.ports import Clock, History, Ids, Journal, Ledger, Link, Pnc
+from gateway.settings import BrokerSection, Config, SerialSection
+from gateway.supervise import keep
+
+DRAIN_S = 4.0
+"""SIGTERM ends within 5 s (docs/interfaces.md); what is left goes on after the next start."""
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Crockford's base 32: no I, L, O, U, so that a code survives being read aloud."""
+
+
+class SystemClock:
+    """The real time."""
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds))
+
+
+class SystemIds:
+    """Ids from the system's own randomness.
+
+    A check's id is 10 characters of time, 12 of chance and 4 that run on from a random start: the
+    short form that is spoken repeats only after 32,768 checks.
+    """
+
+    def __init__(self) -> None:
+        self._short = secrets.randbelow(8 * 4096)
+
+    def check(self) -> str:
+        self._short = (self._short + 1) % (8 * 4096)
+        letter, number = divmod(self._short, 4096)
+        moment = _base32(time.time_ns() // 1_000_000, 10)
+        return f"{moment}{_chance(12)}{'CDEFGHJK'[letter]}{number:03X}"
+
+    def receipt(self) -> str:
+        return f"{_chance(4)}-{_chance(4)}"
+
+    def occurrence(self) -> str:
+        return f"{_base32(time.time_ns() // 1_000_000, 10)}{_chance(4)}"
+
+    def uniform(self, low: float, high: float) -> float:
+        return low + (high - low) * secrets.randbelow(1 << 30) / (1 << 30)
+
+
+def _base32(value: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        value, digit = divmod(value, 32)
+        digits.append(ALPHABET[digit])
+    return "".join(reversed(digits))
+
+
+def _chance(length: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+
+class Gateway:
+    """The whole daemon, built from one checked configuration.
+
+    `run` starts everything, calls `ready` when it can take questions, and returns an exit code when
+    `stop` was called or something fatal happened.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        journal: Journal | None = None,
+        meter: PrometheusMeter | None = None,
+    ) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.ids = ids or SystemIds()
+        self.meter = meter or _meter_for(config)
+        self.journal = journal or StructJournal(sys.stdout, meter=self.meter)
+        self.bus = EventBus(self.clock, meter=self.meter)
+        self.http_url = ""
+        self.core: Core | None = None
+        self._systemd = Notifier()
+        self._stopping = asyncio.Event()
+        self._exit_code = 0
+
+    def stop(self, exit_code: int = 0) -> None:
+        """Begin to drain; `run` returns soon after. Safe to call twice."""
+        self._exit_code = max(self._exit_code, exit_code)
+        self._stopping.set()
+
+    async def run(self, ready: Callable[[], None] | None = None) -> int:
+        """Everything from start to drained stop. Raises LedgerError when it cannot even begin."""
+        section = self.config.settings
+        async with contextlib.AsyncExitStack() as stack:
+            store = await ledger.open_ledger(
+                section.ledger,
+                state_dir=self.config.state_dir,
+                instance=section.gateway.instance,
+                meter=self.meter,
+                journal=self.journal,
+                clock=self.clock,
+            )
+            stack.push_async_callback(store.close)
+            past = await history.open_history(
+                section.history, state_dir=self.config.state_dir, meter=self.meter
+            )
+            stack.push_async_callback(past.close)
+            source = pnc.create(
+                section.pnc.adapter,
+                settings=section.pnc,
+                config_path=self.config.path,
+                clock=self.clock,
+                ids=self.ids,
+            )
+            stack.push_async_callback(source.close)
+            core = self._wire(store, source, past)
+            await core.begin()
+            stack.push_async_callback(self._drain, core)
+            server = WebServer(section.http, core.board, meter=self.meter, clock=self.clock)
+            self.http_url = await server.start()
+            stack.push_async_callback(server.stop)
+            await self._serve(core, ready)
+        self.journal.note("stopped", exit=self._exit_code)
+        return self._exit_code
+
+    def _wire(self, store: Ledger, source: Pnc, past: History) -> Core:
+        self.bus.tap(past.keep)
+        self.bus.tap(self.meter.seen)
+        core = Core(
+            self.config,
+            clock=self.clock,
+            ids=self.ids,
+            meter=self.meter,
+            journal=self.journal,
+            bus=self.bus,
+            ledger=store,
+            pnc=source,
+            fatal=lambda _error: self.stop(1),
+        )
+        section = self.config.settings
+        for each in (*section.serial, *section.mqtt):
+            core.links[each.name] = self._make_link(each, core)
+        self.core = core
+        return core
+
+    async def _serve(self, core: Core, ready: Callable[[], None] | None) -> None:
+        """Everything that runs until somebody says stop, in one TaskGroup."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._guard(_runner(core, link), link.name, link.kind, core))
+                for link in core.links.values()
+            ]
+            for broker in self.config.settings.mqtt:
+                if broker.feed:
+                    feed = self._make_feed(broker)
+                    tasks.append(group.create_task(self._guard(feed.run, feed.name, "relay", core)))
+            tasks.append(group.create_task(core.courier.tend(), name="courier"))
+            tasks.append(group.create_task(core.mind(), name="minder"))
+            tasks.append(
+                group.create_task(LoopLag(self.meter, self.journal).run(), name="loop lag")
+            )
+            tasks.append(
+                group.create_task(
+                    self._systemd.watchdog(lambda: core.started and core.ledger_ok),
+                    name="watchdog",
+                )
+            )
+            self._systemd.ready()
+            self.journal.note("ready", version=__version__)
+            if ready is not None:
+                ready()
+            await self._stopping.wait()
+            self._systemd.stopping()
+            self.journal.note("stopping")
+            for task in tasks:
+                task.cancel()
+
+    async def _drain(self, core: Core) -> None:
+        """Put the stop on record after what was under way; every step has its deadline."""
+        await core.drain(DRAIN_S)
+        with contextlib.suppress(LedgerError):
+            await core.ledger.commit([core.life_record("stopped")])
+
+    # ----------------------------------------------------------------- links
+
+    def _make_link(self, section: SerialSection | BrokerSection, core: Core) -> Link:
+        return links.create(
+            section,
+            instance=self.config.settings.gateway.instance,
+            config_path=self.config.path,
+            clock=self.clock,
+            meter=self.meter,
+            journal=self.journal,
+            known=lambda issi: core.roster.terminal(issi) is not None,
+            codecs=codecs.create,
+        )
+
+    def _make_feed(self, broker: BrokerSection) -> relays.Feed:
+        return relays.create(
+            broker,
+            instance=self.config.settings.gateway.instance,
+            config_path=self.config.path,
+            bus=self.bus,
+            clock=self.clock,
+            meter=self.meter,
+            journal=self.journal,
+        )
+
+    async def _guard(self, run: Run, name: str, kind: str, core: Core) -> None:
+        """Keep one link; its third crash in a minute ends the process for a clean start."""
+        try:
+            await keep(
+                run,
+                name=name,
+                clock=self.clock,
+                ids=self.ids,
+                journal=self.journal,
+                meter=self.meter,
+                seen=lambda state, reason: core.link_seen(name, kind, state, reason),
+            )
+        except Exception as error:  # noqa: BLE001 - unforeseen three times: systemd starts us anew
+            self.journal.warn("task.restarted", task="link", link=name, error=type(error).__name__)
+            self.stop(1)
+
+    # ----------------------------------------------------------------- reload
+
+    async def reload(self) -> bool:
+        """SIGHUP: the whole configuration is checked first; a bad one changes nothing.
+
+        People, policy and words are taken over at once. Links, ledger and HTTP need a restart,
+        and the journal says so.
+        """
+        core = self.core
+        if core is None:
+            return False
+        self._systemd.reloading()
+        try:
+            config = await asyncio.to_thread(settings.load, self.config.path)
+            await core.ledger.commit([core.life_record("alteration", detail="configuration")])
+        except ConfigError as error:
+            for finding in error.findings:
+                self.journal.warn("config.refused", finding=finding)
+            return False
+        except LedgerUnavailable:
+            self.journal.warn("config.refused", finding="ledger unavailable: not put on record")
+            return False
+        finally:
+            self._systemd.ready()
+        restart = core.apply(config)
+        self.meter.gauge("config_loaded_timestamp_seconds", self.clock.wall_ms() / 1000)
+        self.journal.note("config.loaded", restart_needed=",".join(restart))
+        return True
+
+
+Run = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
+
+
+def _runner(core: Core, link: Link) -> Run:
+    async def run(up: Callable[[], None]) -> None:
+        await link.run(core.switchboard.handle, up)
+
+    return run
+
+
+def _meter_for(config: Config) -> PrometheusMeter:
+    section = config.settings
+    kinds = {line.name: "serial" for line in section.serial}
+    kinds |= {broker.name: "mqtt" for broker in section.mqtt}
+    return PrometheusMeter(links=kinds, areas=config.fleet.areas, agencies=config.fleet.agencies)
+
+
+def run_daemon(path: Path) -> int:
+    """`radio-gateway run`: SIGTERM and SIGINT drain, SIGHUP reloads. Returns the exit code."""
+    config = settings.load(path)
+
+    async def main() -> int:
+        gateway = Gateway(config)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, gateway.stop)
+        reloads: set[asyncio.Task[bool]] = set()
+
+        def reload() -> None:
+            task = loop.create_task(gateway.reload(), name="reload")
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        return await gateway.run()
+
+    return asyncio.run(main())

@@ -1,0 +1,198 @@
+"""The picture that a control room sees, and what it may do from there.
+
+It keeps what the stream said last about each check and link, so that whoever opens a console now
+sees what whoever watched all along sees. Nothing here is a second truth: it is a tap on the bus.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.alarms import AlarmDesk
+from gateway.bus import Encode, EventBus, Subscription, visible
+from gateway.messages import (
+    AlarmChanged,
+    CheckDelivery,
+    CheckDone,
+    CheckNow,
+    CheckOpened,
+    CheckStaged,
+    Event,
+    Issi,
+    LinkChanged,
+    LinkState,
+    Snapshot,
+    UnitNow,
+    Viewer,
+)
+from gateway.ports import Clock
+from gateway.roster import Roster
+from gateway.tracking import Tracker
+
+CHECKS_KEPT = 200
+"""Checks on the board: all open ones (bounded by the desk's queue) and the newest that ended."""
+
+
+class ControlRoom:
+    """adapters.web's Board. `ready_now` and `healthy` come from the composition root."""
+
+    def __init__(
+        self,
+        *,
+        epoch: str,
+        clock: Clock,
+        bus: EventBus,
+        roster: Callable[[], Roster],
+        tracker: Tracker,
+        alarms: AlarmDesk,
+        healthy: Callable[[], bool],
+        ready_now: Callable[[], tuple[bool, list[dict[str, str]]]],
+    ) -> None:
+        self.epoch = epoch
+        self._clock = clock
+        self._bus = bus
+        self._roster = roster
+        self._tracker = tracker
+        self._alarms = alarms
+        self._healthy = healthy
+        self._ready_now = ready_now
+        self._checks: OrderedDict[str, CheckNow] = OrderedDict()
+        self._links: dict[str, LinkChanged] = {}
+        bus.tap(self._seen)
+
+    # ----------------------------------------------------------------- keeping the picture
+
+    def _seen(self, event: Event) -> None:
+        match event:
+            case CheckOpened():
+                self._checks[event.check] = CheckNow(opened=event, stage="opening")
+                self._trim()
+            case CheckStaged():
+                self._change(event.check, stage=event.stage)
+            case CheckDone():
+                self._change(event.check, stage="done", done=event)
+            case CheckDelivery():
+                self._change(event.check, delivery=event.state)
+            case LinkChanged():
+                self._links[event.id] = event
+            case _:
+                pass
+
+    def _change(self, check: str, **changes: object) -> None:
+        now = self._checks.get(check)
+        if now is not None:
+            self._checks[check] = msgspec.structs.replace(now, **changes)
+
+    def _trim(self) -> None:
+        """Amortised: one leaves for each that comes, the oldest that has ended."""
+        if len(self._checks) <= CHECKS_KEPT:
+            return
+        ended = next((id_ for id_, now in self._checks.items() if now.done is not None), None)
+        if ended is not None:
+            del self._checks[ended]
+
+    # ----------------------------------------------------------------- what consoles ask
+
+    def snapshot(self, viewer: Viewer) -> Snapshot:
+        seq = self._bus.position(viewer)
+        now_ms = self._clock.wall_ms()
+        units = tuple(self._units(viewer, now_ms))
+        return Snapshot(
+            seq=seq,
+            t_ms=now_ms,
+            units=units,
+            checks=tuple(self._visible_checks(viewer)),
+            alarms=tuple(
+                shown
+                for alarm in self._alarms.open()
+                if isinstance(shown := visible(viewer, alarm), AlarmChanged)
+            ),
+            links=tuple(self._links.values()),
+            counts=self._counts(units),
+        )
+
+    def _units(self, viewer: Viewer, now_ms: int) -> list[UnitNow]:
+        rights = viewer.rights
+        if "identity" not in rights:
+            return []
+        newest = self._tracker.newest()
+        raised = {a.terminal for a in self._alarms.open() if a.rule == "EMG"}
+        units = []
+        for meta in self._roster().metas(now_ms):
+            shown = meta if "callsign" in rights else msgspec.structs.replace(meta, callsign="")
+            units.append(
+                UnitNow(
+                    meta=shown,
+                    fix=newest.get(meta.terminal) if "position" in rights else None,
+                    band=self._tracker.band(meta.terminal, now_ms),
+                    contact_ms=self._contact_ms(meta.terminal, now_ms),
+                    emergency="emergency" in rights and meta.terminal in raised,
+                )
+            )
+        return units
+
+    def _contact_ms(self, terminal: Issi, now_ms: int) -> int | None:
+        heard_s = self._roster().heard_at_s(terminal)
+        if heard_s is None:
+            return None
+        return now_ms - round((self._clock.monotonic_s() - heard_s) * 1000)
+
+    def _visible_checks(self, viewer: Viewer) -> list[CheckNow]:
+        return [shown for now in self._checks.values() if (shown := _shown(viewer, now))]
+
+    def _counts(self, units: tuple[UnitNow, ...]) -> dict[str, dict[str, int]]:
+        on_duty: dict[str, int] = {}
+        stale: dict[str, int] = {}
+        for unit in units:
+            on_duty[unit.meta.area] = on_duty.get(unit.meta.area, 0) + 1
+            behind = unit.band in {"stale", "lost"}
+            stale[unit.meta.area] = stale.get(unit.meta.area, 0) + behind
+        return {"on_duty": on_duty, "stale": stale}
+
+    def subscribe(
+        self, viewer: Viewer, *, after: int | None = None, encode: Encode | None = None
+    ) -> Subscription:
+        return self._bus.subscribe(viewer, after=after, encode=encode)
+
+    def check_view(self, viewer: Viewer, ref: str) -> CheckNow | None:
+        for now in reversed(self._checks.values()):
+            if ref in (now.opened.short, now.opened.check):
+                return _shown(viewer, now)
+        return None
+
+    async def acknowledge(self, alarm_id: str, by: str) -> AlarmChanged:
+        return await self._alarms.acknowledge(alarm_id, by)
+
+    async def close_alarm(self, alarm_id: str, by: str) -> AlarmChanged:
+        return await self._alarms.close(alarm_id, by)
+
+    def health(self) -> bool:
+        return self._healthy()
+
+    def ready(self) -> tuple[bool, list[dict[str, str]]]:
+        return self._ready_now()
+
+    def links(self) -> list[LinkChanged]:
+        return list(self._links.values())
+
+    def down(self, kind: str) -> bool:
+        """Whether every link of this kind is down (none known: False)."""
+        states = [link.state for link in self._links.values() if link.kind == kind]
+        return bool(states) and all(state is LinkState.DOWN for state in states)
+
+
+def _shown(viewer: Viewer, now: CheckNow) -> CheckNow | None:
+    """The same projection as the stream's, field by field."""
+    opened = visible(viewer, now.opened)
+    if not isinstance(opened, CheckOpened):
+        return None
+    done = visible(viewer, now.done) if now.done is not None else None
+    return CheckNow(
+        opened=opened,
+        stage=now.stage,
+        done=done if isinstance(done, CheckDone) else None,
+        delivery=now.delivery,
+    )

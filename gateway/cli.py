@@ -1,0 +1,208 @@
+"""The command line: reads the arguments, calls one function, turns its end into an exit code.
+
+Exit codes (design ops.md 6): 0 ok or answered, 1 failed, 4 no answer, 5 refused, 6 audit chain
+broken, 64 usage, 78 configuration. Data goes to stdout, talk to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from gateway import __version__, settings
+from gateway.errors import ConfigError, LedgerError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_CHAIN = 6
+EXIT_USAGE = 64
+EXIT_CONFIG = 78
+
+PURPOSES = ("lawfulness", "self-monitoring", "integrity-security", "criminal-proceedings")
+"""The four purposes for which logs may be used: Data Protection Act 2018, section 62(4)."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a wrong command line ends with 64 (EX_USAGE)."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        sys.stderr.write(f"{self.prog}: {message}\n")
+        raise SystemExit(EXIT_USAGE)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `radio-gateway` and of `python -m gateway`."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.call(arguments))
+    except ConfigError as error:
+        for finding in error.findings:
+            sys.stderr.write(f"{finding}\n")
+        sys.stderr.write("configuration refused; nothing was started\n")
+        return EXIT_CONFIG
+    except LedgerError as error:
+        sys.stderr.write(f"ledger: {error}\n")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_OK
+    except BrokenPipeError:
+        # `radio-gateway audit export | head`: the reader has enough. Keep Python's own flush at
+        # exit from complaining about it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="radio-gateway",
+        description="Bridges officers' radio data terminals to a mocked PNC. Synthetic data only.",
+        epilog="examples:\n  radio-gateway demo\n  radio-gateway run --config config/gateway.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"radio-gateway {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    _add_run(commands)
+    _add_demo(commands)
+    _add_terminal(commands)
+    _add_simulate(commands)
+    _add_check_config(commands)
+    _add_audit(commands)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
+    run = commands.add_parser(
+        "run",
+        help="the daemon in the foreground",
+        description="The daemon in the foreground. SIGTERM drains (at most 5 s) and ends with 0; "
+        "SIGHUP checks the whole configuration first, then applies it or keeps the old one.",
+        epilog="examples:\n  radio-gateway run --config config/gateway.toml\n"
+        "  radio-gateway run --config /etc/radio-gateway/gateway.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("--config", type=Path, required=True, metavar="FILE")
+    run.set_defaults(call=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from gateway.app import run_daemon
+
+    return run_daemon(arguments.config)
+
+
+def _add_demo(commands: argparse._SubParsersAction[_Parser]) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="the whole system in one command, without hardware",
+        epilog="examples:\n  radio-gateway demo\n  radio-gateway demo --duration 30 --seed 7",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    demo.add_argument("--http-port", type=int, default=None, metavar="N")
+    demo.add_argument("--seed", type=int, default=1, metavar="N")
+    demo.add_argument("--scenario", default="demo", metavar="NAME")
+    demo.add_argument("--duration", type=float, default=None, metavar="S", help="seconds")
+    demo.set_defaults(call=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from gateway.demo import demo
+
+    return asyncio.run(
+        demo(
+            http_port=arguments.http_port,
+            seed=arguments.seed,
+            scenario=arguments.scenario,
+            duration_s=arguments.duration,
+            out=sys.stdout,
+        )
+    )
+
+
+def _add_check_config(commands: argparse._SubParsersAction[_Parser]) -> None:
+    check = commands.add_parser(
+        "check-config",
+        help="say everything that is wrong with a configuration",
+        epilog="examples:\n  radio-gateway check-config config/gateway.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("file", type=Path, metavar="FILE")
+    check.set_defaults(call=_check_config)
+
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    config = settings.load(arguments.file)
+    links = len(config.settings.serial) + len(config.settings.mqtt)
+    sys.stdout.write(
+        f"{arguments.file}: good: {links} links, {len(config.fleet.terminals)} terminals, "
+        f"policy {config.policy.version}, warnings {config.warnings.version}\n"
+    )
+    return EXIT_OK
+
+
+def _add_terminal(commands: argparse._SubParsersAction[_Parser]) -> None:
+    from simulators import terminal
+
+    parser = commands.add_parser(
+        "terminal",
+        help="be one officer: a virtual radio over the real codec and bearer",
+        epilog='examples:\n  radio-gateway terminal --once "V TE99ABC R1" --wait\n'
+        "  radio-gateway terminal --bearer serial --port run/radio-1",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    terminal.add_arguments(parser)
+    parser.set_defaults(call=lambda arguments: asyncio.run(terminal.from_arguments(arguments)))
+
+
+def _add_simulate(commands: argparse._SubParsersAction[_Parser]) -> None:
+    from simulators import run
+
+    parser = commands.add_parser(
+        "simulate",
+        help="run simulators against a gateway that is already running",
+        epilog="examples:\n  radio-gateway simulate demo\n  radio-gateway simulate pnc --port 8089",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_arguments(parser)
+    parser.set_defaults(call=lambda arguments: asyncio.run(run.from_arguments(arguments)))
+
+
+def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
+    audit = commands.add_parser("audit", help="for auditors: verify, export, show")
+    verbs = audit.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+    verify = verbs.add_parser(
+        "verify",
+        help="prove the chain; names the first bad record",
+        epilog="examples:\n  radio-gateway audit verify --config config/gateway.toml\n"
+        "  radio-gateway audit verify --config config/gateway.toml --heads heads.jsonl",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verify.add_argument("--config", type=Path, required=True, metavar="FILE")
+    verify.add_argument("--heads", type=Path, default=None, metavar="FILE")
+    verify.set_defaults(call=_audit_verify)
+    export = verbs.add_parser(
+        "export",
+        help="records as JSON Lines; the export is itself put on record",
+        epilog="examples:\n  radio-gateway audit export --config config/gateway.toml "
+        "--purpose lawfulness --format jsonl",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export.add_argument("--config", type=Path, required=True, metavar="FILE")
+    export.add_argument("--purpose", required=True, choices=PURPOSES)
+    export.add_argument("--format", choices=("jsonl",), default="jsonl")
+    export.add_argument("--from", dest="since", default=None, metavar="TIME")
+    export.add_argument("--to", dest="until", default=None, metavar="TIME")
+    export.set_defaults(call=_audit_export)
+
+
+def _audit_verify(arguments: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def _audit_export(arguments: argparse.Namespace) -> int:
+    raise NotImplementedError

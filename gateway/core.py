@@ -1,0 +1,293 @@
+"""The core, wired: which desk hears of what, without any adapter.
+
+app.py gives it the world (links, ledger, PNC, clock); the tests give it a simulated one. Direct
+calls for the conversation, the bus only for fan-out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from gateway import __version__
+from gateway.alarms import AlarmDesk
+from gateway.board import ControlRoom
+from gateway.breaker import Circuit
+from gateway.bus import EventBus
+from gateway.checks import CheckDesk, Rules
+from gateway.delivery import Courier
+from gateway.messages import Envelope, Issi, LinkChanged, LinkState, LocationFix
+from gateway.ports import Clock, Ids, Journal, Ledger, Link, Meter, Pnc, Record
+from gateway.roster import Roster
+from gateway.settings import Config
+from gateway.supervise import Crew
+from gateway.switchboard import Desks, Switchboard
+from gateway.tracking import Tracker
+
+EMERGENCIES_MOST = 256
+"""Emergencies whose record is being written at once; each is on the feed already."""
+
+
+class Core:
+    """Everything that knows and decides. `links` is filled by whoever owns the world.
+
+    fatal: told when the process must stop because what was written may not be durable.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock,
+        ids: Ids,
+        meter: Meter,
+        journal: Journal,
+        bus: EventBus,
+        ledger: Ledger,
+        pnc: Pnc,
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.meter = meter
+        self.journal = journal
+        self.bus = bus
+        self.ledger = ledger
+        self.links: dict[str, Link] = {}
+        self.states: dict[str, LinkState] = {}
+        self.ledger_ok = True
+        self.started = False
+        self._fatal_told = fatal
+        section, publish = config.settings, bus.publish
+        self.roster = Roster(config.fleet)
+        self.tracker = Tracker(section.tracking, self.roster, meter, publish)
+        self.alarms = AlarmDesk(
+            clock=clock,
+            ids=ids,
+            meter=meter,
+            journal=journal,
+            ledger=ledger,
+            publish=publish,
+            tracker=self.tracker,
+        )
+        self.courier = Courier(
+            clock=clock,
+            meter=meter,
+            journal=journal,
+            publish=publish,
+            link_for=self.link_for,
+            holder_of=self.roster.holder,
+            resend_s=section.checks.resend_s,
+        )
+        self.checks = CheckDesk(
+            settings=section.checks,
+            rules=self._rules(config),
+            clock=clock,
+            ids=ids,
+            meter=meter,
+            journal=journal,
+            ledger=ledger,
+            pnc=pnc,
+            courier=self.courier,
+            publish=publish,
+            fatal=self._fatal,
+        )
+        self.courier.stale = self.checks.delivery_stale
+        self.board = ControlRoom(
+            epoch=ids.occurrence(),
+            clock=clock,
+            bus=bus,
+            roster=lambda: self.roster,
+            tracker=self.tracker,
+            alarms=self.alarms,
+            healthy=lambda: True,
+            ready_now=self.ready_now,
+        )
+        self.switchboard = Switchboard(
+            desks=self._desks(),
+            roster=lambda: self.roster,
+            clock=clock,
+            meter=meter,
+            journal=journal,
+        )
+        self._crew = Crew(name="emergency", most=EMERGENCIES_MOST, journal=journal, meter=meter)
+
+    def _desks(self) -> Desks:
+        desks = Desks()
+        desks.submit = self.checks.submit
+        desks.refuse_malformed = self.checks.refuse_malformed
+        desks.cancel = self.checks.cancel
+        desks.free_to_receive = self.checks.free_to_receive
+        desks.acknowledge = self.checks.acknowledge
+        desks.note_time = self.checks.note_time
+        desks.fix = self._fix
+        desks.emergency = self._emergency
+        desks.status = self._status
+        desks.heard = self.courier.heard
+        desks.tell = lambda terminal, notice, expires_in_s: self.courier.tell(
+            terminal, notice, expires_in_s=expires_in_s
+        )
+        return desks
+
+    # ----------------------------------------------------------------- life
+
+    async def begin(self) -> int:
+        """Put the start on record, raise what was open, go on with what was under way.
+
+        Returns how many checks were taken up. Raises LedgerError: no record, no service.
+        """
+        await self.ledger.commit([self.life_record("started")])
+        for meta in self.roster.metas(self.clock.wall_ms()):
+            self.bus.publish(meta)
+        self.alarms.restore(await self.ledger.open_alarms())
+        restored = await self.checks.restore()
+        self.started = True
+        self.journal.note("started", version=__version__, restored=restored)
+        return restored
+
+    async def drain(self, deadline_s: float) -> None:
+        """Finish what is being written and sent, within the deadline; the rest is on record."""
+        self.started = False
+        await self.checks.stop(deadline_s / 2)
+        await self.courier.stop(deadline_s / 4)
+        await self._crew.drain(deadline_s / 4)
+
+    async def mind(self) -> None:
+        """Owned by the composition root; never returns. Once a second: alarms with a delay, and
+        gauges that age."""
+        while True:
+            await self.clock.sleep(1.0)
+            now_s = self.clock.monotonic_s()
+            self.alarms.tick(now_s, self.clock.wall_ms())
+            self.meter.gauge(
+                "check_oldest_in_flight_age_seconds", self.checks.oldest_age_s() or 0.0
+            )
+            self._count_units()
+
+    def _fatal(self, error: BaseException) -> None:
+        self.ledger_ok = False
+        self.journal.warn("ledger.fatal", error=type(error).__name__)
+        self._fatal_told(error)
+
+    def life_record(self, event: str, detail: str = "") -> Record:
+        return Record(
+            event=event,
+            at_ms=self.clock.wall_ms(),
+            policy=self.config.policy.version,
+            detail=detail or f"radio-gateway {__version__}",
+        )
+
+    # ----------------------------------------------------------------- links
+
+    def link_seen(self, name: str, kind: str, state: LinkState, reason: str) -> None:
+        if self.states.get(name) is state:
+            return
+        self.states[name] = state
+        up = state is LinkState.UP
+        self.meter.gauge("link_up", float(up), link=name, kind=kind)
+        self.meter.count("link_transitions_total", link=name, kind=kind, to=state.value)
+        self.journal.note("link.up" if up else "link.down", link=name, kind=kind, reason=reason)
+        event = LinkChanged(
+            id=name, kind=kind, state=state, since_ms=self.clock.wall_ms(), detail=reason
+        )
+        self.bus.publish(event)
+        if kind != "relay":
+            self.alarms.link_changed(event, self.clock.monotonic_s())
+
+    def link_for(self, terminal: Issi) -> Link | None:
+        """Where the terminal was heard last, else any link that may reach it."""
+        last = self.links.get(self.roster.link_of(terminal) or "")
+        if last is not None and last.reaches(terminal):
+            return last
+        return next((link for link in self.links.values() if link.reaches(terminal)), None)
+
+    # ----------------------------------------------------------------- small desks
+
+    def _fix(self, terminal: Issi, fix: LocationFix, envelope: Envelope) -> None:
+        self.tracker.fix(
+            terminal,
+            fix,
+            envelope.received_at_ms,
+            envelope.reference_ms,
+            envelope.received_at_s,
+        )
+
+    def _emergency(self, envelope: Envelope) -> None:
+        """Relayed first, recorded second; it passes every queue."""
+        writing = self.alarms.emergency(
+            envelope.terminal, self.clock.wall_ms(), envelope.received_at_s
+        )
+
+        async def record() -> None:
+            await writing
+            envelope.settle()
+
+        self._crew.start(record())
+
+    def _status(self, terminal: Issi, code: int) -> None:
+        self.roster.status(terminal, code)
+        meta = self.roster.meta(terminal, self.clock.wall_ms())
+        if meta is not None:
+            self.bus.publish(meta)
+
+    # ----------------------------------------------------------------- looking after itself
+
+    def _count_units(self) -> None:
+        now_ms = self.clock.wall_ms()
+        figures: dict[tuple[str, str], int] = {}
+        for meta in self.roster.metas(now_ms):
+            key = (meta.area, self.tracker.band(meta.terminal, now_ms))
+            figures[key] = figures.get(key, 0) + 1
+        for area in self.config.fleet.areas:
+            for band in ("live", "aging", "stale", "lost", "none"):
+                self.meter.gauge("units", figures.get((area, band), 0), area=area, band=band)
+
+    def ready_now(self) -> tuple[bool, list[dict[str, str]]]:
+        """Ready to take questions: the ledger writes and at least one bearer is up."""
+        reasons = [
+            {"what": "ledger", "state": "up" if self.ledger_ok else "down", "why": ""},
+            {
+                "what": "pnc",
+                "state": "up" if self.checks.circuit is Circuit.CLOSED else "down",
+                "why": f"circuit {self.checks.circuit.value}",
+            },
+        ]
+        for name in self.links:
+            state = self.states.get(name, LinkState.DOWN)
+            reasons.append({"what": name, "state": state.value, "why": ""})
+        bearers = not self.links or LinkState.UP in {self.states.get(n) for n in self.links}
+        return self.started and self.ledger_ok and bearers, reasons
+
+    # ----------------------------------------------------------------- rules
+
+    def apply(self, config: Config) -> list[str]:
+        """Take over people, policy and words of a checked configuration, now.
+
+        Returns the sections that differ and need a restart (links, ledger, HTTP ...).
+        """
+        fixed = [
+            field
+            for field in config.settings.__struct_fields__
+            if getattr(config.settings, field) != getattr(self.config.settings, field)
+        ]
+        self.config = msgspec.structs.replace(config, settings=self.config.settings)
+        now_ms = self.clock.wall_ms()
+        changes = self.roster.replace(config.fleet)
+        for gone in changes.removed:
+            self.bus.publish(self.roster.gone(gone, now_ms))
+        self.checks.rules = self._rules(config)
+        for meta in self.roster.metas(now_ms):
+            self.bus.publish(meta)
+        self.courier.holders_changed()
+        self.bus.policy_changed()
+        return fixed
+
+    def _rules(self, config: Config) -> Rules:
+        return Rules(
+            policy=config.policy,
+            warnings=config.warnings,
+            roster=self.roster,
+            budgets={name: each.budget for name, each in config.fleet.device_classes.items()},
+            zone=config.settings.gateway.timezone,
+        )
