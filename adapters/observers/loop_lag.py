@@ -1,0 +1,43 @@
+"""How late the event loop runs what is due: the first sign that something blocks it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from gateway.ports import Journal, Meter
+
+PERIOD_S = 0.1
+BLOCKED_S = 0.25
+"""So late is worth a line in the journal."""
+
+
+class LoopLag:
+    """Sleeps and looks how much longer it slept. It measures the real loop, hence its own clock.
+
+    `run` is a task for its owner to keep and cancel.
+    """
+
+    def __init__(
+        self,
+        meter: Meter,
+        journal: Journal,
+        *,
+        now_s: Callable[[], float] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._meter = meter
+        self._journal = journal
+        self._now_s = now_s
+        self._sleep = sleep
+
+    async def run(self) -> None:
+        """For ever: `event_loop_lag_seconds`, and `loop.blocked` when it was long."""
+        now_s = self._now_s or asyncio.get_running_loop().time
+        while True:
+            due_s = now_s() + PERIOD_S
+            await self._sleep(PERIOD_S)
+            lag_s = max(0.0, now_s() - due_s)
+            self._meter.observe("event_loop_lag_seconds", lag_s)
+            if lag_s >= BLOCKED_S:
+                self._journal.warn("loop.blocked", lag_ms=round(lag_s * 1000))

@@ -1,0 +1,540 @@
+"""Every metric there is, in one table; children born at 0, labels from closed sets.
+
+`PrometheusMeter` is the Meter port over prometheus-client with a registry of its own. Names and
+label rules: design ops.md, 1 and 2; docs/metrics.md says the same to whoever reads them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import prometheus_client
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from gateway.messages import (
+    FIX_REASONS,
+    FRAME_REASONS,
+    AlarmChanged,
+    CheckDone,
+    Event,
+    FixSource,
+    Kind,
+    Level,
+    LinkState,
+    Outcome,
+    ResultClass,
+)
+from gateway.ports import AUDIT_EVENTS
+
+PREFIX = "gateway_"
+OTHER = "other"
+BUCKETS = tuple(2.0**n / 1000 for n in range(7)) + tuple(2.0**n for n in range(-3, 6))
+"""0.001 ... 0.064, 0.125 ... 32 s: objectives lie on edges (design ops.md, 1.4)."""
+
+LINK, AREA, AGENCY = "@link", "@area", "@agency"
+"""Sets that come from the configuration."""
+
+KINDS = tuple(kind.value for kind in Kind)
+LINK_KINDS = ("serial", "mqtt", "gpsd", "http", "relay", "pnc")
+STAGES = (
+    "decode",
+    "authorise",
+    "queue",
+    "pnc",
+    "project",
+    "audit",
+    "format",
+    "send",
+    "deliver",
+    "read",
+)
+OUTCOMES = (
+    "trace",
+    "no_trace",
+    "partial",
+    "refused",
+    "cancelled",
+    "expired",
+    "pnc_error",
+    "internal_error",
+)
+RULES = tuple(
+    (
+        "EMG,DNR,DUR,CHX,CHO,PNC,LNK,SIL,SEM,WEL,AUD,REJ,RVL,SKW,STR,SND"  # console design, 7
+    ).split(",")
+)
+PRIORITIES = ("1", "2", "3")
+BANDS = ("live", "aging", "stale", "lost", "none")
+BEARERS = ("serial", "mqtt", "gpsd", "http")
+QUEUES = ("emergency", "hit", "check", "status", "fix", "outbox", "audit", "console", "history")
+DROPS = (
+    "full",
+    "terminal_limit",
+    "unreadable",
+    "unreachable",
+    "unavailable",
+    "stale",
+    "expired",
+    "conflated",
+    "shed",
+    "slow",
+    "oversize",
+)
+UPLINKS = ("fix", "check", "malformed", "status", "ack", "cancel", "help", "echo", "ignored")
+DOWNLINKS = ("receipt", "result", "notice")
+TASKS = ("link", "switchboard", "observer", "courier", "checks", "emergency", "minder", "relay")
+EVENT_TYPES = (
+    "hb",
+    "unit.batch",
+    "unit.meta",
+    "unit.gone",
+    "unit.emergency",
+    "check.open",
+    "check.stage",
+    "check.done",
+    "check.delivery",
+    "alarm",
+    "link",
+    "kpi",
+    "notice",
+    "reset",
+    "bye",
+)
+
+
+class Metric(NamedTuple):
+    """type: counter, gauge, histogram. born: whether children stand at 0 before the first word.
+
+    A gauge that is not born is absent until it was taken once: unknown is never 0.
+    """
+
+    name: str
+    type: str
+    help: str
+    labels: Mapping[str, str | Sequence[str]] = {}
+    born: bool = True
+
+
+def _counter(name: str, help_: str, **labels: str | Sequence[str]) -> Metric:
+    return Metric(name, "counter", help_, labels)
+
+
+def _gauge(name: str, help_: str, born: bool, **labels: str | Sequence[str]) -> Metric:
+    return Metric(name, "gauge", help_, labels, born)
+
+
+def _histogram(name: str, help_: str, **labels: str | Sequence[str]) -> Metric:
+    return Metric(name, "histogram", help_, labels)
+
+
+METRICS: tuple[Metric, ...] = (
+    # links
+    _gauge("link_up", "1 while the link is up", True, link=LINK, kind=LINK_KINDS),
+    _counter(
+        "link_transitions_total",
+        "Changes of a link's state",
+        link=LINK,
+        kind=LINK_KINDS,
+        to=tuple(state.value for state in LinkState),
+    ),
+    _gauge(
+        "link_last_receive_timestamp_seconds",
+        "When the link last received anything",
+        False,
+        link=LINK,
+        kind=LINK_KINDS,
+    ),
+    _counter("link_receive_bytes_total", "Bytes received", link=LINK),
+    _counter("link_send_bytes_total", "Bytes sent", link=LINK),
+    _counter("frames_received_total", "Frames that were understood", link=LINK, type=UPLINKS),
+    _counter("frames_rejected_total", "Frames that were refused", link=LINK, reason=FRAME_REASONS),
+    _counter("frames_sent_total", "Frames handed to the bearer", link=LINK, type=DOWNLINKS),
+    _counter("frame_resyncs_total", "Times a line was searched for the next frame", link=LINK),
+    _counter("serial_overruns_total", "Bytes of a line given up unread", link=LINK),
+    # checks
+    _counter("checks_received_total", "Checks asked for", kind=KINDS, agency=AGENCY, area=AREA),
+    _counter("checks_completed_total", "Checks that ended", kind=KINDS, outcome=OUTCOMES),
+    _gauge("checks_in_flight", "Checks without an outcome", True, kind=KINDS),
+    _gauge(
+        "check_oldest_in_flight_age_seconds", "Age of the oldest check without an outcome", True
+    ),
+    _histogram("check_answer_latency_seconds", "Accepted until handed to the bearer", kind=KINDS),
+    _histogram(
+        "check_overhead_seconds", "Answer latency less the PNC's time, per check", kind=KINDS
+    ),
+    _histogram("check_stage_duration_seconds", "Time in a stage of a check", stage=STAGES),
+    _histogram("result_delivery_latency_seconds", "Accepted until the bearer took the result"),
+    _counter(
+        "result_parts_total",
+        "Parts of results by what became of them",
+        state=("sent", "delivered", "read", "failed", "stale"),
+    ),
+    _counter("result_retries_total", "Results sent again", bearer=BEARERS),
+    # hits
+    _counter(
+        "hits_total",
+        "Answers that were hits",
+        **{"class": tuple(c.value for c in ResultClass if c.value.startswith("HIT_"))},
+    ),
+    _counter(
+        "danger_results_total",
+        "Answers with danger words by what became of them",
+        state=("answered", "delivered", "read", "late"),
+    ),
+    _histogram("hit_ack_latency_seconds", "Hit answered until its officer had read it"),
+    _gauge("hit_oldest_unacked_age_seconds", "Age of the oldest hit nobody has read", False),
+    # PNC
+    _counter(
+        "pnc_requests_total",
+        "Attempts at the PNC",
+        op=KINDS,
+        result=("ok", "error", "timeout", "invalid", "unavailable"),
+    ),
+    _histogram("pnc_request_duration_seconds", "Duration of an attempt", op=KINDS),
+    _gauge("pnc_in_flight", "Attempts under way", True),
+    _gauge(
+        "pnc_circuit_state",
+        "1 for the state the breaker is in",
+        True,
+        state=("closed", "open", "half_open"),
+    ),
+    _counter("pnc_retries_total", "Second and later attempts"),
+    # policy
+    _counter(
+        "policy_decisions_total",
+        "What the policy said to a question",
+        level=tuple(level.value for level in Level),
+        decision=("allowed", "denied", "held", "released"),
+    ),
+    # location
+    _counter(
+        "fixes_received_total",
+        "Fixes that came in",
+        kind=tuple(source.value for source in FixSource if source is not FixSource.OTHER),
+    ),
+    _counter("fixes_rejected_total", "Fixes that were refused", reason=FIX_REASONS),
+    _counter("fix_interval_violations_total", "Fixes later than their device class promises"),
+    _histogram("fix_relay_latency_seconds", "Last byte of a fix until it was published"),
+    _histogram("fix_age_at_receipt_seconds", "Age of a fix when it came in"),
+    _gauge("units", "Units by age of their last fix", False, area=AREA, band=BANDS),
+    _gauge("terminals", "Terminals heard by bearer", False, bearer=BEARERS, band=BANDS),
+    # emergency
+    _counter(
+        "emergencies_total",
+        "Emergencies by how far they came",
+        stage=("received", "relayed", "presented", "acknowledged"),
+    ),
+    _histogram("emergency_relay_latency_seconds", "Last byte until it was published"),
+    _histogram("emergency_ack_latency_seconds", "Raised until somebody acknowledged it"),
+    _gauge(
+        "emergency_oldest_unacked_age_seconds", "Age of the oldest unacknowledged emergency", False
+    ),
+    # console
+    _gauge("console_streams", "Open event streams", True),
+    _counter("console_events_sent_total", "Messages written to streams", type=EVENT_TYPES),
+    _counter(
+        "console_resets_total",
+        "Streams told to take a new snapshot, or cut",
+        reason=("epoch", "gap", "overflow", "policy", "slow"),
+    ),
+    _gauge(
+        "console_lane_depth_max", "Longest queue of any stream", True, lane=("event", "position")
+    ),
+    # alarms
+    _counter("alarms_raised_total", "Alarms raised", rule=RULES, priority=PRIORITIES),
+    _gauge(
+        "alarms_active",
+        "Alarms that are not cleared",
+        True,
+        priority=PRIORITIES,
+        state=("unack-active", "ack-active", "unack-cleared"),
+    ),
+    _histogram("alarm_ack_latency_seconds", "Raised until acknowledged", priority=PRIORITIES),
+    # audit
+    _counter("audit_records_total", "Audit records written", action=AUDIT_EVENTS),
+    _counter("audit_write_failures_total", "Commits that failed"),
+    _histogram("audit_write_duration_seconds", "Duration of a commit"),
+    _gauge("audit_last_verified_timestamp_seconds", "When the chain was last verified", False),
+    _gauge("audit_chain_ok", "1 if the chain verified then", False),
+    _gauge("audit_head_sequence", "Number of the newest record", False),
+    _gauge("audit_lag_seconds", "Age of the oldest record that waits to be written", False),
+    # runtime
+    _histogram("event_loop_lag_seconds", "How late the event loop runs what is due"),
+    _gauge("queue_depth", "What waits", True, queue=QUEUES),
+    _gauge("queue_capacity", "What may wait", False, queue=QUEUES),
+    _gauge("queue_oldest_age_seconds", "Age of what waits longest", False, queue=QUEUES),
+    _counter("queue_dropped_total", "What was given up", queue=QUEUES, reason=DROPS),
+    _counter("task_restarts_total", "Tasks that failed and were begun anew", task=TASKS),
+    _gauge("clock_skew_seconds", "Wall clock against its reference", False),
+    _counter("clock_step_seconds_total", "Jumps of the wall clock against the monotonic one"),
+    _gauge("config_loaded_timestamp_seconds", "When the configuration was loaded", False),
+    _counter(
+        "journal_dropped_total",
+        "What the journal left out",
+        reason=("event", "field", "rate", "stream"),
+    ),
+    _counter(
+        "metric_errors_total",
+        "Figures that named no metric of this table, or not its labels",
+        reason=("name", "labels"),
+    ),
+)
+
+FROM_EVENTS = frozenset(
+    {
+        "checks_completed_total",
+        "alarms_raised_total",
+        "alarms_active",
+        "alarm_ack_latency_seconds",
+        "emergency_ack_latency_seconds",
+    }
+)
+"""Counted by `seen` alone, so that nothing is counted twice."""
+
+PNC_CAUSES = ("PNC LINK DOWN", "PNC ERROR", "PNC: NOT VALID", "PNC NO REPLY")
+MOST_ALARMS = 4096
+_ANSWERED = {ResultClass.NO_TRACE.value: "no_trace", ResultClass.PARTIAL.value: "partial"}
+
+
+def metric_outcome(event: CheckDone) -> str:
+    """Label `outcome` of a check that ended. Source: pnc-domain, 8, last column.
+
+    Only NO_TRACE is no_trace: an answer that is missing never counts as one.
+    """
+    match event.outcome:
+        case Outcome.ANSWERED:
+            return _ANSWERED.get(event.result_class, "trace")
+        case Outcome.REFUSED:
+            return "cancelled" if event.cause == "CANCELLED" else "refused"
+        case Outcome.EXPIRED:
+            return "expired"
+        case Outcome.FAILED:
+            return "pnc_error" if event.cause in PNC_CAUSES else "internal_error"
+
+
+class _Family:
+    """One metric: its closed label sets and its cached children."""
+
+    def __init__(self, metric: Metric, sets: Mapping[str, Sequence[str]], links: Mapping[str, str]):
+        self.metric = metric
+        self.names = tuple(metric.labels)
+        self.closed: tuple[frozenset[str], ...] = tuple(
+            frozenset({*self._values(name, sets), OTHER}) for name in self.names
+        )
+        self._sets = sets
+        self._links = links
+
+    def _values(self, name: str, sets: Mapping[str, Sequence[str]]) -> Sequence[str]:
+        values = self.metric.labels[name]
+        return sets[values] if isinstance(values, str) else values
+
+    def born(self) -> Iterator[tuple[str, ...]]:
+        """Every combination of labels that stands at 0 from the start."""
+        axes = [self._values(name, self._sets) for name in self.names]
+        if self.names[:2] == ("link", "kind"):  # a link has one kind, not all of them
+            pairs = [(link, kind) for link, kind in self._links.items()]
+            for pair, rest in itertools.product(pairs, itertools.product(*axes[2:])):
+                yield (*pair, *rest)
+            return
+        if self.metric.type == "counter":
+            axes = [[*axis, OTHER] for axis in axes]
+        yield from itertools.product(*axes)
+
+    def place(self, labels: Mapping[str, str]) -> tuple[str, ...] | None:
+        """The child's key; values outside the set become `other`. None: wrong label names."""
+        if len(labels) != len(self.names):
+            return None
+        try:
+            values = tuple(labels[name] for name in self.names)
+        except KeyError:
+            return None
+        return tuple(
+            value if value in closed else OTHER
+            for value, closed in zip(values, self.closed, strict=True)
+        )
+
+
+class _Gauges(Collector):
+    """Gauges as they were last set; one never set is not there."""
+
+    def __init__(self, families: Iterable[_Family]) -> None:
+        self.values: dict[str, dict[tuple[str, ...], float]] = {}
+        self._families = list(families)
+        for family in self._families:
+            born = family.born() if family.metric.born else ()
+            self.values[family.metric.name] = dict.fromkeys(born, 0.0)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for family in self._families:
+            said = GaugeMetricFamily(
+                PREFIX + family.metric.name, family.metric.help, labels=family.names
+            )
+            for key, value in self.values[family.metric.name].items():
+                said.add_metric(key, value)
+            yield said
+
+
+class PrometheusMeter:
+    """gateway.ports.Meter, and what `/metrics` says.
+
+    links: name -> kind, all that the configuration names (relays and the PNC too, if their state
+    is shown). strict: an unknown name or label raises (tests); else it is counted and dropped.
+    """
+
+    def __init__(
+        self,
+        *,
+        links: Mapping[str, str],
+        areas: Sequence[str],
+        agencies: Sequence[str],
+        version: str = "",
+        commit: str = "",
+        strict: bool = False,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._strict = strict
+        self._monotonic_s = monotonic_s
+        self._registry = prometheus_client.CollectorRegistry(auto_describe=False)
+        sets = {LINK: tuple(links), AREA: tuple(areas), AGENCY: tuple(agencies)}
+        self._families = {metric.name: _Family(metric, sets, links) for metric in METRICS}
+        self._counters: dict[str, prometheus_client.Counter] = {}
+        self._histograms: dict[str, prometheus_client.Histogram] = {}
+        self._children: dict[tuple[str, tuple[str, ...]], Callable[[float], None]] = {}
+        gauges = []
+        for family in self._families.values():
+            metric = family.metric
+            if metric.type == "gauge":
+                gauges.append(family)
+                continue
+            self._make(metric, family.names)
+            for key in family.born():
+                self._child(metric, key)
+        self._gauges = _Gauges(gauges)
+        self._registry.register(self._gauges)
+        prometheus_client.ProcessCollector(registry=self._registry)
+        prometheus_client.GCCollector(registry=self._registry)
+        prometheus_client.Gauge(
+            PREFIX + "build_info",
+            "What runs here",
+            ("version", "commit", "python"),
+            registry=self._registry,
+        ).labels(version, commit, platform.python_version()).set(1)
+        self._alarms: dict[str, tuple[str, str, str, float]] = {}
+
+    # ------------------------------------------------------------------ the port
+
+    def count(self, name: str, n: float = 1, **labels: str) -> None:
+        """Add n >= 0 to a counter."""
+        self._add(name, "counter", n, labels)
+
+    def observe(self, name: str, seconds: float, **labels: str) -> None:
+        """One duration for a histogram."""
+        self._add(name, "histogram", seconds, labels)
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        """The figure as it is now."""
+        family = self._families.get(name)
+        if family is None or family.metric.type != "gauge":
+            self._wrong("name", f"no gauge {name}")
+            return
+        key = family.place(labels)
+        if key is None:
+            self._wrong("labels", f"{name}: labels are {family.names}, not {tuple(labels)}")
+            return
+        self._gauges.values[name][key] = float(value)
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads (format 0.0.4)."""
+        return prometheus_client.generate_latest(self._registry)
+
+    def _add(self, name: str, type_: str, n: float, labels: dict[str, str]) -> None:
+        child = self._children.get((name, tuple(labels.values())))
+        if child is None or tuple(labels) != self._families[name].names:
+            family = self._families.get(name)
+            if family is None or family.metric.type != type_:
+                self._wrong("name", f"no {type_} {name}")
+                return
+            key = family.place(labels)
+            if key is None:
+                self._wrong("labels", f"{name}: labels are {family.names}, not {tuple(labels)}")
+                return
+            child = self._child(family.metric, key)
+        elif self._families[name].metric.type != type_:
+            self._wrong("name", f"no {type_} {name}")
+            return
+        child(n)
+
+    def _wrong(self, reason: str, says: str) -> None:
+        if self._strict:
+            raise ValueError(says)
+        self._children["metric_errors_total", (reason,)](1)
+
+    def _make(self, metric: Metric, names: tuple[str, ...]) -> None:
+        full = PREFIX + metric.name
+        if metric.type == "counter":
+            self._counters[metric.name] = prometheus_client.Counter(
+                full, metric.help, names, registry=self._registry
+            )
+        else:
+            self._histograms[metric.name] = prometheus_client.Histogram(
+                full, metric.help, names, registry=self._registry, buckets=BUCKETS
+            )
+
+    def _child(self, metric: Metric, key: tuple[str, ...]) -> Callable[[float], None]:
+        found = self._children.get((metric.name, key))
+        if found is None:
+            if metric.type == "counter":
+                counter = self._counters[metric.name]
+                found = (counter.labels(*key) if key else counter).inc
+            else:
+                histogram = self._histograms[metric.name]
+                found = (histogram.labels(*key) if key else histogram).observe
+            self._children[metric.name, key] = found
+        return found
+
+    # ------------------------------------------------------------------ the tap
+
+    def seen(self, event: Event) -> None:
+        """Count what an event says by itself (EventBus.tap). Constant time."""
+        match event:
+            case CheckDone():
+                self.count(
+                    "checks_completed_total",
+                    kind=event.kind.value,
+                    outcome=metric_outcome(event),
+                )
+            case AlarmChanged():
+                self._alarm(event)
+            case _:
+                pass
+
+    def _alarm(self, event: AlarmChanged) -> None:
+        priority = str(event.priority)
+        before = self._alarms.get(event.id)
+        if before is None and event.state != "cleared":
+            self.count("alarms_raised_total", rule=event.rule, priority=priority)
+        raised_s = before[3] if before is not None else self._monotonic_s()
+        if before is not None:
+            self._shift(before[0], before[1], -1)
+            del self._alarms[event.id]
+            if before[1] == "unack-active" and event.state == "ack-active":
+                took_s = self._monotonic_s() - raised_s
+                self.observe("alarm_ack_latency_seconds", took_s, priority=priority)
+                if event.rule == "EMG":
+                    self.observe("emergency_ack_latency_seconds", took_s)
+        if event.state != "cleared" and len(self._alarms) < MOST_ALARMS:
+            self._alarms[event.id] = (priority, event.state, event.rule, raised_s)
+            self._shift(priority, event.state, 1)
+
+    def _shift(self, priority: str, state: str, by: int) -> None:
+        family = self._families["alarms_active"]
+        key = family.place({"priority": priority, "state": state})
+        assert key is not None
+        values = self._gauges.values["alarms_active"]
+        values[key] = values.get(key, 0.0) + by
