@@ -115,7 +115,7 @@ def _plan(view: View, zone: str) -> _Plan:
     lead: tuple[str, ...] = ()
     early: list[str] = []
     if view.result_class == ResultClass.PARTIAL:
-        lead, early, echo = ("??PART NOT CHECKED",), _unseen(view), _rest(view, echo)
+        lead, early, echo = ("??PART NOT CHECKED",), [*_unseen(view), *_rest(view, echo)], ""
     elif view.result_class == ResultClass.NO_TRACE:
         of = "ID" if view.kind in {Kind.PERSON, Kind.DRIVER} else "OWNER"
         return _Plan(
@@ -192,12 +192,12 @@ def _unseen(view: View) -> list[str]:
     return [f"{transliterate(source)}: NO REPLY" for source in view.not_checked]
 
 
-def _rest(view: View, echo: str) -> str:
+def _rest(view: View, echo: str) -> list[str]:
     """What may be said of the rest when a source did not reply: no reports, or unknown."""
     told = set(view.not_checked) <= results.SIDE_SOURCES
     if told and view.kind is Kind.VEHICLE and view.candidates and not view.cautions:
-        return f"{echo} NO REPORTS"
-    return f"{echo} REST UNKNOWN"
+        return [f"{echo} NO REPORTS"]
+    return ["TREAT AS UNKNOWN", _short_echo(echo)]
 
 
 def _stale(view: View, zone: str) -> list[str]:
@@ -297,6 +297,7 @@ def screens(
     plan = _plan(view, zone)
     lead, fields, tail = _lead(plan)
     match = f"MATCH:{plan.match}" if plan.match else ""
+    fields = [field for field in fields if field]
     pages = _pages(lead, [match, *fields] if match else fields)
     if match and len(pages) > 1 and not tail:
         # The sure place of `how sure` is the foot of page 1, where it costs no line.
@@ -373,7 +374,7 @@ def _lead(plan: _Plan) -> tuple[list[str], list[str], str]:
     for gap in ("  ", " "):
         if " " not in echo and "!!" not in lines[0][2:] and len(lines[0] + gap + echo) <= WIDTH:
             return [lines[0] + gap + echo, *lines[1:]], fields, ""
-    if len(lines) < CONTENT:
+    if len(lines) < CONTENT and len(echo) <= WIDTH:
         return [*lines, echo], fields, ""
     return lines, [echo, *fields], ""
 
@@ -478,8 +479,14 @@ def texts(
     return tuple(f"{front} {n}/{len(shown)} {part}" for n, part in enumerate(shown, 1))
 
 
+_TIER_TEXT = 46
+"""What a 73-byte part has room for beside reference, client reference and as-of time."""
+
+
 def _tier_text(name: str, advice: Sequence[str]) -> str:
-    return f"SAFETY: {name} - {', '.join(advice)}"
+    """All the advice if it fits, else its first line (pnc-domain, 13)."""
+    line = f"SAFETY: {name} - {', '.join(advice)}"
+    return line if len(line) <= _TIER_TEXT else f"SAFETY: {name} - {advice[0]}"
 
 
 def _tier_length(as_at: str) -> int:
