@@ -21,6 +21,7 @@ from amqtt.plugins.base import BaseAuthPlugin
 from amqtt.session import Session
 
 STOP_WITHIN_S = 5.0
+HANG_UP_S = 2.0
 QUIET = ("amqtt", "transitions")
 
 
@@ -61,6 +62,23 @@ class _FencedBroker(Broker):  # type: ignore[misc]  # amqtt is untyped
 
     fence_prefix = "radio"
     fence_staff: frozenset[str] = frozenset()
+
+    def __init__(self, config: BrokerConfig) -> None:
+        super().__init__(config)
+        self.talks: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
+        """Connections: amqtt keeps no list of those that have not said who they are."""
+
+    async def stream_connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.talks[task] = writer
+        try:
+            await super().stream_connected(reader, writer, listener_name)
+        finally:
+            del self.talks[task]
+            writer.close()
 
     async def _topic_filtering(self, session: Session, topic: str, action: Action) -> bool:
         return allowed(
@@ -121,14 +139,27 @@ class EmbeddedBroker:
         if broker is None:
             return
         listener = broker._servers["default"].instance
+        listener.close()
         try:
+            await self._hang_up(broker)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_WITHIN_S):
                     await broker.shutdown()
         finally:
-            listener.close()
             await self._reap()
             self._unquiet()
+
+    async def _hang_up(self, broker: _FencedBroker) -> None:
+        """Break every connection first: amqtt's own shutdown can wait for ever for a reader.
+
+        Each side then sees the end of its stream. Cancelling instead would make asyncio (3.11)
+        log a fault for whoever has not yet said who he is.
+        """
+        talks = dict(broker.talks)
+        for writer in talks.values():
+            writer.transport.abort()
+        if talks:
+            await asyncio.wait(talks, timeout=HANG_UP_S)
 
     async def _reap(self) -> None:
         """End the tasks that amqtt started for its clients and does not end itself."""

@@ -202,16 +202,19 @@ class Handset:
         return None
 
     def _answered(self, check: str, short: str, ref: str, client_ref: str) -> Exchange | None:
-        """The question that an answer means; its receipt may have been lost on the way."""
+        """The question that an answer means; its receipt may have been lost on the way.
+
+        Our own references come before the short form: that is only the end of the gateway's id.
+        """
         for exchange in reversed(self.exchanges):
             if check and exchange.check == check:
                 return exchange
+        if ref or client_ref:
+            return self._asked(ref, client_ref)
         for exchange in reversed(self.exchanges):
             if short and exchange.short == short:
                 return exchange
-        # Not by number: its receipt was lost. Then by our reference, or (a typed question without
-        # one) the oldest that still waits.
-        return self._asked(ref, client_ref)
+        return self._asked("", "")
 
     def _part(self, part: TextPart, now_s: float) -> list[Uplink]:
         exchange = self._answered("", part.short, "", part.client_ref)
