@@ -103,8 +103,9 @@ class StructJournal:
         self._seen: dict[tuple[Any, ...], int] = {}
         self._handler: _Libraries | None = None
         self._before: tuple[list[logging.Handler], int] = ([], logging.WARNING)
+        binary: Any = getattr(stream, "buffer", stream)
         self._log = structlog.wrap_logger(
-            structlog.BytesLogger(getattr(stream, "buffer", stream)),
+            structlog.BytesLogger(binary),
             processors=[
                 structlog.processors.add_log_level,
                 self._allow,

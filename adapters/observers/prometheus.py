@@ -63,11 +63,11 @@ OUTCOMES = (
     "pnc_error",
     "internal_error",
 )
-RULES = tuple(
-    (
-        "EMG,DNR,DUR,CHX,CHO,PNC,LNK,SIL,SEM,WEL,AUD,REJ,RVL,SKW,STR,SND"  # console design, 7
-    ).split(",")
+RULES = (
+    *("EMG", "DNR", "DUR", "CHX", "CHO", "PNC", "LNK", "SIL"),
+    *("SEM", "WEL", "AUD", "REJ", "RVL", "SKW", "STR", "SND"),
 )
+"""Console design, 7."""
 PRIORITIES = ("1", "2", "3")
 BANDS = ("live", "aging", "stale", "lost", "none")
 BEARERS = ("serial", "mqtt", "gpsd", "http")

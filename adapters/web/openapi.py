@@ -1,0 +1,116 @@
+"""The API's description for machines, one entry per route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_JSON = {"content": {"application/json": {"schema": {"type": "object"}}}}
+_PROBLEM = {
+    "description": "plain words in `title`",
+    "content": {
+        "application/problem+json": {
+            "schema": {
+                "type": "object",
+                "required": ["title", "status"],
+                "properties": {
+                    "type": {"type": "string"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "instance": {"type": "string"},
+                },
+            }
+        }
+    },
+}
+
+
+def _read(summary: str, *parameters: dict[str, Any], content: str = "application/json") -> Any:
+    operation: dict[str, Any] = {
+        "summary": summary,
+        "responses": {"200": {"description": "as asked", "content": {content: {}}}},
+    }
+    if parameters:
+        operation["parameters"] = list(parameters)
+        operation["responses"]["default"] = _PROBLEM
+    return {"get": operation}
+
+
+def _in(where: str, name: str, says: str, required: bool = False) -> dict[str, Any]:
+    return {
+        "in": where,
+        "name": name,
+        "description": says,
+        "required": required or where == "path",
+        "schema": {"type": "string"},
+    }
+
+
+def _act(summary: str) -> Any:
+    return {
+        "post": {
+            "summary": summary,
+            "parameters": [
+                _in("path", "id", "the alarm's id"),
+                _in("header", "Idempotency-Key", "1-64 characters, fresh for each act", True),
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {
+                            "type": "object",
+                            "required": ["by"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "by": {
+                                    "type": "string",
+                                    "minLength": 1,
+                                    "maxLength": 40,
+                                    "description": "who acts, until log-in exists",
+                                }
+                            },
+                        }
+                    }
+                },
+            },
+            "responses": {
+                "200": {"description": "the alarm's full record", **_JSON},
+                "404": _PROBLEM,
+                "409": _PROBLEM,
+                "503": _PROBLEM,
+            },
+        }
+    }
+
+
+def document(version: str) -> dict[str, Any]:
+    """OpenAPI 3.1 of everything this server answers."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "radio gateway", "version": version},
+        "paths": {
+            "/": _read("the control-room page", content="text/html"),
+            "/page.js": _read("its script", content="text/javascript"),
+            "/page.css": _read("its style", content="text/css"),
+            "/api/v1/snapshot": _read(
+                "the whole picture, with the number the stream goes on after"
+            ),
+            "/api/v1/stream": _read(
+                "events as Server-Sent Events; `id` is `epoch:seq`, `prev` the number before it",
+                _in("query", "epoch", "of the snapshot"),
+                _in("query", "after", "the snapshot's seq"),
+                _in("header", "Last-Event-ID", "`epoch:seq`; wins over the query"),
+                content="text/event-stream",
+            ),
+            "/api/v1/checks/{ref}": _read(
+                "one check by short form (the newest) or whole id", _in("path", "ref", "C7F3")
+            ),
+            "/api/v1/alarms/{id}/ack": _act("acknowledge"),
+            "/api/v1/alarms/{id}/close": _act("close"),
+            "/api/v1/time": _read("the gateway's clock, seconds since the epoch"),
+            "/api/openapi.json": _read("this"),
+            "/metrics": _read("figures for Prometheus", content="text/plain"),
+            "/healthz": _read("whether the process turns"),
+            "/readyz": _read("what is up and what is not; 503 when checks cannot be answered"),
+        },
+    }

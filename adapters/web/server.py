@@ -1,0 +1,321 @@
+"""The control room's door: the page, the API and the stream, on loopback.
+
+Every wait has a deadline (header, body, each write, the way out), every mailbox a bound, and on a
+stop the streams are told `bye` first. There is no access log: addresses and queries are nobody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import re
+import secrets
+import socket
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from aiohttp import web
+
+from adapters.web import openapi, shapes, walls
+from adapters.web.board import Board
+from adapters.web.doors import SEND_BUFFER, Doors
+from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
+from adapters.web.walls import Problem, answer
+from gateway.messages import AlarmChanged, Viewer
+from gateway.ports import Clock, Meter
+from gateway.settings import HttpSection
+
+PAGE = Path(__file__).parent / "page"
+FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+}
+RIGHTS = frozenset({"class", "callsign", "position", "identity", "emergency"})
+"""Until log-in exists whoever reaches loopback is an operator of the whole area."""
+SNAPSHOT_KEPT_S = 0.2
+"""Many consoles that come back at once share one snapshot."""
+STREAMS_END_S = 1.0
+BACKLOG = 128
+MOST_KEYS = 1000
+DEFAULT_INTERVAL_S = 30.0
+
+_CHANCE = secrets.SystemRandom()
+_KEY = re.compile(r"[\x21-\x7e]{1,64}")
+_EVENT_ID = re.compile(r"([^:\s]{1,64}):(\d{1,15})")
+
+
+class PageMeter(Meter, Protocol):
+    """The Meter port and what it says to Prometheus."""
+
+    def render(self) -> bytes: ...
+
+
+class Act(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a change. by: who acts, until log-in exists."""
+
+    by: str
+
+
+class WebServer:
+    """`start` binds and serves; `stop` ends within a few seconds whatever is open.
+
+    intervals: device class -> seconds between its fixes (age bands on the page).
+    uniform: chance, for the jitter of `bye`.
+    """
+
+    def __init__(
+        self,
+        settings: HttpSection,
+        board: Board,
+        *,
+        meter: PageMeter,
+        clock: Clock,
+        intervals: Mapping[str, float] | None = None,
+        version: str = "",
+        uniform: Callable[[float, float], float] = _CHANCE.uniform,
+        write_deadline_s: float = WRITE_DEADLINE_S,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
+        self._settings = settings
+        self._board = board
+        self._meter = meter
+        self._clock = clock
+        self._intervals = intervals or {}
+        self._units = shapes.Units()
+        self._streams = Streams(
+            board,
+            meter=meter,
+            clock=clock,
+            units=self._units,
+            uniform=uniform,
+            write_deadline_s=write_deadline_s,
+            heartbeat_s=heartbeat_s,
+        )
+        self._doors = Doors(settings)
+        self._openapi = shapes.encode(openapi.document(version))
+        self._files = {path: (PAGE / name).read_bytes() for path, (name, _) in FILES.items()}
+        self._cache: tuple[float, bytes, bytes] | None = None
+        self._acts: OrderedDict[str, tuple[str, asyncio.Future[shapes.Json]]] = OrderedDict()
+        self._consoles = 0
+        self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
+        self.port = 0
+
+    # ------------------------------------------------------------------ life
+
+    async def start(self) -> str:
+        """Bind and serve; the page's address. Raises OSError when the port cannot be had."""
+        runner = web.AppRunner(
+            self.application(),
+            handle_signals=False,
+            access_log=None,
+            keepalive_timeout=self._settings.header_deadline_s,
+            shutdown_timeout=2,
+        )
+        await runner.setup()
+        self._runner = runner
+        assert runner.server is not None
+        server, loop = runner.server, asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # inherited
+            sock.bind((self._settings.host, self._settings.port))
+            self._listening = await loop.create_server(
+                lambda: self._doors.open(server), sock=sock, backlog=BACKLOG
+            )
+        except BaseException:
+            sock.close()
+            await self.stop()
+            raise
+        self.port = int(sock.getsockname()[1])
+        host = f"[{self._settings.host}]" if family == socket.AF_INET6 else self._settings.host
+        return f"http://{host}:{self.port}/"
+
+    async def stop(self) -> None:
+        """Streams first, then the rest; safe to call twice."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+        await self._streams.stop(STREAMS_END_S)
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    def application(self) -> web.Application:
+        """Routes and walls, for `start` and for tests of the route table."""
+        app = web.Application(
+            middlewares=[walls.build(self._settings)], client_max_size=walls.BODY_LIMIT
+        )
+        app.on_response_prepare.append(walls.dress)
+        for path in FILES:
+            app.router.add_get(path, self._file)
+        app.router.add_get("/api/v1/snapshot", self._snapshot)
+        app.router.add_get("/api/v1/stream", self._stream, allow_head=False)
+        app.router.add_get("/api/v1/checks/{ref}", self._check)
+        app.router.add_get("/api/v1/time", self._time)
+        app.router.add_post("/api/v1/alarms/{id}/ack", self._acknowledge)
+        app.router.add_post("/api/v1/alarms/{id}/close", self._close)
+        app.router.add_get("/api/openapi.json", self._describe)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/readyz", self._ready)
+        return app
+
+    # ------------------------------------------------------------------ reads
+
+    async def _file(self, request: web.Request) -> web.Response:
+        _, type_ = FILES[request.path]
+        return web.Response(body=self._files[request.path], content_type=type_, charset="utf-8")
+
+    def _viewer(self) -> Viewer:
+        self._consoles += 1
+        return Viewer(id=f"console-{self._consoles}", kind="console", rights=RIGHTS)
+
+    async def _snapshot(self, request: web.Request) -> web.Response:
+        now_s = asyncio.get_running_loop().time()
+        if self._cache is None or now_s - self._cache[0] > SNAPSHOT_KEPT_S:
+            plain = self._picture()
+            self._cache = (now_s, plain, gzip.compress(plain, 5))
+        _, plain, small = self._cache
+        vary = {"Vary": "Accept-Encoding"}
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            return web.Response(
+                body=small,
+                content_type="application/json",
+                headers={"Content-Encoding": "gzip", **vary},
+            )
+        return web.Response(body=plain, content_type="application/json", headers=vary)
+
+    def _picture(self) -> bytes:
+        picture = self._board.snapshot(self._viewer())
+        classes = {unit.meta.device_class for unit in picture.units}
+        intervals = {name: self._intervals.get(name, DEFAULT_INTERVAL_S) for name in classes}
+        me = {"id": "local", "roles": ["operator"], "keys_off": False}
+        return shapes.encode(
+            shapes.snapshot_body(
+                picture, self._units, epoch=self._board.epoch, intervals=intervals, me=me
+            )
+        )
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        epoch, after = _place(request)
+        return await self._streams.serve(request, self._viewer(), epoch, after)
+
+    async def _check(self, request: web.Request) -> web.Response:
+        now = self._board.check_view(self._viewer(), request.match_info["ref"])
+        if now is None:
+            raise Problem(404, "no such check on the board")
+        return answer(shapes.check_body(now, self._units))
+
+    async def _time(self, _request: web.Request) -> web.Response:
+        return answer({"t": self._clock.wall_ms() / 1000})
+
+    async def _describe(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._openapi, content_type="application/json")
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(
+            body=self._meter.render(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        alive = self._board.health()
+        return answer({"alive": alive}, 200 if alive else 503)
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        ready, reasons = self._board.ready()
+        return answer({"ready": ready, "reasons": reasons}, 200 if ready else 503)
+
+    # ------------------------------------------------------------------ changes
+
+    async def _acknowledge(self, request: web.Request) -> web.Response:
+        return await self._act(request, "ack", self._board.acknowledge)
+
+    async def _close(self, request: web.Request) -> web.Response:
+        return await self._act(request, "close", self._board.close_alarm)
+
+    async def _act(
+        self,
+        request: web.Request,
+        verb: str,
+        change: Callable[[str, str], Awaitable[AlarmChanged]],
+    ) -> web.Response:
+        """Done once per Idempotency-Key: a repeat gets the answer of the first."""
+        alarm_id = request.match_info["id"]
+        by = (await self._body(request)).by.strip()
+        if not 1 <= len(by) <= 40 or not by.isprintable():
+            raise Problem(400, "by: who acts, 1 to 40 printable characters")
+        key = request.headers.get("Idempotency-Key", "")
+        if not _KEY.fullmatch(key):
+            raise Problem(400, "Idempotency-Key: 1 to 64 visible ASCII characters")
+        asked = f"{verb} {alarm_id} {by}"
+        known = self._acts.get(key)
+        if known is not None:
+            if known[0] != asked:
+                raise Problem(422, "this Idempotency-Key was used for something else")
+            return answer(await asyncio.shield(known[1]))
+        done: asyncio.Future[shapes.Json] = asyncio.get_running_loop().create_future()
+        done.add_done_callback(lambda f: f.cancelled() or f.exception())  # nobody need wait
+        self._acts[key] = (asked, done)
+        while len(self._acts) > MOST_KEYS:
+            self._acts.popitem(last=False)
+        try:
+            async with asyncio.timeout(self._settings.body_deadline_s):
+                alarm = await change(alarm_id, by)
+        except BaseException as error:
+            self._acts.pop(key, None)  # it failed: the same key may try again
+            refusal = _refusal(error)
+            done.set_exception(refusal if isinstance(refusal, Exception) else Problem(503, "try"))
+            raise refusal from error
+        body = shapes.alarm_body(alarm, self._units)
+        done.set_result(body)
+        return answer(body)
+
+    async def _body(self, request: web.Request) -> Act:
+        if request.content_type != "application/json":
+            raise Problem(415, "send application/json")
+        try:
+            async with asyncio.timeout(self._settings.body_deadline_s):
+                raw = await request.read()
+        except TimeoutError:
+            raise Problem(408, "the body took too long") from None
+        try:
+            return msgspec.json.decode(raw, type=Act)
+        except msgspec.DecodeError:
+            raise Problem(400, 'body: {"by": "who acts"}') from None
+
+
+def _refusal(error: BaseException) -> BaseException:
+    """Why a change was not made, as the caller is told."""
+    match error:
+        case KeyError():
+            return Problem(404, "no such alarm")
+        case ValueError():
+            return Problem(409, str(error))
+        case TimeoutError():
+            return Problem(503, "cannot record this now: try again")
+        case _:
+            return error
+
+
+def _place(request: web.Request) -> tuple[str | None, int | None]:
+    """Where the client stands: Last-Event-ID, else the query. Nothing at all: from now on."""
+    header = request.headers.get("Last-Event-ID")
+    if header:
+        match = _EVENT_ID.fullmatch(header)
+        if match is None:
+            raise Problem(400, "Last-Event-ID: epoch:number")
+        return match.group(1), int(match.group(2))
+    epoch, after = request.query.get("epoch"), request.query.get("after")
+    if after is None:
+        return epoch, None
+    if not (after.isascii() and after.isdigit() and len(after) <= 15):
+        raise Problem(400, "after: a number")
+    return epoch, int(after)
