@@ -29,7 +29,7 @@ from gateway.errors import ConfigError
 from gateway.messages import Viewer
 from simulators import scenario as scenarios
 from simulators.clock import RealClock
-from simulators.feed import Feed, Line
+from simulators.feed import LEGEND, Feed, Line
 from simulators.pnc_server import PncServer
 from simulators.radio import Radio
 from simulators.run import build_radios, line_path, plug_in
@@ -384,5 +384,6 @@ def _say_hello(
             f"be one   radio-gateway terminal --issi {left[0]} --mqtt-version 3.1.1 \\\n"
             f"         --port {broker_port} --password-file {folder / 'secrets' / left[0]}\n"
         )
+    out.write(f"feed     {LEGEND}\n")
     out.write("end      Ctrl-C\n\n")
     out.flush()

@@ -34,6 +34,8 @@ COUNTER_EVERY_S = 10.0
 KINDS_MOST = 1000
 SILENT_STAGES = frozenset({"queued", "disclosing", "delivering"})
 """They last for milliseconds; the page shows them."""
+_SHORT_KINDS = {"vehicle": "VEH", "person": "PER", "driver": "DRV", "property": "PRP", "-": "-  "}
+LEGEND = "time, call-sign, kind, reference, what; how long in all +added by us"
 SILENT_DELIVERIES = frozenset({"sent", "delivered"})
 
 
@@ -92,13 +94,13 @@ def _row(
     zone: datetime.tzinfo,
 ) -> str:
     callsign = callsigns.get(event.terminal, "?")
-    return f"{_at(t_ms, zone)} {callsign:<6} {kind:<8} {event.short:<4} {what}"
+    return f"{_at(t_ms, zone)} {callsign:<6} {_SHORT_KINDS.get(kind, kind)} {event.short:<4} {what}"
 
 
 def _done(event: CheckDone, callsigns: Mapping[str, str], zone: datetime.tzinfo) -> Line:
-    took = f"{event.elapsed_s:.3f} s"
+    took = f"{event.elapsed_s:.3f}s"
     if event.overhead_s is not None:
-        took += f", ours {event.overhead_s * 1000:.1f} ms"
+        took += f" +{event.overhead_s * 1000:.1f}ms"
     outcome = event.outcome.value.upper()
     text = _row(event.t_ms, event, callsigns, str(event.kind), f"{outcome:<8}", zone)
     room = WIDTH - len(took) - 2

@@ -134,6 +134,7 @@ class Handset:
             case Notice():
                 self.notices.append(message)
                 self._note(now_s, "<", f"notice {message.kind}", message.short)
+                self._refused_aloud(message, now_s)
             case BadFrame():
                 self.bad_frames += 1
             case _:
@@ -185,6 +186,14 @@ class Handset:
         self._note(now_s, "<", "refused", receipt.short)
         exchange.why = receipt.why
         self._close(exchange, Reading.REFUSED, now_s)
+
+    def _refused_aloud(self, notice: Notice, now_s: float) -> None:
+        """`XX BUSY RETRY` without a reference, as a line says it: the question that still waits."""
+        waiting = None if notice.short else self._asked("", "")
+        if waiting is not None and notice.text.startswith("XX"):
+            waiting.receipt_at_s = now_s
+            waiting.why = notice.text.removeprefix("XX").strip()
+            self._close(waiting, Reading.REFUSED, now_s)
 
     def _asked(self, ref: str, client_ref: str) -> Exchange | None:
         """The question that a receipt means: by its reference, else the oldest without one."""

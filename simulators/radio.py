@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from adapters import codecs
+from adapters.codecs import keysds
 from gateway.messages import (
+    CancelRequest,
     CheckRequest,
     Decoded,
+    EchoTest,
     HelpRequest,
     LocationFix,
     MalformedCheck,
@@ -39,18 +41,13 @@ class BadEnquiry(ValueError):
 
 def enquiry(text: str) -> CheckRequest:
     """The question that a KeySDS text asks. Raises BadEnquiry."""
-    line = " ".join(text.upper().split())
-    for message in codecs.create("keysds").feed(line.encode("utf-8"), received_at_ms=0):
-        match message:
-            case CheckRequest():
-                return message
-            case MalformedCheck():
-                raise BadEnquiry(message.why)
-            case HelpRequest():
-                raise BadEnquiry("? IS NO QUESTION TO THE PNC")
-            case _:
-                raise BadEnquiry("NOT AN ENQUIRY")
-    raise BadEnquiry("NOT AN ENQUIRY")
+    match keysds.parse(text):
+        case CheckRequest() as request:
+            return request
+        case MalformedCheck(why=why):
+            raise BadEnquiry(why)
+        case _:
+            raise BadEnquiry("NO QUESTION TO THE PNC")
 
 
 class Radio(ABC):
@@ -91,6 +88,15 @@ class Radio(ABC):
         self.say(request)
         self.changed.set()
         return exchange
+
+    def key_in(self, text: str) -> Exchange | None:
+        """Whatever a keypad takes: a question, or help, cancel, echo. Raises BadEnquiry."""
+        match keysds.parse(text):
+            case HelpRequest() | CancelRequest() | EchoTest() as message:
+                self.say(message)
+                return None
+            case _:
+                return self.ask(text)
 
     def status(self, code: int) -> None:
         """Send a pre-coded status."""

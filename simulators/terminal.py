@@ -123,7 +123,7 @@ class Desk:
                 raise Usage("status takes one number, 0 to 65535 (0 is an emergency)")
             case _:
                 try:
-                    return self.radio.ask(line)
+                    return self.radio.key_in(line)
                 except BadEnquiry as error:
                     raise Usage(str(error)) from error
         return None

@@ -139,6 +139,19 @@ def test_refused_receipt_ends_the_question() -> None:
     assert handset.due(60.0) == []
 
 
+def test_refusal_without_a_reference_ends_the_question_that_waits() -> None:
+    """On a line a refusal that has no id is `XX BUSY RETRY`: it belongs to what was not yet SENT."""
+    handset = Handset(resends=False)
+    first = handset.ask(ASK, 0.0)
+    handset.heard(receipt(), 0.1)
+    second = handset.ask(ASK, 1.0)
+    handset.heard(Notice(kind="text", text="XX BUSY RETRY"), 1.1)
+    assert first.open
+    assert (second.reading, second.why) == (Reading.REFUSED, "BUSY RETRY")
+    handset.heard(Notice(kind="text", text="XX BUSY RETRY"), 1.2)
+    assert first.open
+
+
 def test_two_questions_are_told_apart() -> None:
     """Answers in the other order reach the question they belong to."""
     handset = Handset(resends=True)
