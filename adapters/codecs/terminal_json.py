@@ -1,0 +1,459 @@
+"""The MQTT payloads of docs/interfaces.md, one datagram at a time.
+
+The size and the nesting are bounded before anything is parsed. What is no JSON, or claims another
+identity, is a bad frame; what is JSON but no question that can be asked is a MalformedCheck, so
+that the officer is told what to do. No error text ever quotes the payload.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import TypeVar
+
+import msgspec
+
+from adapters.codecs import keysds, wire
+from adapters.codecs.nmea0183 import Nmea0183
+from gateway.messages import (
+    AckState,
+    BadFrame,
+    CheckRequest,
+    Decoded,
+    DeliveryAck,
+    DriverKey,
+    FixSource,
+    Frame,
+    Key,
+    Kind,
+    LocationFix,
+    MalformedCheck,
+    Message,
+    Notice,
+    Outcome,
+    PersonKey,
+    PropertyKey,
+    Receipt,
+    Result,
+    StatusReport,
+    VehicleKey,
+)
+
+NESTING_MAX = 16
+TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z")
+_VIN = re.compile(r"[A-HJ-NPR-Z0-9]{17}|[A-HJ-NPR-Z0-9]{5,8}")
+
+W = TypeVar("W", bound=msgspec.Struct)
+
+
+class TerminalJson:
+    """gateway.ports.Codec. channel: the topic below `radio/{issi}/`. identity: that ISSI."""
+
+    def __init__(
+        self, *, side: str = "gateway", identity: str = "", max_payload: int = 16384
+    ) -> None:
+        self._side = side
+        self._identity = identity
+        self._max_payload = max_payload
+
+    def feed(self, data: bytes, *, received_at_ms: int, channel: str = "") -> Sequence[Decoded]:
+        """One datagram is one message (`up/nmea` may hold several). Never raises on content."""
+        if len(data) > self._max_payload:
+            return (BadFrame("length"),)
+        match channel:
+            case "up/nmea":
+                line = Nmea0183()
+                return line.feed(data + b"\n", received_at_ms=received_at_ms)
+            case "up/text":
+                return (_typed(data),)
+        if not data or too_deep(data):
+            return (BadFrame("decode"),)
+        try:
+            match channel:
+                case "up/check":
+                    return (self._check(data),)
+                case "up/fix":
+                    return (self._fix(data),)
+                case "up/status":
+                    return (self._status(data),)
+                case "up/ack":
+                    return (self._ack(data),)
+                case "down/receipt" | "down/result" | "down/notice":
+                    return (_down(channel, data),)
+                case _:
+                    return (BadFrame("decode"),)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, _Wrong):
+            return (BadFrame("decode"),)
+
+    # ----------------------------------------------------------------- up
+
+    def _own(self, issi: str | None) -> bool:
+        """A payload may repeat the identity of its topic; it may not name another."""
+        return issi is None or issi == self._identity
+
+    def _fix(self, data: bytes) -> Decoded:
+        fix = _decode(data, wire.Fix)
+        if not self._own(fix.issi):
+            return BadFrame("identity")
+        return _location(fix) or BadFrame("date")
+
+    def _status(self, data: bytes) -> Decoded:
+        status = _decode(data, wire.Status)
+        return StatusReport(code=status.code) if self._own(status.issi) else BadFrame("identity")
+
+    def _ack(self, data: bytes) -> Decoded:
+        ack = _decode(data, wire.Ack)
+        if not self._own(ack.issi):
+            return BadFrame("identity")
+        if ack.state not in set(AckState):
+            return BadFrame("decode")
+        return DeliveryAck(check=ack.check, part=ack.part, state=AckState(ack.state))
+
+    def _check(self, data: bytes) -> Decoded:
+        raw = msgspec.json.decode(data)
+        if not isinstance(raw, dict):
+            return BadFrame("decode")
+        issi = raw.get("issi")
+        if issi is not None and issi != self._identity:
+            return BadFrame("identity")
+        ref, kind = _told(raw)
+        try:
+            check = msgspec.convert(raw, wire.Check)
+            return _request(check)
+        except msgspec.ValidationError as error:
+            return MalformedCheck(why=_missing(error), ref=ref, kind=kind)
+        except _Wrong as wrong:
+            return MalformedCheck(why=str(wrong), ref=ref, kind=kind)
+
+    # ----------------------------------------------------------------- out
+
+    def encode(self, message: Message) -> Sequence[Frame]:
+        """The payload that says this message; () when there is no word for it here."""
+        if self._side == "terminal":
+            return _up(message)
+        match message:
+            case Receipt():
+                body: msgspec.Struct = wire.DownReceipt(
+                    ref=message.ref,
+                    check=message.check,
+                    short=message.short,
+                    accepted=message.accepted,
+                    why=message.why,
+                )
+                return (Frame(data=msgspec.json.encode(body), channel="down/receipt"),)
+            case Result():
+                return (Frame(data=msgspec.json.encode(_result(message)), channel="down/result"),)
+            case Notice():
+                body = wire.DownNotice(
+                    kind=message.kind, text=message.text, check=message.check, short=message.short
+                )
+                return (Frame(data=msgspec.json.encode(body), channel="down/notice"),)
+            case _:
+                return ()
+
+
+class _Wrong(Exception):
+    """Says what to do; never quotes."""
+
+
+def too_deep(data: bytes) -> bool:
+    """Whether brackets nest deeper than NESTING_MAX; one pass, strings minded."""
+    depth, in_string, escaped = 0, False, False
+    for byte in data:
+        if in_string:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                in_string = False
+        elif byte == 0x22:
+            in_string = True
+        elif byte in (0x5B, 0x7B):
+            depth += 1
+            if depth > NESTING_MAX:
+                return True
+        elif byte in (0x5D, 0x7D):
+            depth -= 1
+    return False
+
+
+def _decode(data: bytes, type_: type[W]) -> W:
+    return msgspec.json.decode(data, type=type_)
+
+
+def _typed(data: bytes) -> Decoded:
+    try:
+        return keysds.parse(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return BadFrame("decode")
+
+
+def _told(raw: dict[str, object]) -> tuple[str, Kind | None]:
+    """What of a faulty check is good enough to answer it by."""
+    ref, kind = raw.get("ref"), raw.get("kind")
+    usable = isinstance(ref, str) and re.fullmatch(r"[!-~]{1,32}", ref)
+    known = isinstance(kind, str) and kind in set(Kind)
+    return (str(ref) if usable else ""), (Kind(str(kind)) if known else None)
+
+
+def _missing(error: msgspec.ValidationError) -> str:
+    """Which member is wrong, from the error's path only (its words may quote)."""
+    text = str(error)
+    found = re.search(r"`\$\.([a-z_]{1,20})", text) or re.search(
+        r"missing required field `([a-z_]{1,20})`", text
+    )
+    known = {field.encode_name for field in msgspec.structs.fields(wire.Check)}
+    name = found.group(1) if found and found.group(1) in known else "CHECK"
+    return f"BAD {name.upper()}"
+
+
+def moment_ms(text: str) -> int:
+    """ISO 8601 with Z to milliseconds; raises for anything else, a naive time included."""
+    found = TIME.fullmatch(text)
+    if found is None:
+        raise _Wrong("BAD T. USE UTC WITH Z")
+    try:
+        moment = datetime.fromisoformat(found.group(1)).replace(tzinfo=UTC)
+    except ValueError:
+        raise _Wrong("BAD T. USE UTC WITH Z") from None
+    return round(moment.timestamp() * 1000)
+
+
+def moment_text(ms: int) -> str:
+    moment = datetime.fromtimestamp(ms / 1000, tz=UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def _location(fix: wire.Fix) -> LocationFix | None:
+    try:
+        fixed_at_ms = moment_ms(fix.t) if fix.t is not None else None
+    except _Wrong:
+        return None
+    return LocationFix(
+        lat=fix.lat,
+        lon=fix.lon,
+        fixed_at_ms=fixed_at_ms,
+        speed_mps=fix.speed_mps,
+        course_deg=None if fix.course_deg is None else fix.course_deg % 360,
+        accuracy_m=fix.accuracy_m,
+        source=FixSource.GNSS,
+    )
+
+
+def _request(check: wire.Check) -> CheckRequest:
+    if check.kind not in set(Kind):
+        raise _Wrong("BAD KIND")
+    location = None
+    if check.fix is not None:
+        location = _location(check.fix)
+        if location is None:
+            raise _Wrong("BAD FIX.T")
+    return CheckRequest(
+        key=_key(Kind(check.kind), check),
+        reason=_line(check.reason, "REASON", 16),
+        ref=check.ref,
+        sent_at_ms=moment_ms(check.t),
+        justification=_line(check.justification, "JUSTIFICATION", 250),
+        location=_line(check.location, "LOCATION", 40),
+        fix=location,
+        full=check.full,
+    )
+
+
+def _key(kind: Kind, check: wire.Check) -> Key:
+    match kind:
+        case Kind.VEHICLE:
+            return _vehicle(check)
+        case Kind.PERSON:
+            return _person(check)
+        case Kind.DRIVER:
+            number = re.sub(r"[ -]", "", (check.driver_no or "").upper())
+            if number:
+                if not re.fullmatch(r"[A-Z0-9]{16}", number):
+                    raise _Wrong("BAD DRIVER_NO")
+                return DriverKey(driver_no=number)
+            person = _person(check)
+            if not person.dob:
+                raise _Wrong("DRIVER: GIVE DRIVER_NO OR NAME AND DOB")
+            return DriverKey(surname=person.surname, forenames=person.forenames, dob=person.dob)
+        case Kind.PROPERTY:
+            kind_text = _line(check.type or "", "TYPE", 40).upper()
+            serial = re.sub(r"[ .\-]", "", _line(check.serial or "", "SERIAL", 60)).upper()
+            if not re.fullmatch(r"[A-Z0-9 ]{2,40}", kind_text):
+                raise _Wrong("BAD TYPE")
+            if not re.fullmatch(r"[A-Z0-9/]{3,30}", serial):
+                raise _Wrong("BAD SERIAL")
+            return PropertyKey(type=kind_text, serial=serial)
+
+
+def _vehicle(check: wire.Check) -> VehicleKey:
+    if (check.vrm is None) == (check.vin is None):
+        raise _Wrong("GIVE VRM OR VIN")
+    if check.vin is not None:
+        vin = re.sub(r"[ -]", "", check.vin.upper())
+        if not _VIN.fullmatch(vin):
+            raise _Wrong("BAD VIN. 17 OR LAST 5-8")
+        return VehicleKey(vin=vin)
+    # Only ASCII is folded: a Cyrillic letter that looks like A is a mistake to be told of.
+    mark = re.sub(r"[ .\-]", "", check.vrm or "")
+    mark = mark.upper() if mark.isascii() else mark
+    if not re.fullmatch(r"[A-Z0-9]{1,10}", mark):
+        raise _Wrong("BAD VRM")
+    return VehicleKey(vrm=mark)
+
+
+def _person(check: wire.Check) -> PersonKey:
+    surname, forenames = _name(check.surname or ""), _name(check.forenames or "")
+    if not surname:
+        raise _Wrong("GIVE SURNAME")
+    sex = (check.sex or "").upper()
+    if sex not in {"", "M", "F", "U"}:
+        raise _Wrong("BAD SEX. M F OR U")
+    dob = check.dob or ""
+    if dob:
+        try:
+            if date.fromisoformat(dob).isoformat() != dob or dob[:2] not in {"18", "19", "20"}:
+                raise ValueError
+        except ValueError:
+            raise _Wrong("BAD DOB. YYYY-MM-DD") from None
+    if not (forenames or dob or sex or check.age is not None):
+        raise _Wrong("NAME ALONE: ADD FORENAME, DOB OR SEX")
+    return PersonKey(surname=surname, forenames=forenames, dob=dob, age_years=check.age, sex=sex)
+
+
+def _name(text: str) -> str:
+    name = " ".join(unicodedata.normalize("NFC", text).upper().split())
+    if name and not keysds.is_name(name):
+        raise _Wrong("BAD NAME")
+    return name
+
+
+def _line(text: str, what: str, most: int) -> str:
+    """One line without controls or direction marks."""
+    folded = unicodedata.normalize("NFC", text).strip()
+    if len(folded) > most or any(unicodedata.category(each) in keysds.FORBIDDEN for each in folded):
+        raise _Wrong(f"BAD {what}")
+    return folded
+
+
+# --------------------------------------------------------------------------- the other side
+
+
+def _result(message: Result) -> wire.DownResult:
+    return wire.DownResult(
+        ref=message.ref,
+        check=message.check,
+        short=message.short,
+        outcome=message.outcome.value,
+        cls=message.result_class,
+        danger=list(message.danger),
+        pages=list(message.pages),
+        fields=message.fields,
+        not_checked=list(message.not_checked),
+        as_of=moment_text(message.as_of_ms),
+        level=message.level,
+        marking=message.marking,
+        synthetic=message.synthetic,
+        receipt=message.receipt,
+        why=message.why,
+    )
+
+
+def _down(channel: str, data: bytes) -> Decoded:
+    match channel:
+        case "down/receipt":
+            receipt = _decode(data, wire.DownReceipt)
+            return Receipt(
+                ref=receipt.ref,
+                check=receipt.check,
+                short=receipt.short,
+                accepted=receipt.accepted,
+                why=receipt.why,
+            )
+        case "down/result":
+            result = _decode(data, wire.DownResult)
+            if result.outcome not in set(Outcome):
+                return BadFrame("decode")
+            return Result(
+                ref=result.ref,
+                check=result.check,
+                short=result.short,
+                outcome=Outcome(result.outcome),
+                result_class=result.cls,
+                danger=tuple(result.danger),
+                pages=tuple(result.pages),
+                texts=(),
+                fields=result.fields,
+                not_checked=tuple(result.not_checked),
+                as_of_ms=moment_ms(result.as_of),
+                level=result.level,
+                receipt=result.receipt,
+                marking=result.marking,
+                synthetic=result.synthetic,
+                why=result.why,
+            )
+        case _:
+            notice = _decode(data, wire.DownNotice)
+            return Notice(
+                kind=notice.kind, text=notice.text, check=notice.check, short=notice.short
+            )
+
+
+def _up(message: Message) -> Sequence[Frame]:
+    match message:
+        case CheckRequest(typed=text) if text:
+            return (Frame(data=text.encode(), channel="up/text"),)
+        case CheckRequest():
+            return (Frame(data=msgspec.json.encode(_wire_check(message)), channel="up/check"),)
+        case LocationFix():
+            body: msgspec.Struct = _wire_fix(message)
+            return (Frame(data=msgspec.json.encode(body), channel="up/fix", qos=0),)
+        case StatusReport():
+            body = wire.Status(code=message.code)
+            return (Frame(data=msgspec.json.encode(body), channel="up/status"),)
+        case DeliveryAck():
+            body = wire.Ack(check=message.check, part=message.part, state=message.state.value)
+            return (Frame(data=msgspec.json.encode(body), channel="up/ack"),)
+        case _:
+            return ()
+
+
+def _wire_fix(fix: LocationFix) -> wire.Fix:
+    return wire.Fix(
+        lat=fix.lat,
+        lon=fix.lon,
+        t=None if fix.fixed_at_ms is None else moment_text(fix.fixed_at_ms),
+        speed_mps=fix.speed_mps,
+        course_deg=fix.course_deg,
+        accuracy_m=fix.accuracy_m,
+    )
+
+
+def _wire_check(request: CheckRequest) -> wire.Check:
+    body = wire.Check(
+        ref=request.ref,
+        t=moment_text(request.sent_at_ms or 0),
+        kind="",
+        reason=request.reason,
+        justification=request.justification,
+        location=request.location,
+        full=request.full,
+        fix=None if request.fix is None else _wire_fix(request.fix),
+    )
+    match request.key:
+        case VehicleKey(vrm=vrm, vin=vin):
+            body.kind, body.vrm, body.vin = "vehicle", vrm or None, vin or None
+        case PersonKey() as person:
+            body.kind, body.surname = "person", person.surname
+            body.forenames, body.dob = person.forenames or None, person.dob or None
+            body.sex, body.age = person.sex or None, person.age_years
+        case DriverKey() as driver:
+            body.kind, body.driver_no = "driver", driver.driver_no or None
+            body.surname, body.forenames = driver.surname or None, driver.forenames or None
+            body.dob = driver.dob or None
+        case PropertyKey(type=type_, serial=serial):
+            body.kind, body.type, body.serial = "property", type_, serial
+    return body

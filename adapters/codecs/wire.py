@@ -1,0 +1,128 @@
+"""The JSON payloads of the MQTT topics, as they stand on the wire (docs/interfaces.md).
+
+Strict in type, tolerant of members we do not know. The JSON Schemas of docs/schemas are generated
+from these classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+Lat = Annotated[float, Meta(ge=-90, le=90)]
+Lon = Annotated[float, Meta(ge=-180, le=180)]
+Ref = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[!-~]+$")]
+Moment = Annotated[str, Meta(max_length=40, description="ISO 8601, UTC, ends in Z")]
+
+
+class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A payload."""
+
+
+class Fix(Wire, kw_only=True, omit_defaults=True):
+    """`up/fix`, and `fix` inside a check."""
+
+    lat: Lat
+    lon: Lon
+    t: Moment | None = None
+    speed_mps: Annotated[float, Meta(ge=0, le=400)] | None = None
+    course_deg: Annotated[float, Meta(ge=0, le=360)] | None = None
+    accuracy_m: Annotated[float, Meta(ge=0, le=1e7)] | None = None
+    issi: str | None = None
+
+
+class Check(Wire, kw_only=True, omit_defaults=True):
+    """`up/check`. Which members a kind needs: docs/interfaces.md."""
+
+    ref: Ref
+    t: Moment
+    kind: str
+    reason: Annotated[str, Meta(min_length=1, max_length=16)]
+    vrm: Annotated[str, Meta(max_length=24)] | None = None
+    vin: Annotated[str, Meta(max_length=24)] | None = None
+    surname: Annotated[str, Meta(max_length=300)] | None = None
+    forenames: Annotated[str, Meta(max_length=300)] | None = None
+    dob: Annotated[str, Meta(max_length=10)] | None = None
+    age: Annotated[int, Meta(ge=0, le=120)] | None = None
+    sex: Annotated[str, Meta(max_length=1)] | None = None
+    driver_no: Annotated[str, Meta(max_length=16)] | None = None
+    type: Annotated[str, Meta(max_length=40)] | None = None
+    serial: Annotated[str, Meta(max_length=60)] | None = None
+    justification: Annotated[str, Meta(max_length=250)] = ""
+    location: Annotated[str, Meta(max_length=40)] = ""
+    full: bool = False
+    fix: Fix | None = None
+    issi: str | None = None
+
+
+class Status(Wire, kw_only=True, omit_defaults=True):
+    """`up/status`. 0 is an emergency."""
+
+    code: Annotated[int, Meta(ge=0, le=65535)]
+    issi: str | None = None
+
+
+class Ack(Wire, kw_only=True, omit_defaults=True):
+    """`up/ack`."""
+
+    check: Annotated[str, Meta(min_length=4, max_length=40, pattern=r"^[0-9A-Z]+$")]
+    part: Annotated[int, Meta(ge=1, le=99)]
+    state: str
+    issi: str | None = None
+
+
+class DownReceipt(msgspec.Struct, kw_only=True):
+    """`down/receipt`."""
+
+    ref: str
+    check: str
+    short: str
+    accepted: bool
+    why: str
+
+
+class DownResult(Wire, kw_only=True, omit_defaults=True):
+    """`down/result`."""
+
+    ref: str
+    check: str
+    short: str
+    outcome: str
+    cls: str = msgspec.field(name="class", default="")
+    danger: list[str]
+    pages: list[str]
+    fields: dict[str, str]
+    not_checked: list[str]
+    as_of: str
+    level: str = ""
+    marking: str
+    synthetic: bool
+    receipt: str
+    why: str = ""
+
+
+class DownNotice(Wire, kw_only=True, omit_defaults=True):
+    """`down/notice`."""
+
+    kind: str
+    text: str
+    check: str = ""
+    short: str = ""
+
+
+PAYLOADS: dict[str, type[msgspec.Struct]] = {
+    "up/check": Check,
+    "up/fix": Fix,
+    "up/status": Status,
+    "up/ack": Ack,
+    "down/receipt": DownReceipt,
+    "down/result": DownResult,
+    "down/notice": DownNotice,
+}
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """JSON Schema of each payload, by topic rest, for docs/schemas."""
+    return {channel: msgspec.json.schema(type_) for channel, type_ in PAYLOADS.items()}
