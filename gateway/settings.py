@@ -207,6 +207,8 @@ class Fleet(Section, frozen=True, kw_only=True):
     agencies: tuple[str, ...]
     device_classes: dict[str, DeviceClass]
     terminals: tuple[Terminal, ...] = ()
+    statuses: dict[str, str] = msgspec.field(default_factory=dict)
+    """Pre-coded status -> what the control room shows: AVL, BSY, REF, RTE, OFF."""
 
 
 class Rule(Section, frozen=True, kw_only=True):
@@ -424,8 +426,20 @@ def _check_fleet(fleet: Fleet) -> list[str]:
             found.append(f"{where}.area: not one of areas")
         if terminal.agency not in fleet.agencies:
             found.append(f"{where}.agency: not one of agencies")
+        if not terminal.officer.strip() or not terminal.surname.strip():
+            found.append(f"{where}: officer and surname name who asks; neither may be empty")
+        if len(f"{terminal.rank}{terminal.officer} {terminal.surname}") > 50:
+            found.append(f"{where}: rank, officer and surname: at most 50 characters together")
         if terminal.device_class not in fleet.device_classes:
             found.append(f"{where}.device_class: not one of device_classes")
+    for code, shown in fleet.statuses.items():
+        if not code.isdigit() or code == "0":
+            found.append(f"statuses.{code}: a number; 0 is an emergency and cannot be shown away")
+        if shown not in _STATUSES:
+            found.append(f"statuses.{code}: one of {', '.join(_STATUSES)}")
+    for name, device in fleet.device_classes.items():
+        if device.budget < 73 or device.aging_s <= 0:
+            found.append(f"device_classes.{name}: budget at least 73, aging_s above 0")
     if len(fleet.agencies) > 8:
         found.append("agencies: at most 8")
     return found
@@ -442,6 +456,7 @@ def _check_policy(policy: Policy) -> list[str]:
     return found
 
 
+_STATUSES = ("AVL", "BSY", "REF", "RTE", "OFF")
 _SEVERITIES = ("critical", "high", "medium", "low")
 _TIERS = ("WITHDRAW", "CAUTION+", "CAUTION", "CAUTION/PPE", "CAUTION/BWV", "WELFARE", "CLEAR")
 _PLAIN = re.compile(r"[A-Z0-9 /.,&:-]*\Z")
