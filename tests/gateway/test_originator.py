@@ -1,0 +1,84 @@
+"""The originator line: 53 characters that always name who asks."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from gateway import originator
+from gateway.settings import Terminal
+from tests.gateway.strategies import terminal
+
+CHARSET = re.compile(r"[A-Z0-9 /.\-()'&]+\Z")
+
+
+def officer(**more: str) -> Terminal:
+    held: Terminal = msgspec.structs.replace(
+        terminal("constable"), rank="PC", officer="1234", surname="TESTER", **more
+    )
+    return held
+
+
+def test_the_example_of_the_reference() -> None:
+    """pnc-domain 9.1, to the letter."""
+    line = originator.line(officer(), reason="1", free="STOP BRIDGE ST", location="PE1 1HG")
+    assert line == "PC1234 TESTER/1 STOP BRIDGE ST/PE1 1HG"
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [
+        (53, "PC1234 TESTER/1 LIGHTS OUT ON THE BRIDGE/BRIDGE ST"),
+        (40, "PC1234 TESTER/1 LIGHTS OUT ON/BRIDGE ST"),
+        (26, "PC1234 TESTER/1/BRIDGE ST"),
+        (22, "PC1234 TESTER/1/BRIDGE"),
+        (16, "PC1234 TESTER/1"),
+        (15, "PC1234 TESTER/1"),
+        (14, "PC1234 TESTER"),
+        (13, "PC1234 TESTER"),
+    ],
+)
+def test_free_text_goes_first_then_place_then_reason(most: int, expected: str) -> None:
+    """Trimmed in reverse priority; collar and surname are never cut."""
+    line = originator.line(
+        officer(), reason="1", free="LIGHTS OUT ON THE BRIDGE", location="BRIDGE ST", most=most
+    )
+    assert line == expected
+
+
+def test_the_requester_must_be_named() -> None:
+    """Without collar or surname, or without room for them, the check cannot be asked."""
+    for missing in ({"officer": ""}, {"surname": " "}, {"surname": "\u200b"}):
+        held = msgspec.structs.replace(officer(), **missing)
+        with pytest.raises(originator.NoRequester):
+            originator.line(held, reason="1")
+    with pytest.raises(originator.NoRequester):
+        originator.line(officer(), reason="1", most=12)
+
+
+@given(
+    st.text(max_size=30),
+    st.text(max_size=10),
+    st.text(max_size=60),
+    st.text(max_size=60),
+    st.integers(20, 60),
+)
+def test_any_text_fits(surname: str, reason: str, free: str, location: str, most: int) -> None:
+    """Charset and length hold for any Unicode, three parts at most, requester always whole."""
+    held = msgspec.structs.replace(officer(), surname=surname)
+    try:
+        line = originator.line(held, reason=reason, free=free, location=location, most=most)
+    except originator.NoRequester:
+        assume(False)
+        return
+    assert originator.LEAST <= len(line) <= most
+    assert CHARSET.match(line)
+    assert line.count("/") <= 2
+    assert line.startswith("PC1234 ")
+    assert line == line.strip()
+    bare = originator.line(held, reason="", most=most)
+    assert line.split("/")[0] == bare

@@ -1,0 +1,205 @@
+"""The configuration: what is shipped loads, what is wrong is named by file and key, all at once."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gateway import originator, policy, rendering, results
+from gateway.errors import ConfigError
+from gateway.messages import Outcome
+from gateway.policy import View
+from gateway.results import Shown
+from gateway.settings import load
+from tests.gateway.strategies import CONFIG, FLEET, POLICY, WARNINGS
+
+
+class Folder:
+    """A configuration in a folder of its own: the shipped data files and a small gateway.toml."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        for name in ("fleet.toml", "policy.toml", "warnings.toml"):
+            shutil.copy(CONFIG / name, path / name)
+        self.main = path / "gateway.toml"
+        self.main.write_text("")
+
+    def write(self, text: str, name: str = "gateway.toml") -> None:
+        (self.path / name).write_text(text)
+
+    def change(self, name: str, old: str, new: str) -> None:
+        """Replace the first occurrence; it must be there, or the test proves nothing."""
+        text = (self.path / name).read_text()
+        assert old in text
+        self.write(text.replace(old, new, 1), name)
+
+    def findings(self) -> list[str]:
+        with pytest.raises(ConfigError) as caught:
+            load(self.main)
+        return caught.value.findings
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_the_shipped_data_files_load(folder: Folder) -> None:
+    """Fleet, policy and words of the sample stand every check, with every default."""
+    config = load(folder.main)
+    assert len(config.fleet.terminals) == 14
+    assert config.settings.tracking.staleness_s["vehicle"] == 15.0
+    assert config.state_dir == folder.path / "var"
+    assert config.settings.http.host == "127.0.0.1"
+
+
+def test_the_sample_fleet_is_synthetic() -> None:
+    """Only TESTER and SYNTHA stand in the sample, and everybody can be named to the PNC."""
+    assert {each.surname for each in FLEET.terminals} == {"TESTER", "SYNTHA"}
+    assert {each.agency for each in FLEET.terminals} == set(FLEET.agencies)
+    assert {each.area for each in FLEET.terminals} == set(FLEET.areas)
+    assert {each.device_class for each in FLEET.terminals} == set(FLEET.device_classes)
+    for each in FLEET.terminals:
+        assert len(originator.line(each, reason="1")) <= POLICY.originator_max
+
+
+def test_every_key_of_the_data_files_is_explained() -> None:
+    """Each key that a data file uses is named in a comment of that file."""
+    for name in ("fleet.toml", "policy.toml", "warnings.toml"):
+        text = (CONFIG / name).read_text()
+        comments = "\n".join(re.findall(r"#.*", text))
+        body = re.sub(r"#.*", "", text)
+        keys = set(re.findall(r"^([a-z_]+) = ", body, re.MULTILINE))
+        keys -= {"version", "owner", "areas", "agencies"}  # explained by the line above them
+        unexplained = {key for key in keys if not re.search(rf"\b{key}\b", comments)}
+        assert unexplained <= {"on_behalf_agencies", "originator_max"}, name
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("[gatewayy]", "gateway.toml: [gatewayy]: unknown; known are checks, gateway"),
+        ("[gateway]\ninstanse = 'a'", "gateway.toml: [gateway]: Object contains unknown field"),
+        ("[gateway]\ninstance = 'A b'", "gateway.toml: gateway.instance"),
+        ("[http]\nhost = '0.0.0.0'", "gateway.toml: http.host: only loopback"),
+        ("[http]\nport = 'x'", "gateway.toml: [http]"),
+        ("[checks]\ndeadline_s = 0.0", "gateway.toml: checks.deadline_s"),
+        ("[checks]\nretries = 3", "gateway.toml: checks.retries"),
+        ("[checks]\nqueue = 0", "gateway.toml: checks.queue"),
+        ("[checks.deadlines_s]\nboat = 3.0", "gateway.toml: checks.deadlines_s.boat"),
+        ("[pnc]\nadapter = 'http'", "gateway.toml: pnc.url"),
+        (
+            "[pnc]\nadapter = 'http'\nurl = 'http://192.0.2.1/'",
+            "gateway.toml: pnc.url: not on loopback",
+        ),
+        (
+            "[[serial]]\nname = 'a'\nport = '/dev/x'\nterminal = '42'",
+            "gateway.toml: serial a: terminal: not in the fleet",
+        ),
+        (
+            "[[serial]]\nname = 'a'\nport = '/dev/x'\nterminal = '5001001'\nparity = 'Q'",
+            "gateway.toml: serial a: parity",
+        ),
+        (
+            "[[mqtt]]\nname = 'a'\nversion = '4'",
+            "gateway.toml: mqtt a: version",
+        ),
+        (
+            "[[mqtt]]\nname = 'a'\nca_file = 'nowhere.pem'",
+            "gateway.toml: mqtt a: ca_file: no such file",
+        ),
+        (
+            "[[mqtt]]\nname = 'a'\n[[mqtt]]\nname = 'a'",
+            "gateway.toml: link name a: used twice",
+        ),
+        ("[gateway]\nfleet = 'none.toml'", "none.toml: cannot be read"),
+        ("= broken", "gateway.toml: not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(folder: Folder, text: str, finding: str) -> None:
+    """File, key and reason of each fault in the main file."""
+    folder.write(text)
+    assert any(finding in found for found in folder.findings())
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "finding"),
+    [
+        ("fleet.toml", 'issi = "5001001"', 'issi = "500100111"', "terminals[0].issi: 1 to 8"),
+        ("fleet.toml", 'issi = "5001001"', 'issi = "5001002"', "terminals[1].issi: stands twice"),
+        ("fleet.toml", 'area = "Eastern"', 'area = "Western"', "terminals[0].area"),
+        ("fleet.toml", 'agency = "police"', 'agency = "navy"', "terminals[0].agency"),
+        ("fleet.toml", 'device_class = "handheld"', 'device_class = "x"', "device_class"),
+        ("fleet.toml", 'surname = "TESTER"', 'surname = " "', "terminals[0]: officer and surname"),
+        ("fleet.toml", 'rank = "PC"', f'rank = "{"P" * 45}"', "terminals[0]: rank, officer"),
+        ("fleet.toml", "budget = 73", "budget = 72", "device_classes.tetra: budget"),
+        ("fleet.toml", '1 = "AVL"', '0 = "AVL"', "statuses.0"),
+        ("fleet.toml", '1 = "AVL"', '1 = "AWAY"', "statuses.1"),
+        ("policy.toml", 'reasons = ["1", "2"', 'reasons = ["1", "77"', "rules[0].reasons: 77"),
+        ("policy.toml", "L0 = []", "L9 = []", "rules[14].level: not among levels"),
+        ("policy.toml", 'level = "L3"', 'level = "L7"', "[rules]: Invalid enum value 'L7'"),
+        ("warnings.toml", 'word = "FIREARMS"', 'word = "Firearms"', "codes.FI.word"),
+        ("warnings.toml", 'word = "FIREARMS"', f'word = "{"F" * 19}"', "codes.FI.word"),
+        ("warnings.toml", 'base = "FIREARMS"', 'base = "FIREARMSXX"', "codes.FI.base"),
+        ("warnings.toml", 'base = "FIREARMS"', 'base = ""', "codes.FI.base: missing"),
+        ("warnings.toml", 'short = "FIR"', 'short = "FIRE"', "codes.FI.short"),
+        ("warnings.toml", 'short = "WTD"', 'short = "NEW"', "critical and high: more than 14"),
+        ("warnings.toml", 'tier = "WITHDRAW"', 'tier = "CLEAR"', "codes.FI.tier: a critical"),
+        ("warnings.toml", 'tier = "WITHDRAW"', 'tier = "RUN"', "codes.FI.tier: one of"),
+        ("warnings.toml", 'severity = "critical"', 'severity = "bad"', "codes.FI.severity"),
+        ("warnings.toml", 'hit = "HIT_CRITICAL"', 'hit = "HIT_HARD"', "codes.FI.hit"),
+        ("warnings.toml", 'order = "c"', 'order = "z"', "codes.SU.order"),
+        ("warnings.toml", 'severity = "high"', 'severity = "low"', "unknown: must be a danger"),
+    ],
+)
+def test_faults_of_the_data_files(
+    folder: Folder, name: str, old: str, new: str, finding: str
+) -> None:
+    """File, key and reason of each fault in fleet, policy and words."""
+    folder.change(name, old, new)
+    findings = folder.findings()
+    assert any(found.startswith(f"{name}: ") and finding in found for found in findings), findings
+
+
+def test_all_faults_are_said_at_once(folder: Folder) -> None:
+    """One run shows the faults of every file and section, so that one edit mends them."""
+    folder.write("[http]\nhost = '0.0.0.0'\n[checks]\nretries = 9\n")
+    folder.change("fleet.toml", 'area = "Eastern"', 'area = "Western"')
+    folder.change("policy.toml", "L0 = []", "L9 = []")
+    folder.change("warnings.toml", 'short = "FIR"', 'short = "fir"')
+    found = "\n".join(folder.findings())
+    for where in ("http.host", "checks.retries", "fleet.toml", "policy.toml", "warnings.toml"):
+        assert where in found
+
+
+def test_a_warning_table_that_loads_always_fits_page_1(folder: Folder) -> None:
+    """What the check lets in, rendering can show: all danger words of the file on one page."""
+    table = load(folder.main).warnings
+    words = [
+        Shown(word.word, word.base, word.short)
+        for part in (table.codes, table.circulations, table.reports)
+        for word in part.values()
+        if word.severity in {"critical", "high"}
+    ]
+    words.append(Shown(table.unknown.word, table.unknown.base, table.unknown.short))
+    shown = View(
+        outcome=Outcome.ANSWERED, level="L3", result_class="HIT_WANTED", dangers=tuple(words)
+    )
+    first = rendering.screens(shown, short="C8A1", clock_text="05:24")[0]
+    assert all(word.short in first.split("!!", 1)[1] for word in words)
+
+
+def test_data_files_carry_what_the_code_must_not() -> None:
+    """Two-letter codes, kinds and reasons are data: none of them stands in the core's source."""
+    source = "".join(
+        Path(module.__file__ or "").read_text() for module in (results, policy, rendering)
+    )
+    for code in WARNINGS.codes:
+        assert f'"{code}"' not in source
+    for kind in ("WANTED_ARREST", "WANTED_RECALL", "CRIME_SUSPECT"):
+        assert kind not in source
+    for label in POLICY.reasons.values():
+        assert label not in source
