@@ -1,0 +1,131 @@
+"""A board for tests: a real bus, and a picture made by hand."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.bus import Encode, EventBus, Subscription
+from gateway.messages import (
+    AlarmChanged,
+    CheckDone,
+    CheckNow,
+    CheckOpened,
+    FixSource,
+    Kind,
+    LinkChanged,
+    LinkState,
+    Outcome,
+    Snapshot,
+    UnitFix,
+    UnitMeta,
+    UnitNow,
+    Viewer,
+)
+from gateway.ports import Clock
+
+NOW_MS = 1_795_325_047_120
+
+
+def unit(terminal: str = "4001", callsign: str = "S-214", *, age_s: float | None = 5.0) -> UnitNow:
+    meta = UnitMeta(terminal, callsign, "po", "S", "handheld", "AVL", NOW_MS)
+    if age_s is None:
+        return UnitNow(meta)
+    return UnitNow(meta, fix=fix(terminal, age_s=age_s), band="live", contact_ms=NOW_MS)
+
+
+def fix(terminal: str = "4001", *, age_s: float = 0.0, now_ms: int = NOW_MS) -> UnitFix:
+    at_ms = now_ms - round(age_s * 1000)
+    return UnitFix(terminal, 52.572510, -0.243120, at_ms, at_ms, 8.0, 270.0, 12.0, FixSource.GNSS)
+
+
+def opened(short: str = "C7F3", terminal: str = "4001", *, now_ms: int = NOW_MS) -> CheckOpened:
+    return CheckOpened(short, f"01TEST{short}", terminal, Kind.VEHICLE, now_ms, now_ms + 15_000)
+
+
+def done(short: str = "C7F3", **changes: object) -> CheckDone:
+    event = CheckDone(
+        short=short,
+        check=f"01TEST{short}",
+        terminal="4001",
+        kind=Kind.VEHICLE,
+        outcome=Outcome.ANSWERED,
+        result_class="HIT_CRITICAL",
+        danger=("WEAPONS",),
+        parts=2,
+        not_checked=(),
+        level="L3",
+        t_ms=NOW_MS,
+        elapsed_s=0.412,
+        overhead_s=0.01,
+    )
+    return msgspec.structs.replace(event, **changes)
+
+
+def alarm(id_: str = "A1", state: str = "unack-active", rule: str = "EMG") -> AlarmChanged:
+    return AlarmChanged(id_, rule, 1, state, NOW_MS, NOW_MS, terminal="4001")
+
+
+def link(name: str = "serial-south", state: LinkState = LinkState.UP) -> LinkChanged:
+    return LinkChanged(name, "serial", state, NOW_MS)
+
+
+class FakeBoard:
+    """adapters.web.board.Board over a real bus; `units`, `checks`, ... are what a snapshot has."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.epoch = "01TESTEPOCH"
+        self.bus = EventBus(clock)
+        self.clock = clock
+        self.units: list[UnitNow] = []
+        self.checks: list[CheckNow] = []
+        self.alarms: dict[str, AlarmChanged] = {}
+        self.links: list[LinkChanged] = []
+        self.acts: list[tuple[str, str, str]] = []
+        self.refuse: Exception | None = None
+        self.alive = True
+        self.is_ready = True
+        self.snapshots = 0
+
+    def snapshot(self, viewer: Viewer) -> Snapshot:
+        self.snapshots += 1
+        return Snapshot(
+            seq=self.bus.position(viewer),
+            t_ms=self.clock.wall_ms(),
+            units=tuple(self.units),
+            checks=tuple(self.checks),
+            alarms=tuple(self.alarms.values()),
+            links=tuple(self.links),
+            counts={"on_duty": {"S": len(self.units)}},
+            errors=("stale",),
+        )
+
+    def subscribe(
+        self, viewer: Viewer, *, after: int | None = None, encode: Encode | None = None
+    ) -> Subscription:
+        return self.bus.subscribe(viewer, after=after, encode=encode)
+
+    def check_view(self, viewer: Viewer, ref: str) -> CheckNow | None:
+        return next((c for c in self.checks if ref in (c.opened.short, c.opened.check)), None)
+
+    async def acknowledge(self, alarm_id: str, by: str) -> AlarmChanged:
+        return self._act("ack", alarm_id, by, state="ack-active", ack_by=by)
+
+    async def close_alarm(self, alarm_id: str, by: str) -> AlarmChanged:
+        return self._act("close", alarm_id, by, state="cleared", closed_by=by)
+
+    def _act(self, verb: str, alarm_id: str, by: str, **changes: object) -> AlarmChanged:
+        if self.refuse is not None:
+            raise self.refuse
+        before = self.alarms[alarm_id]
+        self.acts.append((verb, alarm_id, by))
+        after = msgspec.structs.replace(before, **changes)
+        self.alarms[alarm_id] = after
+        self.bus.publish(after)
+        return after
+
+    def health(self) -> bool:
+        return self.alive
+
+    def ready(self) -> tuple[bool, list[dict[str, str]]]:
+        state = "up" if self.is_ready else "down"
+        return self.is_ready, [{"what": "ledger", "state": state, "why": ""}]

@@ -1,0 +1,472 @@
+"""The API over real HTTP: shapes, walls, and what a request may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from adapters.observers.prometheus import PrometheusMeter
+from adapters.web import WebServer
+from gateway.errors import LedgerUnavailable
+from gateway.messages import CheckNow
+from gateway.settings import HttpSection
+from tests.adapters.web.board import FakeBoard, alarm, done, link, opened, unit
+from tests.fakes import FakeClock
+
+
+def meter() -> PrometheusMeter:
+    return PrometheusMeter(links={"south": "serial"}, areas=("S",), agencies=("po",), strict=True)
+
+
+@asynccontextmanager
+async def serving(
+    board: FakeBoard | None = None, **settings: Any
+) -> AsyncIterator[tuple[WebServer, FakeBoard, aiohttp.ClientSession]]:
+    board = board or FakeBoard(FakeClock())
+    server = WebServer(
+        HttpSection(port=0, **settings), board, meter=meter(), clock=board.clock, version="9.9"
+    )
+    url = await server.start()
+    try:
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(url, timeout=timeout) as session:
+            yield server, board, session
+    finally:
+        await server.stop()
+
+
+async def raw(port: int, request: bytes, *, read: int = 65536) -> bytes:
+    """What comes back until the far side closes (at most 10 s)."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    async with asyncio.timeout(10):
+        said = await reader.read(read)
+    writer.close()
+    return said
+
+
+# --------------------------------------------------------------------------- reads
+
+
+async def test_the_snapshot_has_the_shape_of_the_design() -> None:
+    """Columns with dictionaries, check, alarm, link, and the figure that could not be had named."""
+    async with serving() as (_, board, http):
+        board.units = [unit("4001", "S-214"), unit("4002", "E-107", age_s=None)]
+        board.checks = [CheckNow(opened(), "pnc"), CheckNow(opened("C7F4"), "done", done("C7F4"))]
+        board.alarms = {"A1": alarm()}
+        board.links = [link()]
+        board.bus.publish(link())
+        async with http.get("/api/v1/snapshot") as answer:
+            body = await answer.json()
+            assert answer.headers["Content-Encoding"] == "gzip"
+    assert (body["v"], body["epoch"], body["seq"], body["t"]) == (
+        1,
+        "01TESTEPOCH",
+        1,
+        1795325047.120,
+    )
+    columns = body["units"]["cols"]
+    first, second = (dict(zip(columns, row, strict=True)) for row in body["units"]["rows"])
+    assert first["cs"] == "S-214"
+    assert body["dict"]["areas"][first["ar"]] == "S"
+    assert body["dict"]["agencies"][first["ag"]] == "po"
+    assert (first["lat6"], first["lon6"], first["src"]) == (52572510, -243120, "g")
+    assert first["fix_ms"] == 1795325042120
+    assert (second["lat6"], second["fix_ms"]) == (None, None), "unknown is not 0"
+    assert body["dict"]["bands"] == {"handheld": {"T": 30.0}}
+    assert body["checks"][0]["ref"] == "C7F3"
+    assert body["checks"][0]["stage"] == "pnc"
+    assert "done" not in body["checks"][0]
+    assert body["checks"][1]["done"]["class"] == "HIT_CRITICAL"
+    assert body["alarms"][0]["subj"] == {"u": first["i"]}
+    assert body["links"][0]["state"] == "up"
+    assert body["kpi"] == {"on_duty": {"S": 2}, "errors": ["stale"]}
+    assert "4001" not in json.dumps(body), "the ISSI does not leave the gateway"
+
+
+async def test_many_consoles_share_one_snapshot() -> None:
+    """Ten at once cost the core one picture; a client without gzip gets it plain."""
+    async with serving() as (_, board, http):
+
+        async def get() -> bytes:
+            async with http.get("/api/v1/snapshot") as answer:
+                return await answer.read()
+
+        bodies = await asyncio.gather(*(get() for _ in range(10)))
+        assert len(set(bodies)) == 1
+        assert board.snapshots == 1
+        headers = {"Accept-Encoding": "identity"}
+        async with http.get("/api/v1/snapshot", headers=headers) as answer:
+            assert "Content-Encoding" not in answer.headers
+            assert json.loads(await answer.read())["epoch"] == board.epoch
+
+
+async def test_a_check_by_its_reference() -> None:
+    """Short form or whole id; what is not there is a plain 404."""
+    async with serving() as (_, board, http):
+        board.checks = [CheckNow(opened(), "pnc")]
+        for ref in ("C7F3", "01TESTC7F3"):
+            async with http.get(f"/api/v1/checks/{ref}") as answer:
+                assert (await answer.json())["stage"] == "pnc"
+        async with http.get("/api/v1/checks/NONE") as answer:
+            assert answer.status == 404
+            assert answer.content_type == "application/problem+json"
+            assert (await answer.json())["title"] == "no such check on the board"
+
+
+async def test_time_health_readiness_and_metrics() -> None:
+    """Each says what it is for; not ready and not alive are 503 with reasons."""
+    async with serving() as (_, board, http):
+        async with http.get("/api/v1/time") as answer:
+            assert await answer.json() == {"t": 1795325047.12}
+        async with http.get("/metrics") as answer:
+            assert b"gateway_console_streams 0.0" in await answer.read()
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        async with http.get("/readyz") as answer:
+            assert (answer.status, (await answer.json())["ready"]) == (200, True)
+        async with http.get("/healthz") as answer:
+            assert answer.status == 200
+        board.is_ready = board.alive = False
+        async with http.get("/readyz") as answer:
+            body = await answer.json()
+            assert (answer.status, body["ready"]) == (503, False)
+            assert body["reasons"] == [{"what": "ledger", "state": "down", "why": ""}]
+        async with http.get("/healthz") as answer:
+            assert answer.status == 503
+
+
+async def test_the_description_names_every_route_and_no_other() -> None:
+    """openapi.json is the route table, or one of both is wrong."""
+    async with serving() as (server, _, http):
+        async with http.get("/api/openapi.json") as answer:
+            paths = (await answer.json())["paths"]
+        described = {(verb.upper(), path) for path, entry in paths.items() for verb in entry}
+        served = {
+            (route.method, route.resource.canonical)
+            for route in server.application().router.routes()
+            if route.method != "HEAD" and route.resource is not None
+        }
+    assert described == served
+
+
+# --------------------------------------------------------------------------- changes
+
+
+def key(text: str = "k1") -> dict[str, str]:
+    return {"Idempotency-Key": text}
+
+
+async def test_an_alarm_is_acknowledged_and_closed_over_the_api() -> None:
+    """The act reaches the board with who did it; the answer is the full record."""
+    async with serving() as (_, board, http):
+        board.alarms = {"A1": alarm()}
+        body = {"by": "PC 1234"}
+        async with http.post("/api/v1/alarms/A1/ack", json=body, headers=key("a")) as answer:
+            said = await answer.json()
+            assert (answer.status, said["state"], said["ack_by"]) == (200, "ack-active", "PC 1234")
+        async with http.post("/api/v1/alarms/A1/close", json=body, headers=key("b")) as answer:
+            assert (await answer.json())["state"] == "cleared"
+        assert board.acts == [("ack", "A1", "PC 1234"), ("close", "A1", "PC 1234")]
+
+
+async def test_the_same_key_acts_once() -> None:
+    """A repeat gets the first answer; the key for something else is refused; a failed act may be
+    tried again under its key."""
+    async with serving() as (_, board, http):
+        board.alarms = {"A1": alarm(), "A2": alarm("A2")}
+
+        async def ack(alarm_id: str, key_: str) -> tuple[int, dict[str, Any]]:
+            path = f"/api/v1/alarms/{alarm_id}/ack"
+            async with http.post(path, json={"by": "PC 1"}, headers=key(key_)) as answer:
+                return answer.status, await answer.json()
+
+        replies = await asyncio.gather(*(ack("A1", "k") for _ in range(5)))
+        assert all(reply == replies[0] for reply in replies)
+        assert board.acts == [("ack", "A1", "PC 1")]
+        assert (await ack("A2", "k"))[0] == 422
+        board.refuse = LedgerUnavailable("full")
+        assert (await ack("A2", "k2"))[0] == 503
+        board.refuse = None
+        assert (await ack("A2", "k2"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b'{"by": "x"}', {"Content-Type": "text/plain", **key()}, 415),
+        (b"{", {"Content-Type": "application/json", **key()}, 400),
+        (b'{"by": 1}', {"Content-Type": "application/json", **key()}, 400),
+        (b'{"by": "x", "as": "y"}', {"Content-Type": "application/json", **key()}, 400),
+        (b'{"by": "  "}', {"Content-Type": "application/json", **key()}, 400),
+        (b'{"by": "' + b"x" * 41 + b'"}', {"Content-Type": "application/json", **key()}, 400),
+        (b'{"by": "a\\u0007"}', {"Content-Type": "application/json", **key()}, 400),
+        (b'{"by": "x"}', {"Content-Type": "application/json"}, 400),
+        (b" " * 70_000, {"Content-Type": "application/json", **key()}, 413),
+        (
+            b'{"by": "x"}',
+            {"Content-Type": "application/json", "Origin": "http://evil.example", **key()},
+            403,
+        ),
+        (
+            b'{"by": "x"}',
+            {"Content-Type": "application/json", "Sec-Fetch-Site": "cross-site", **key()},
+            403,
+        ),
+        (
+            b'{"by": "x"}',
+            {"Content-Type": "application/json", "Sec-Fetch-Site": "same-site", **key()},
+            403,
+        ),
+    ],
+)
+async def test_what_may_not_act_does_not(body: bytes, headers: dict[str, str], status: int) -> None:
+    """Wrong type, shape, size, origin or key: refused in plain words, and nothing happened."""
+    async with serving() as (_, board, http):
+        board.alarms = {"A1": alarm()}
+        async with http.post("/api/v1/alarms/A1/ack", data=body, headers=headers) as answer:
+            said = await answer.json(content_type="application/problem+json")
+            assert answer.status == said["status"] == status
+        assert board.acts == []
+
+
+async def test_our_own_page_may_act() -> None:
+    """The headers a browser sends for our page pass the walls."""
+    async with serving() as (server, board, http):
+        board.alarms = {"A1": alarm()}
+        headers = {
+            "Origin": f"http://127.0.0.1:{server.port}",
+            "Sec-Fetch-Site": "same-origin",
+            **key(),
+        }
+        path = "/api/v1/alarms/A1/ack"
+        async with http.post(path, json={"by": "x"}, headers=headers) as answer:
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "title"),
+    [
+        (KeyError("A1"), 404, "no such alarm"),
+        (ValueError("another person must close it"), 409, "another person must close it"),
+        (LedgerUnavailable("x"), 503, "cannot record this now: nothing was changed"),
+        (RuntimeError("secret inside"), 500, "internal error"),
+    ],
+)
+async def test_a_refused_act_says_why_and_nothing_more(
+    error: Exception, status: int, title: str
+) -> None:
+    """Each failure of the core has its status and words; a surprise says nothing of itself."""
+    async with serving() as (_, board, http):
+        board.alarms = {"A1": alarm()}
+        board.refuse = error
+        path = "/api/v1/alarms/A1/ack"
+        async with http.post(path, json={"by": "x"}, headers=key()) as answer:
+            assert (answer.status, (await answer.json(content_type=None))["title"]) == (
+                status,
+                title,
+            )
+
+
+# --------------------------------------------------------------------------- walls
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/api/v1/snapshot", "/metrics", "/none"])
+async def test_every_answer_carries_the_headers(path: str) -> None:
+    """Security headers on, version headers off, on pages, data and errors alike."""
+    async with serving() as (_, _, http), http.get(path) as answer:
+        csp = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in csp
+        assert "frame-ancestors 'none'" in csp
+        assert "require-trusted-types-for 'script'" in csp
+        assert "unsafe" not in csp
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Server"] == "gateway"
+
+
+@pytest.mark.parametrize(
+    ("host", "passes"),
+    [
+        ("127.0.0.1:{port}", True),
+        ("localhost:{port}", True),
+        ("[::1]:{port}", True),
+        ("evil.example:{port}", False),
+        ("127.0.0.1.evil.example", False),
+        ("evil.example@127.0.0.1", False),
+        ("", False),
+    ],
+)
+async def test_only_loopback_names_are_answered(host: str, passes: bool) -> None:
+    """A page elsewhere that rebinds its name to 127.0.0.1 gets nothing (DNS rebinding)."""
+    async with serving() as (server, _, _):
+        name = host.format(port=server.port).encode()
+        request = b"GET /api/v1/snapshot HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % name
+        status = int((await raw(server.port, request)).split(b" ")[1])
+    assert (status == 200) == passes
+
+
+@pytest.mark.parametrize("method", [b"TRACE", b"CONNECT", b"PUT", b"DELETE", b"BREW"])
+async def test_other_methods_are_refused(method: bytes) -> None:
+    """TRACE echoes nothing, CONNECT opens nothing, nothing is written by other verbs."""
+    async with serving() as (server, _, _):
+        target = b"127.0.0.1:1" if method == b"CONNECT" else b"/"
+        request = (
+            b"%b %b HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Canary: abcd\r\nConnection: close\r\n\r\n"
+        )
+        said = await raw(server.port, request % (method, target))
+    assert int(said.split(b" ")[1]) in (400, 404, 405)
+    assert b"abcd" not in said
+
+
+async def test_what_is_not_http_is_answered_without_a_word_about_us() -> None:
+    """A malformed request is neither echoed nor told which library reads it."""
+    async with serving() as (server, _, _):
+        said = await raw(server.port, b"\x16\x03\x01 canary-4711\r\n\r\n")
+    assert said.startswith(b"HTTP/1.")
+    assert b"canary" not in said
+    assert b"aiohttp" not in said
+    assert b"Python" not in said
+
+
+async def test_a_path_outside_the_page_is_not_served() -> None:
+    """Three files, no directory: nothing else can be read."""
+    async with serving() as (_, _, http):
+        for path in ("/page.js/../server.py", "/%2e%2e/server.py", "/page", "/server.py"):
+            async with http.get(path) as answer:
+                assert answer.status == 404
+
+
+# --------------------------------------------------------------------------- slow clients
+
+
+async def held_open_s(port: int, first: bytes, drip: bytes = b"", every_s: float = 0.02) -> float:
+    """How long the server keeps a connection that says `first`, then drips."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    began_s = time.monotonic()
+    writer.write(first)
+    end = asyncio.create_task(reader.read())
+    try:
+        async with asyncio.timeout(10):
+            while not end.done():
+                if drip:
+                    writer.write(drip)
+                await asyncio.wait({end}, timeout=every_s)
+    except ConnectionError:
+        pass
+    finally:
+        end.cancel()
+        await asyncio.gather(end, return_exceptions=True)
+        writer.close()
+    return time.monotonic() - began_s
+
+
+@pytest.mark.parametrize(
+    ("first", "drip"),
+    [
+        (b"", b""),
+        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n", b""),
+        (b"GET / HTTP/1.1\r\nX-A: ", b"a"),
+        (b"GET /", b"a"),
+    ],
+    ids=["silent", "half a header", "header drips", "request line drips"],
+)
+async def test_a_header_has_a_deadline(first: bytes, drip: bytes) -> None:
+    """Whoever does not finish his header in time is cut, however busy he looks."""
+    async with serving(header_deadline_s=0.3) as (server, _, _):
+        took_s = await held_open_s(server.port, first, drip)
+    assert 0.25 <= took_s < 2.0
+
+
+async def test_a_dripping_second_request_is_cut_too() -> None:
+    """On a kept-alive connection the next header has the same deadline."""
+    async with serving(header_deadline_s=0.3) as (server, _, _):
+        first = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET / HTTP/1.1\r\nX: "
+        took_s = await held_open_s(server.port, first, b"a")
+    assert took_s < 2.0
+
+
+async def test_a_body_has_a_deadline() -> None:
+    """A body that drips gets 408 in time, and the act is not done."""
+    async with serving(body_deadline_s=0.3) as (server, board, _):
+        board.alarms = {"A1": alarm()}
+        head = (
+            b"POST /api/v1/alarms/A1/ack HTTP/1.1\r\nHost: 127.0.0.1\r\nIdempotency-Key: k\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(head)
+        said = b""
+        async with asyncio.timeout(5):
+            while b"408" not in said:
+                writer.write(b" ")
+                try:
+                    async with asyncio.timeout(0.02):
+                        said += await reader.read(4096)
+                except TimeoutError:
+                    continue
+        writer.close()
+        assert board.acts == []
+
+
+async def test_connections_of_one_address_are_capped() -> None:
+    """One more than the cap gets 503 at once; when one leaves there is room again."""
+    async with serving(max_per_address=3, header_deadline_s=5) as (server, _, http):
+        idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+        said = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        head, _, body = said.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503")
+        assert f"Content-Length: {len(body)}".encode() in head
+        assert json.loads(body)["title"] == "too many connections"
+        idle[0][1].close()
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    async with http.get("/healthz") as answer:
+                        if answer.status == 200:
+                            break
+                except aiohttp.ClientError:
+                    pass
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_connections_are_capped_in_all() -> None:
+    """The total has a cap of its own."""
+    async with serving(max_connections=2, header_deadline_s=5) as (server, _, _):
+        idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
+        said = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 503")
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_operators_are_served_while_a_crowd_says_nothing() -> None:
+    """With the address nearly full of half requests, a snapshot still comes in time."""
+    async with serving(header_deadline_s=5) as (server, _, http):
+        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(45)]
+        for _, writer in crowd:
+            writer.write(b"GET / HTTP/1.1\r\nHost: ")
+        began_s = time.monotonic()
+        async with http.get("/api/v1/snapshot") as answer:
+            assert answer.status == 200
+        assert time.monotonic() - began_s < 0.5
+        for _, writer in crowd:
+            writer.close()
+
+
+async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing() -> None:
+    """start raises OSError, and the server can be thrown away."""
+    async with serving() as (server, board, _):
+        second = WebServer(HttpSection(port=server.port), board, meter=meter(), clock=board.clock)
+        with pytest.raises(OSError):
+            await second.start()
