@@ -459,9 +459,9 @@ def _show_record(
 
 
 def _show_person(release: _Release, key: Key, person: PersonRecord, warnings: Warnings) -> None:
-    _show_signals(release, person, warnings)
     _show_circulations(release, person, warnings)
     if person.restricted and not release.may("restricted"):
+        _show_signals(release, person, warnings)
         return
     if person.restricted:
         release.used["restricted"] = None
@@ -476,13 +476,17 @@ def _show_person(release: _Release, key: Key, person: PersonRecord, warnings: Wa
     release.headline("orders", "COURT ORDER", when=person.orders)
     if person.deceased:
         release.show("identity", deceased="Y")
+    # What the asker said rightly is in the echo already; only news takes a line.
+    same = asked is not None and asked.dob == person.dob
     if person.dob and release.may("birth_date"):
-        release.show("birth_date", f"BORN {day_text(person.dob)}", born=person.dob)
+        line = "" if same else f"BORN {day_text(person.dob)}"
+        release.show("birth_date", line, born=person.dob)
     elif person.dob:
-        release.show("birth_year", f"BORN {person.dob[:4]}", born=person.dob[:4])
+        year = person.dob[:4]
+        release.show("birth_year", "" if same else f"BORN {year}", born=year)
     if person.dob and asked and asked.dob:
-        told = "SAME" if asked.dob == person.dob else "DIFFERS"
-        release.show("birth_year", f"DOB {told}" if told == "DIFFERS" else "", dob_match=told)
+        told = "SAME" if same else "DIFFERS"
+        release.show("birth_year", "" if same else "DOB DIFFERS", dob_match=told)
     if person.disqualification:
         until = person.disqualification
         limit = "UNTIL TEST" if until.until_test else day_text(until.until)
@@ -505,6 +509,8 @@ def _show_person(release: _Release, key: Key, person: PersonRecord, warnings: Wa
     looks += [*person.marks, person.ethnic_appearance]
     for look in filter(None, looks):
         release.show("descriptors", look, description=", ".join(filter(None, looks)))
+    # The words themselves stand on page 1; what is left of a signal is its code and age.
+    _show_signals(release, person, warnings)
     for marker in person.markers:
         release.show("markers", f"MARKER: {marker}", markers="; ".join(person.markers))
     if person.address:
@@ -525,9 +531,9 @@ def _show_signals(
     """Code, label and age at L3; force and text with `qualifier`. A signal is often years old."""
     for each in person.warnings:
         word = results.signal(each.code, warnings).word
-        set_on = f"SET {day_text(each.set_on)}" if each.set_on else "DATE NOT KNOWN"
+        set_on = day_text(each.set_on) or "DATE NOT KNOWN"
         release.show("warnings", _join(of, each.code, word, set_on))
-        if each.force or each.qualifier:
+        if each.qualifier:
             release.show("qualifier", _join(word, each.force, each.qualifier))
     codes = ",".join(each.code for each in person.warnings)
     release.show("warnings", **{"keeper_warnings" if of else "warnings": codes})
@@ -588,19 +594,20 @@ def _show_vehicle(
         release.show("vehicle_status", date)
     if vehicle.insurer:
         release.show("vehicle_status", f"INSURER: {vehicle.insurer}", insurer=vehicle.insurer)
+    _show_keeper(release, vehicle, warnings)
     if vehicle.year:
         release.show("vehicle", f"YEAR {vehicle.year}", year=str(vehicle.year))
     if vehicle.vin:
-        release.show("vehicle", f"VIN ENDS {vehicle.vin[-5:]}", vin_last5=vehicle.vin[-5:])
+        ends = "" if release.may("identifiers") else f"VIN ENDS {vehicle.vin[-5:]}"
+        release.show("vehicle", ends, vin_last5=vehicle.vin[-5:])
         release.show("identifiers", f"VIN {vehicle.vin}", vin=vehicle.vin)
-    _show_keeper(release, vehicle, warnings)
 
 
 def _show_keeper(release: _Release, vehicle: VehicleRecord, warnings: Warnings) -> None:
     keeper = vehicle.keeper_record
     if keeper is not None:
-        _show_signals(release, keeper, warnings, of="KEEPER")
         _show_circulations(release, keeper, warnings, of="KEEPER")
+        _show_signals(release, keeper, warnings, of="KEEPER")
         if keeper.restricted and not release.may("restricted"):
             release.show("keeper", "KEEPER: REFER TO BUREAU")
             return
