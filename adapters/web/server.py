@@ -98,7 +98,7 @@ class WebServer:
         self._doors = Doors(settings)
         self._openapi = shapes.encode(openapi.document(version))
         self._files = {path: (PAGE / name).read_bytes() for path, (name, _) in FILES.items()}
-        self._cache: tuple[float, bytes, bytes] | None = None
+        self._cache: tuple[float, int, bytes, bytes] | None = None
         self._acts: OrderedDict[str, tuple[str, asyncio.Future[shapes.Json]]] = OrderedDict()
         self._consoles = 0
         self._runner: web.AppRunner | None = None
@@ -178,11 +178,12 @@ class WebServer:
         return Viewer(id=f"console-{self._consoles}", kind="console", rights=RIGHTS)
 
     async def _snapshot(self, request: web.Request) -> web.Response:
-        now_s = asyncio.get_running_loop().time()
-        if self._cache is None or now_s - self._cache[0] > SNAPSHOT_KEPT_S:
+        now_s, policies = asyncio.get_running_loop().time(), self._streams.policies
+        kept = self._cache
+        if kept is None or now_s - kept[0] > SNAPSHOT_KEPT_S or kept[1] != policies:
             plain = self._picture()
-            self._cache = (now_s, plain, gzip.compress(plain, 5))
-        _, plain, small = self._cache
+            kept = self._cache = (now_s, policies, plain, gzip.compress(plain, 5))
+        _, _, plain, small = kept
         vary = {"Vary": "Accept-Encoding"}
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             return web.Response(

@@ -51,6 +51,8 @@ class Streams:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
+        self.policies = 0
+        """Changes of policy that were seen: what was cached before one is void."""
         self._presented: dict[str, None] = {}
         self._rows: tuple[list[UnitFix], bytes] | None = None
 
@@ -144,6 +146,7 @@ class Streams:
                 await self._write(doorway, response, self._bye())
                 return
             if batch.reset is not None:
+                self.policies += batch.reset == "policy"
                 await self._reset(doorway, response, batch.held, batch.reset)
                 return
             if batch.wire:

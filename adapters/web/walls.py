@@ -108,6 +108,8 @@ def build(settings: HttpSection) -> Middleware:
 
 
 def _host(authority: str) -> str | None:
+    if "@" in authority:
+        return None
     try:
         return urlsplit(f"//{authority}").hostname
     except ValueError:

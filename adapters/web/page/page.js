@@ -14,6 +14,7 @@ const BACKOFF_S = [0.5, 1, 2, 4, 8];
 const CHECKS_SHOWN = 60;
 const LOST_MS = 15 * 60 * 1000;
 const FETCH_MS = 5000;
+const CALM_MS = 10000; // a second reset within this time waits as a lost line does
 
 const picture = {
   epoch: "",
@@ -34,6 +35,7 @@ const feed = {
   opening: false,
   timer: 0,
   resets: 0,
+  resetMs: -Infinity,
   unknown: 0,
   /** @type {number[]} */ offsets: [],
 };
@@ -221,7 +223,7 @@ function receive(data) {
     case "hb":
       feed.offsets.push(m.t * 1000 - Date.now());
       if (feed.offsets.length > 10) feed.offsets.shift();
-      feed.attempt = 0;
+      if (performance.now() - feed.resetMs > CALM_MS) feed.attempt = 0;
       feed.everLive = true;
       if (m.seq !== picture.held) reset();
       break;
@@ -251,10 +253,12 @@ function drop() {
 
 /** What we hold has a hole: one new snapshot, by way of the same back-off as a lost line. */
 function reset() {
+  const calm = performance.now() - feed.resetMs > CALM_MS;
+  feed.resetMs = performance.now();
   feed.resets += 1;
   picture.whole = false;
   drop();
-  later(feed.resets > 1 && feed.attempt > 0 ? undefined : 0);
+  later(calm ? 0 : undefined);
 }
 
 /** @param {number} [ms] */
