@@ -88,7 +88,7 @@ def test_worst_case_first_page() -> None:
         "TREAT WITH CAUTION. "
     )
     part = rendering.texts(shown, short="C8A1", budget=73)[0]
-    assert part.startswith("C8A1 1/4 !!WEAPONS !!VIOLENT !!WANTED-ARREST TESTER TED 12/04/86")
+    assert part.startswith("C8A1 1/3 !!WEAPONS !!VIOLENT !!WANTED-ARREST TESTER TED 12/04/86")
 
 
 def test_stolen_with_a_violent_occupant() -> None:
