@@ -87,7 +87,7 @@ DROPS = (
 )
 UPLINKS = ("fix", "check", "malformed", "status", "ack", "cancel", "help", "echo", "ignored")
 DOWNLINKS = ("receipt", "result", "notice")
-TASKS = ("link", "switchboard", "observer", "courier", "checks", "emergency", "minder", "relay")
+TASKS = ("link", "switchboard", "observer", "courier", "check", "emergency", "minder", "relay")
 EVENT_TYPES = (
     "hb",
     "unit.batch",
@@ -263,6 +263,11 @@ METRICS: tuple[Metric, ...] = (
     _gauge("audit_chain_ok", "1 if the chain verified then", False),
     _gauge("audit_head_sequence", "Number of the newest record", False),
     _gauge("audit_lag_seconds", "Age of the oldest record that waits to be written", False),
+    _counter(
+        "purged_items_total",
+        "What was purged at the end of its time",
+        kind=("location", "content", "audit", "health"),
+    ),
     # runtime
     _histogram("event_loop_lag_seconds", "How late the event loop runs what is due"),
     _gauge("queue_depth", "What waits", True, queue=QUEUES),
@@ -374,7 +379,7 @@ class _Gauges(Collector):
             said = GaugeMetricFamily(
                 PREFIX + family.metric.name, family.metric.help, labels=family.names
             )
-            for key, value in self.values[family.metric.name].items():
+            for key, value in tuple(self.values[family.metric.name].items()):  # threads set too
                 said.add_metric(key, value)
             yield said
 
