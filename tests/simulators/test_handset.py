@@ -140,7 +140,7 @@ def test_refused_receipt_ends_the_question() -> None:
 
 
 def test_refusal_without_a_reference_ends_the_question_that_waits() -> None:
-    """On a line a refusal that has no id is `XX BUSY RETRY`: it belongs to what was not yet SENT."""
+    """A refusal without an id (`XX BUSY RETRY`) belongs to what was not yet SENT."""
     handset = Handset(resends=False)
     first = handset.ask(ASK, 0.0)
     handset.heard(receipt(), 0.1)

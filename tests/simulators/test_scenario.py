@@ -1,0 +1,248 @@
+"""Scenario files are good as they stand, use reserved subjects only, and play by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gateway.messages import DriverKey, Key, PersonKey, PropertyKey, VehicleKey
+from simulators import scenario as scenarios
+from simulators.handset import Exchange
+from simulators.patrol import Patrol
+from simulators.radio import Radio, enquiry
+from simulators.scenario import ScenarioError
+from tests.fakes import FakeClock
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+SURNAMES = {"TESTER", "SYNTHA", "O'TESTER", "AL-SAMPLE", "MC TESTER", "VAN DEMO", "ERROR"}
+
+
+def reserved(key: Key) -> bool:
+    """Whether a subject can be no real person's or vehicle's (PNC domain reference, 15.1)."""
+    match key:
+        case VehicleKey(vrm=vrm, vin=vin):
+            return bool(
+                re.fullmatch(r"(TE|ER)(99|49)[A-Z]{3}", vrm)
+                or re.fullmatch(r"TSTZZZ[0-9]{11}", vin)
+            )
+        case PersonKey() | DriverKey():
+            return key.surname in SURNAMES
+        case PropertyKey(serial=serial):
+            return serial.startswith("TST")
+
+
+def texts(scenario: scenarios.Scenario) -> list[str]:
+    found = [step.text for step in scenario.steps if step.action == "check"]
+    if scenario.background is not None:
+        found += scenario.background.police
+        for more in scenario.background.others.values():
+            found += more
+    return found
+
+
+@pytest.mark.parametrize("name", scenarios.names())
+def test_every_scenario_is_good(name: str) -> None:
+    """Each file loads, and each subject in it lies in the reserved ranges."""
+    scenario = scenarios.load(name)
+    assert texts(scenario)
+    for text in texts(scenario):
+        assert reserved(enquiry(text).key), f"{name}: a subject is not from the reserved ranges"
+
+
+@pytest.mark.parametrize("name", scenarios.names())
+def test_actors_are_in_the_fleet(name: str) -> None:
+    """Every actor is a terminal of the sample fleet, under its call-sign and in its area."""
+    rows = tomllib.loads((CONFIG / "fleet.toml").read_text("utf-8"))["terminals"]
+    fleet = {row["issi"]: (row["callsign"], row["area"]) for row in rows}
+    for actor in scenarios.load(name).actors:
+        assert fleet[actor.issi] == (actor.callsign, actor.area)
+
+
+def test_the_demo_has_its_cast_and_its_captions() -> None:
+    """At least 4 radios on lines and 8 over MQTT; within 10 s one check over each; the seven
+    things that must be seen, all within half a minute."""
+    scenario = scenarios.load("demo")
+    bearers = [actor.bearer for actor in scenario.actors]
+    assert bearers.count("serial") >= 4
+    assert bearers.count("mqtt") >= 8
+    bearer = {actor.callsign: actor.bearer for actor in scenario.actors}
+    checks = [step for step in scenario.steps if step.action == "check"]
+    early = {bearer[step.actor] for step in checks if step.at_s <= 5}
+    assert early == {"serial", "mqtt"}
+    shown = " ".join(step.text for step in checks)
+    for subject in ("TE99ABC", "TE99STV", "TESTER/WANDA", "TESTER/NORA", "ER99SLW", "ER99TMT"):
+        assert subject in shown
+    moves = [step for step in scenario.steps if step.action in ("unplug", "plug")]
+    assert [step.action for step in moves] == ["unplug", "plug"]
+    assert all(bearer[step.actor] == "serial" for step in moves)
+    assert max(step.at_s for step in scenario.steps) < 30
+    assert sum(bool(step.caption) for step in scenario.steps) >= 7
+
+
+GOOD = """
+title = "t"
+[[actors]]
+callsign = "E-101"
+issi = "5001001"
+bearer = "serial"
+area = "Eastern"
+[[steps]]
+at_s = 1.0
+actor = "E-101"
+action = "check"
+text = "V TE99ABC R1"
+caption = "one"
+[[steps]]
+at_s = 2.5
+actor = "pnc"
+action = "fault"
+fault = "slow"
+[[steps]]
+at_s = 3.0
+actor = "E-101"
+action = "unplug"
+[[steps]]
+at_s = 4.0
+actor = "E-101"
+action = "plug"
+[[steps]]
+at_s = 5.0
+actor = "E-101"
+action = "emergency"
+caption = "last"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("at_s = 1.0", 'at_s = 1.0\ncolour = "red"'), "colour"),
+        (('action = "unplug"', 'action = "explode"'), "explode"),
+        (('area = "Eastern"', 'area = "Western"'), "area"),
+        (('text = "V TE99ABC R1"', 'text = "V TE99ABC"'), "steps[0].text: R? GIVE REASON"),
+        (('actor = "pnc"', 'actor = "E-101"'), "steps[1].actor"),
+        (('actor = "E-101"\naction = "plug"', 'actor = "E-1"\naction = "plug"'), "steps[3].actor"),
+        (("at_s = 4.0", "at_s = -4.0"), "steps[3].at_s"),
+        (("title", "title ="), "not TOML"),
+    ],
+)
+def test_a_bad_file_says_where(tmp_path: Path, change: tuple[str, str], says: str) -> None:
+    """Each mistake is refused with file and place, before anything runs."""
+    path = tmp_path / "bad.toml"
+    path.write_text(GOOD.replace(*change), "utf-8")
+    with pytest.raises(ScenarioError) as caught:
+        scenarios.load(str(path))
+    assert "bad.toml" in str(caught.value)
+    assert says in str(caught.value)
+
+
+def test_unknown_name_says_what_there_is() -> None:
+    """A misspelt scenario is told which ones exist."""
+    with pytest.raises(ScenarioError, match="demo"):
+        scenarios.load("demmo")
+
+
+class Recorded(Radio):
+    """A radio without a bearer: writes down what the play makes it do, and when."""
+
+    def __init__(self, clock: FakeClock, callsign: str = "E-101") -> None:
+        super().__init__(
+            issi="5001001",
+            callsign=callsign,
+            clock=clock,
+            patrol=Patrol(1, "Eastern"),
+            resends=False,
+        )
+        self.done: list[tuple[float, str]] = []
+        self._clock_ = clock
+        self._in = True
+
+    def _write(self, what: str) -> None:
+        self.done.append((round(self._clock_.monotonic_s() - 1000.0, 3), what))
+
+    def ask(self, text: str) -> Exchange:
+        self._write(text)
+        return self.handset.ask(enquiry(text), 0.0)
+
+    def status(self, code: int) -> None:
+        self._write(f"status {code}")
+
+    def unplug(self) -> None:
+        self._in = False
+        self._write("unplug")
+
+    def plug(self) -> None:
+        self._in = True
+        self._write("plug")
+
+    @property
+    def plugged(self) -> bool:
+        return self._in
+
+    def question(self, request):  # type: ignore[no-untyped-def]
+        return request
+
+    def say(self, message: object) -> bool:
+        return True
+
+    async def run(self) -> None:
+        return
+
+
+class Faults:
+    fault = None
+
+
+async def test_steps_happen_at_their_times(tmp_path: Path) -> None:
+    """The play follows the clock: each step at its second, captions with the steps."""
+    path = tmp_path / "play.toml"
+    path.write_text("repeat_every_s = 60.0\n" + GOOD, "utf-8")
+    scenario, clock, pnc = scenarios.load(str(path)), FakeClock(), Faults()
+    radio, captions = Recorded(clock), list[str]()
+    task = asyncio.create_task(
+        scenarios.play(
+            scenario, {"E-101": radio}, clock=clock, seed=1, caption=captions.append, pnc=pnc
+        )
+    )
+    await clock.advance(2.0)
+    assert pnc.fault is None
+    await clock.advance(60.0)
+    assert pnc.fault == "slow"
+    assert radio.done == [
+        (1.0, "V TE99ABC R1"),
+        (3.0, "unplug"),
+        (4.0, "plug"),
+        (5.0, "status 0"),
+        (61.0, "V TE99ABC R1"),
+    ]
+    assert captions == ["one", "last", "one"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_background_is_seeded_and_spares_the_quiet() -> None:
+    """Same seed, same everyday checks; who is quiet or unplugged asks nothing; each by its role."""
+    scenario = scenarios.load("demo")
+    runs = []
+    for _ in range(2):
+        clock = FakeClock()
+        radios = {a.callsign: Recorded(clock, a.callsign) for a in scenario.actors}
+        radios["E-101"].unplug()
+        task = asyncio.create_task(
+            scenarios._background(scenario, scenario.background, radios, clock, seed=7)  # type: ignore[arg-type]
+        )
+        await clock.advance(300.0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        runs.append({name: radio.done for name, radio in radios.items()})
+    assert runs[0] == runs[1]
+    assert runs[0]["S-302"] == []
+    assert runs[0]["E-101"] == [(0.0, "unplug")]
+    assert sum(len(done) for done in runs[0].values()) > 60
+    assert {text for _, text in runs[0]["S-305"]} <= set(
+        scenario.background.others["S-305"] if scenario.background else ()
+    )
