@@ -1,0 +1,48 @@
+"""The registry of links: one line each.
+
+A link owns one serial port or one broker, runs a codec, and decides nothing (gateway.ports.Link).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from adapters.links.mqtt_broker import MqttLink
+from adapters.links.serial_port import SerialLink
+from gateway.messages import Issi
+from gateway.ports import Clock, Codec, Journal, Link, Meter
+from gateway.settings import BrokerSection, SerialSection
+
+REGISTRY: dict[type[Any], Callable[..., Link]] = {
+    SerialSection: SerialLink,
+    BrokerSection: MqttLink,
+}
+
+
+def create(
+    section: SerialSection | BrokerSection,
+    *,
+    instance: str,
+    config_path: Path,
+    clock: Clock,
+    meter: Meter,
+    journal: Journal,
+    known: Callable[[Issi], bool],
+    codecs: Callable[..., Codec],
+) -> Link:
+    """The link of this section of the configuration; nothing is opened yet.
+
+    known: whether an ISSI is in the fleet. codecs: `create` of the codecs' registry.
+    """
+    return REGISTRY[type(section)](
+        section,
+        instance=instance,
+        config_path=config_path,
+        clock=clock,
+        meter=meter,
+        journal=journal,
+        known=known,
+        codecs=codecs,
+    )

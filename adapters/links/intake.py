@@ -1,0 +1,141 @@
+"""What every link does with what its codec made of the bytes: count it, or hand it over.
+
+Rule: `settle` is called exactly once, when every message of one frame need not come again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gateway.messages import (
+    FIX_REASONS,
+    BadFrame,
+    Bearer,
+    Decoded,
+    Downlink,
+    Envelope,
+    Ignored,
+    Issi,
+    LocationFix,
+    MalformedCheck,
+    Receipt,
+    Result,
+    TextPart,
+    Uplink,
+)
+from gateway.ports import Clock, Handle, Journal, Meter
+
+_REASONS = frozenset(FIX_REASONS)
+
+
+class Intake:
+    """One link's way in. reference_ms: what fix times are judged against, from the receipt time."""
+
+    def __init__(
+        self,
+        *,
+        link: str,
+        bearer: Bearer,
+        clock: Clock,
+        meter: Meter,
+        journal: Journal,
+        handle: Handle,
+        reference_ms: Callable[[int], int] = lambda received_at_ms: received_at_ms,
+    ) -> None:
+        self._link = link
+        self._kind = bearer.value
+        self._bearer = bearer
+        self._clock = clock
+        self._meter = meter
+        self._journal = journal
+        self._handle = handle
+        self._reference_ms = reference_ms
+
+    def heard(self, size: int) -> None:
+        """Bytes came, whatever they mean."""
+        self._meter.count("link_receive_bytes_total", size, link=self._link)
+        self._meter.gauge(
+            "link_last_receive_timestamp_seconds",
+            self._clock.wall_ms() / 1000,
+            link=self._link,
+            kind=self._kind,
+        )
+
+    def take(
+        self,
+        decoded: Sequence[Decoded],
+        terminal: Issi,
+        received_at_ms: int,
+        settle: Callable[[], None],
+    ) -> None:
+        """Hand over what can be, count the rest; settle when the last of it is settled."""
+        messages = [each for each in decoded if self._is_uplink(each)]
+        if not messages:
+            settle()
+            return
+        once = Countdown(len(messages), settle) if len(messages) > 1 else settle
+        now_s = self._clock.monotonic_s()
+        reference_ms = self._reference_ms(received_at_ms)
+        for message in messages:
+            self._handle(
+                Envelope(
+                    message=message,  # type: ignore[arg-type]  # sieved by _is_uplink
+                    terminal=terminal,
+                    link=self._link,
+                    bearer=self._bearer,
+                    received_at_ms=received_at_ms,
+                    received_at_s=now_s,
+                    reference_ms=reference_ms,
+                    settle=once,
+                )
+            )
+
+    def _is_uplink(self, each: Decoded) -> bool:
+        match each:
+            case BadFrame(reason=reason):
+                self.reject(reason)
+                return False
+            case Ignored():
+                self._meter.count("frames_received_total", link=self._link, type="ignored")
+                return False
+            case Receipt() | Result() | TextPart():
+                self.reject("decode")  # a downlink that comes up is nobody's word
+                return False
+            case _:
+                self._meter.count("frames_received_total", link=self._link, type=word_of(each))
+                return True
+
+    def reject(self, reason: str) -> None:
+        """A frame that is refused, by reason (design ops.md, label `reason`)."""
+        if reason in _REASONS:
+            self._meter.count("fixes_rejected_total", reason=reason)
+            return
+        self._meter.count("frames_rejected_total", link=self._link, reason=reason)
+        if reason == "identity":
+            self._journal.warn("security", reason="identity", link=self._link)
+
+
+class Countdown:
+    """Calls `settle` once, when it has been called `n` times itself."""
+
+    __slots__ = ("_left", "_settle")
+
+    def __init__(self, n: int, settle: Callable[[], None]) -> None:
+        self._left = n
+        self._settle = settle
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._settle()
+
+
+def word_of(message: Uplink | Downlink | Decoded) -> str:
+    """The metric label `type` of a message."""
+    match message:
+        case LocationFix():
+            return "fix"
+        case MalformedCheck():
+            return "malformed"
+        case _:
+            return str(message.__struct_config__.tag)
