@@ -116,6 +116,11 @@ class BrokerSection(Section, frozen=True, kw_only=True):
     key_file: str = ""
     status_cert_file: str = ""
     status_key_file: str = ""
+    feed_username: str = ""
+    """User of the feed's connection, likewise; all of these default to those of the first."""
+    feed_password_file: str = ""
+    feed_cert_file: str = ""
+    feed_key_file: str = ""
     keepalive_s: int = 5
     session_expiry_s: int = 3600
     max_payload: int = 16384
@@ -400,6 +405,9 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
             "key_file",
             "status_cert_file",
             "status_key_file",
+            "feed_password_file",
+            "feed_cert_file",
+            "feed_key_file",
         ):
             value_ = getattr(broker, key)
             if value_ and not resolve(path, value_).is_file():
