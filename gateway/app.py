@@ -147,7 +147,14 @@ class Gateway:
             core = self._wire(store, source, past)
             await core.begin()
             stack.push_async_callback(self._drain, core)
-            server = WebServer(section.http, core.board, meter=self.meter, clock=self.clock)
+            server = WebServer(
+                section.http,
+                core.board,
+                meter=self.meter,
+                clock=self.clock,
+                intervals=section.tracking.staleness_s,
+                version=__version__,
+            )
             self.http_url = await server.start()
             stack.push_async_callback(server.stop)
             await self._serve(core, ready)
@@ -168,8 +175,11 @@ class Gateway:
             pnc=source,
             fatal=lambda _error: self.stop(1),
         )
-        section = self.config.settings
-        for each in (*section.serial, *section.mqtt):
+        lines: list[SerialSection | BrokerSection] = [
+            *self.config.settings.serial,
+            *self.config.settings.mqtt,
+        ]
+        for each in lines:
             core.links[each.name] = self._make_link(each, core)
         self.core = core
         return core
@@ -266,7 +276,7 @@ class Gateway:
             return False
         self._systemd.reloading()
         try:
-            config = await asyncio.to_thread(settings.load, self.config.path)
+            config = await asyncio.to_thread(load, self.config.path)
             await core.ledger.commit([core.life_record("alteration", detail="configuration")])
         except ConfigError as error:
             for finding in error.findings:
@@ -297,15 +307,41 @@ def _meter_for(config: Config) -> PrometheusMeter:
     section = config.settings
     kinds = {line.name: "serial" for line in section.serial}
     kinds |= {broker.name: "mqtt" for broker in section.mqtt}
-    return PrometheusMeter(links=kinds, areas=config.fleet.areas, agencies=config.fleet.agencies)
+    kinds |= {f"{broker.name}-feed": "relay" for broker in section.mqtt if broker.feed}
+    return PrometheusMeter(
+        links=kinds,
+        areas=config.fleet.areas,
+        agencies=config.fleet.agencies,
+        version=__version__,
+    )
+
+
+def load(path: Path) -> Config:
+    """settings.load, and whether the adapters that the file names exist. Raises ConfigError."""
+    config = settings.load(path)
+    findings = []
+    section = config.settings
+    if section.pnc.adapter not in pnc.REGISTRY:
+        findings.append(f"{path.name}: [pnc] adapter: one of {', '.join(sorted(pnc.REGISTRY))}")
+    for line in section.serial:
+        if line.codec not in codecs.REGISTRY:
+            known = ", ".join(sorted(codecs.REGISTRY))
+            findings.append(f"{path.name}: serial {line.name}: codec: one of {known}")
+    if findings:
+        raise ConfigError(findings)
+    return config
 
 
 def run_daemon(path: Path) -> int:
     """`radio-gateway run`: SIGTERM and SIGINT drain, SIGHUP reloads. Returns the exit code."""
-    config = settings.load(path)
+    config = load(path)
+    meter = _meter_for(config)
+    journal = StructJournal(sys.stdout, meter=meter)
+    # What libraries log holds topics and addresses: it comes out as name and level alone.
+    journal.take_in_libraries()
 
     async def main() -> int:
-        gateway = Gateway(config)
+        gateway = Gateway(config, meter=meter, journal=journal)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, gateway.stop)
@@ -319,4 +355,7 @@ def run_daemon(path: Path) -> int:
         loop.add_signal_handler(signal.SIGHUP, reload)
         return await gateway.run()
 
-    return asyncio.run(main())
+    try:
+        return asyncio.run(main())
+    finally:
+        journal.close()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from gateway import __version__, settings
+from gateway import __version__
 from gateway.errors import ConfigError, LedgerError
 
 EXIT_OK = 0
@@ -136,7 +136,9 @@ def _add_check_config(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _check_config(arguments: argparse.Namespace) -> int:
-    config = settings.load(arguments.file)
+    from gateway.app import load
+
+    config = load(arguments.file)
     links = len(config.settings.serial) + len(config.settings.mqtt)
     sys.stdout.write(
         f"{arguments.file}: good: {links} links, {len(config.fleet.terminals)} terminals, "

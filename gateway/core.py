@@ -196,11 +196,15 @@ class Core:
             self.alarms.link_changed(event, self.clock.monotonic_s())
 
     def link_for(self, terminal: Issi) -> Link | None:
-        """Where the terminal was heard last, else any link that may reach it."""
-        last = self.links.get(self.roster.link_of(terminal) or "")
-        if last is not None and last.reaches(terminal):
-            return last
-        return next((link for link in self.links.values() if link.reaches(terminal)), None)
+        """Where the terminal was heard last, else its own line, else any link that may reach it.
+
+        A terminal with a line of its own is not looked for elsewhere unless it was heard there: a
+        broker would take its answer for nobody, and it would count as sent.
+        """
+        own = {each.name for each in self.config.settings.serial if each.terminal == terminal}
+        names = [*self.roster.links_of(terminal), *(own or self.links)]
+        found = (self.links[name] for name in names if name in self.links)
+        return next((link for link in found if link.reaches(terminal)), None)
 
     # ----------------------------------------------------------------- small desks
 
