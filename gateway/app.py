@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 import sys
@@ -335,6 +336,7 @@ def load(path: Path) -> Config:
 def run_daemon(path: Path) -> int:
     """`radio-gateway run`: SIGTERM and SIGINT drain, SIGHUP reloads. Returns the exit code."""
     config = load(path)
+    os.umask(0o077)  # whatever is made from here on is for this user alone
     meter = _meter_for(config)
     journal = StructJournal(sys.stdout, meter=meter)
     # What libraries log holds topics and addresses: it comes out as name and level alone.

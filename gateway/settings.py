@@ -147,8 +147,9 @@ class PncSection(Section, frozen=True, kw_only=True):
 class LedgerSection(Section, frozen=True, kw_only=True):
     url: str = ""
     """Empty: SQLite in the state folder. Or postgresql+psycopg://..."""
-    group_ms: float = 5.0
     group_rows: int = 64
+    """Records that share one transaction at most. What waits while one is being synced goes into
+    the next together: there is no delay on purpose."""
     queue: int = 4096
 
 

@@ -469,7 +469,8 @@ class Store:
         if self._heads is None or self._seq == self._headed:
             return
         line = msgspec.json.encode({"log": self.log, "seq": self._seq, "hash": self._prev})
-        with self._heads.open("ab") as file:
+        handle = os.open(self._heads, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "ab") as file:
             file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())

@@ -276,6 +276,7 @@ class WebServer:
             done.set_exception(refusal if isinstance(refusal, Exception) else Problem(503, "try"))
             raise refusal from error
         body = shapes.alarm_body(alarm, self._units)
+        self._cache = None  # who acts and looks again sees what they did
         done.set_result(body)
         return answer(body)
 

@@ -1,0 +1,217 @@
+"""The real daemon as a process of its own: configured, started, watched, killed from outside.
+
+Nothing here imports the product: what the daemon is made to do is written as its files and its
+command line, and what it did is read from HTTP, its output and its ledger file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.services import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_WITHIN_S = 20.0
+EXIT_WITHIN_S = 10.0
+
+
+class Daemon:
+    """`radio-gateway run` in a folder of its own. `start` may be called again after `kill`.
+
+    lines: name -> (path of the serial line, ISSI). broker: port of a broker on loopback, or None.
+    pnc_url: a PNC server, or None for the mock in process. extra: more TOML, appended.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lines: Mapping[str, tuple[str, str]] | None = None,
+        broker: int | None = None,
+        pnc_url: str | None = None,
+        checks: Mapping[str, Any] | None = None,
+        sections: Mapping[str, Mapping[str, Any]] | None = None,
+        broker_settings: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.config = folder / "gateway.toml"
+        self.output = folder / "journal.jsonl"
+        self.errors = folder / "stderr.txt"
+        self.state = folder / "var"
+        self.process: asyncio.subprocess.Process | None = None
+        self._environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(environ or {})}
+        self._write(
+            lines or {},
+            broker,
+            pnc_url,
+            dict(checks or {}),
+            dict(sections or {}),
+            dict(broker_settings or {}),
+        )
+
+    def _write(
+        self,
+        lines: Mapping[str, tuple[str, str]],
+        broker: int | None,
+        pnc_url: str | None,
+        checks: dict[str, Any],
+        sections: dict[str, Mapping[str, Any]],
+        broker_settings: dict[str, Any],
+    ) -> None:
+        config = ROOT / "config"
+        text = _table(
+            "gateway",
+            {
+                "instance": "gwt",
+                "state_dir": str(self.state),
+                "fleet": str(self.folder / "fleet.toml"),
+                "policy": str(config / "policy.toml"),
+                "warnings": str(config / "warnings.toml"),
+            },
+        )
+        fleet = self.folder / "fleet.toml"
+        if not fleet.exists():
+            fleet.write_text((config / "fleet.toml").read_text("utf-8"), "utf-8")
+        text += _table("checks", checks)
+        pnc: dict[str, Any] = {"adapter": "mock", "records": str(config / "pnc")}
+        if pnc_url is not None:
+            pnc = {"adapter": "http", "url": pnc_url}
+        text += _table("pnc", pnc)
+        text += _table("http", {"port": self.port, **sections.pop("http", {})})
+        for name, table in sections.items():
+            text += _table(name, table)
+        for name, (path, issi) in lines.items():
+            text += "[[serial]]\n" + _pairs({"name": name, "port": path, "terminal": issi})
+        if broker is not None:
+            text += "[[mqtt]]\n" + _pairs({"name": "mqtt", "port": broker, **broker_settings})
+        self.config.write_text(text, "utf-8")
+
+    # ----------------------------------------------------------------- life
+
+    async def start(self, *, wait: bool = True) -> None:
+        """Start the process; with `wait`, return when /readyz says so."""
+        with self.output.open("ab") as out, self.errors.open("ab") as errors:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "gateway",
+                "run",
+                "--config",
+                str(self.config),
+                cwd=ROOT,
+                env=self._environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=errors,
+            )
+        if wait:
+            await self.ready()
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    async def ready(self, within_s: float = READY_WITHIN_S) -> None:
+        """Until /readyz is 200. Raises with the daemon's own words when it ends or takes longer."""
+        assert self.process is not None
+        try:
+            async with asyncio.timeout(within_s), aiohttp.ClientSession() as http:
+                while True:
+                    if self.process.returncode is not None:
+                        raise AssertionError(f"ended with {self.process.returncode}: {self.said()}")
+                    try:
+                        async with http.get(f"{self.url}/readyz") as answer:
+                            if answer.status == 200:
+                                return
+                    except aiohttp.ClientError:
+                        pass
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise AssertionError(f"not ready within {within_s:g} s: {self.said()}") from None
+
+    def said(self) -> str:
+        """The last of its output, for a failed test."""
+        return (self.errors.read_text("utf-8") + self.output.read_text("utf-8"))[-3000:]
+
+    async def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGKILL)
+        await self.process.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM, as systemd stops it; the exit code."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(EXIT_WITHIN_S):
+            return await self.process.wait()
+
+    async def close(self) -> None:
+        """End it whatever state it is in."""
+        if self.process is not None:
+            await self.kill()
+
+    # ----------------------------------------------------------------- looking in
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        async with (
+            asyncio.timeout(5),
+            aiohttp.ClientSession() as http,
+            http.get(self.url + path) as answer,
+        ):
+            return answer.status, await answer.read()
+
+    async def snapshot(self) -> dict[str, Any]:
+        status, body = await self.get("/api/v1/snapshot")
+        assert status == 200
+        return dict(json.loads(body))
+
+    async def post(
+        self, path: str, body: Mapping[str, Any], key: str
+    ) -> tuple[int, dict[str, Any]]:
+        async with (
+            asyncio.timeout(5),
+            aiohttp.ClientSession() as http,
+            http.post(
+                self.url + path,
+                json=dict(body),
+                headers={"Idempotency-Key": key, "Origin": self.url},
+            ) as answer,
+        ):
+            return answer.status, dict(await answer.json(content_type=None))
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Every whole line it logged; a line that is no JSON fails the test."""
+        lines = self.output.read_text("utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+async def until(ready: Callable[[], object], within_s: float = 10.0) -> None:
+    """Poll what another process does; TimeoutError when it does not come about in time."""
+    async with asyncio.timeout(within_s):
+        while not ready():  # noqa: ASYNC110 - it happens in another process: no event to await
+            await asyncio.sleep(0.02)
+
+
+def _table(name: str, values: Mapping[str, Any]) -> str:
+    return f"[{name}]\n{_pairs(values)}" if values else ""
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    # A JSON string, number, boolean or array of them is the same in TOML.
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())

@@ -1,0 +1,239 @@
+"""The main job over real things: real broker, real PTYs, real HTTP, the daemon as a process.
+
+Each test ends in the join of the four records (ledgers.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.services.mosquitto import Mosquitto
+from tests.system.daemon import until
+from tests.system.ledgers import audit
+from tests.system.officers import LineOfficer, MqttOfficer
+from tests.system.world import COUNCIL, World
+
+WITHIN_S = 10.0
+
+
+@pytest.fixture
+async def world(tmp_path: Path, mosquitto: Mosquitto) -> AsyncIterator[World]:
+    world = World(tmp_path, mosquitto.port)
+    try:
+        await world.open()
+        yield world
+    finally:
+        await world.close()
+
+
+async def test_a_stolen_vehicle_over_a_serial_line(world: World) -> None:
+    """SENT, then danger first, on the radio; stage and outcome on the feed; all of it on record."""
+    officer = world.lines["5001001"]
+    number = officer.ask("V TE99STV R1 LBRIDGE.ST")
+    receipt = await officer.until(lambda: officer.receipt(number), WITHIN_S)
+    parts = await officer.until(lambda: officer.parts(number), WITHIN_S)
+    assert parts[0]["text"].startswith("!!STOLEN")
+    assert "VIOLENT" in parts[0]["text"]
+    assert parts[0]["short"] == receipt["short"]
+    assert all(len(part["text"]) <= 140 for part in parts)
+    assert world.daemon is not None
+    assert world.console is not None
+    console, state = world.console, world.daemon.state
+    await until(lambda: any(e["ref"] == receipt["short"] for e in console.of("check.done")))
+    await until(lambda: [e for e in console.of("check.delivery") if e["state"] == "delivered"])
+    await until(lambda: "delivered" in [leaf["event"] for leaf in audit(state)])
+    events = [leaf["event"] for leaf in audit(state) if leaf["check"]]
+    assert events == ["opened", "asked", "answered", "disclosed", "delivered"]
+    assert world.verdict() == []
+
+
+async def test_a_wanted_person_over_mqtt_and_no_trace(world: World) -> None:
+    """JSON in, receipt and result out; NO TRACE is an answer and says NOT PROOF OF ID."""
+    radio = world.radios["5001006"]
+    wanted = await radio.ask(
+        kind="person", surname="TESTER", forenames="WANDA", dob="1988-06-06", sex="F", reason="1"
+    )
+    nobody = await radio.ask(
+        kind="person", surname="TESTER", forenames="NORA", dob="1970-01-01", sex="F", reason="6"
+    )
+    hit = await radio.until(lambda: radio.result(wanted), WITHIN_S)
+    assert hit["outcome"] == "answered"
+    assert hit["class"] == "HIT_WANTED"
+    assert hit["pages"][0].startswith("!!WANTED")
+    clear = await radio.until(lambda: radio.result(nobody), WITHIN_S)
+    assert clear["class"] == "NO_TRACE"
+    assert clear["pages"][0].splitlines()[0] == "NO TRACE"
+    assert "NOT PROOF OF ID" in clear["pages"][0]
+    receipt = radio.receipt(wanted)
+    assert receipt is not None
+    assert receipt["accepted"] is True
+    assert receipt["check"] == hit["check"]
+    assert world.verdict() == []
+
+
+async def test_no_answer_is_never_no_trace(world: World) -> None:
+    """A PNC that hangs is `expired`, one that errs is `failed`; both read NO ANSWER."""
+    radio = world.radios["5001002"]
+    silent = await radio.ask(kind="vehicle", vrm="ER99TMT", reason="1")
+    broken = await radio.ask(kind="vehicle", vrm="ER99GBG", reason="1")
+    failed = await radio.until(lambda: radio.result(broken), WITHIN_S)
+    expired = await radio.until(lambda: radio.result(silent), WITHIN_S)
+    assert failed["outcome"] == "failed"
+    assert expired["outcome"] == "expired"
+    for result in (failed, expired):
+        shown = "\n".join(result["pages"])
+        assert shown.startswith("??NO ANSWER")
+        assert "TREAT AS UNKNOWN" in shown
+        assert "NO TRACE" not in shown
+        assert result.get("danger") == []
+    assert world.verdict() == []
+
+
+async def test_another_questions_reply_is_shown_to_nobody(world: World) -> None:
+    """The echo of another key: `failed`, and a security record or journal line."""
+    radio = world.radios["5001002"]
+    ref = await radio.ask(kind="vehicle", vrm="ER99ECH", reason="1")
+    result = await radio.until(lambda: radio.result(ref), WITHIN_S)
+    assert result["outcome"] == "failed"
+    assert world.verdict() == []
+
+
+async def test_council_sees_a_tier_and_no_existence(world: World) -> None:
+    """L1: a wanted person and an unknown one differ in the tier alone; no class, no identity."""
+    radio = world.radios[COUNCIL]
+    nobody = await radio.ask(
+        kind="person", surname="TESTER", forenames="NORA", dob="1970-01-01", sex="F", reason="8"
+    )
+    clean = await radio.ask(
+        kind="person", surname="TESTER", forenames="CLEAN", dob="1980-02-02", sex="M", reason="8"
+    )
+    first = await radio.until(lambda: radio.result(nobody), WITHIN_S)
+    second = await radio.until(lambda: radio.result(clean), WITHIN_S)
+    for result in (first, second):
+        assert result["level"] == "L1"
+        assert "class" not in result
+        assert result["pages"][0].startswith("SAFETY: CLEAR")
+    shown = [result["pages"][0].splitlines()[:3] for result in (first, second)]
+    assert shown[0] == shown[1]
+    assert world.verdict() == []
+
+
+async def test_a_refusal_is_spoken_recorded_and_never_asked(world: World) -> None:
+    """Without a reason no enquiry is made; the officer reads what to do; it is on record."""
+    officer = world.lines["5001001"]
+    officer.say("V TE99ABC Q77")
+    parts = await officer.until(lambda: officer.parts("77"), WITHIN_S)
+    assert parts[0]["text"].startswith("XXREFUSED")
+    assert "GIVE REASON" in parts[0]["text"]
+    assert world.queries() == []
+    assert world.daemon is not None
+    state = world.daemon.state
+    await until(lambda: "refused" in [leaf["event"] for leaf in audit(state)])
+    assert world.verdict() == []
+
+
+async def test_a_duplicate_gets_the_stored_answer_and_asks_nothing(world: World) -> None:
+    """Same (issi, ref, t) and content: the same check; the PNC is asked once."""
+    radio = world.radios["5001003"]
+    t = "2026-11-22T10:15:02.114Z"
+    body = {"kind": "vehicle", "vrm": "TE99ABC", "reason": "1", "ref": "dup-1"}
+    first = await radio.ask(**body)
+    result = await radio.until(lambda: radio.result(first), WITHIN_S)
+    raw = next(raw for _, channel, raw in radio.sent if channel == "check")
+    for _ in range(3):
+        await radio.say("check", raw)
+    await radio.until(lambda: sum(h.channel == "result" for h in radio.heard) >= 4, WITHIN_S)
+    assert len([q for q in world.queries() if q["check"] == result["check"]]) == 1
+    old = await radio.ask(**{**body, "ref": "old-1", "t": t})
+    expired = await radio.until(lambda: radio.result(old), WITHIN_S)
+    assert expired["outcome"] == "expired"
+    assert all(q["check"] != expired["check"] for q in world.queries())
+    assert world.verdict() == []
+
+
+async def test_emergency_is_on_the_feed_and_is_acknowledged_and_closed(world: World) -> None:
+    """Status 0: `unit.emergency` and an alarm on the page's stream; ack and close over the API."""
+    assert world.console is not None
+    assert world.daemon is not None
+    console, daemon = world.console, world.daemon
+    await world.radios["5001003"].say("status", {"code": 0})
+    await until(lambda: console.of("unit.emergency"))
+    assert console.of("unit.emergency")[0]["on"] is True
+    await until(lambda: any(e["rule"] == "EMG" for e in console.of("alarm")))
+    alarm = next(e for e in console.of("alarm") if e["rule"] == "EMG")
+    status, body = await daemon.post(f"/api/v1/alarms/{alarm['id']}/ack", {"by": "op-1"}, "k1")
+    assert (status, body["state"]) == (200, "ack-active")
+    # It is raised again after a crash, as it stood.
+    await daemon.kill()
+    await daemon.start()
+    alarms = (await daemon.snapshot())["alarms"]
+    assert [(a["id"], a["state"]) for a in alarms if a["rule"] == "EMG"] == [
+        (alarm["id"], "ack-active")
+    ]
+    status, body = await daemon.post(f"/api/v1/alarms/{alarm['id']}/close", {"by": "op-2"}, "k2")
+    assert (status, body["state"]) == (200, "cleared")
+    assert [a for a in (await daemon.snapshot())["alarms"] if a["rule"] == "EMG"] == []
+    assert world.verdict() == []
+
+
+async def test_a_radio_unplugged_and_back(world: World) -> None:
+    """Link down is an event; the check in flight ends; its answer waits and is delivered."""
+    assert world.console is not None
+    officer, console = world.lines["5001010"], world.console
+    number = officer.ask("V ER99SLW R2")
+    await officer.until(lambda: officer.receipt(number), WITHIN_S)
+    officer.unplug()
+    await until(lambda: any(e["state"] == "down" for e in console.of("link")))
+    await until(lambda: console.of("check.done"), WITHIN_S)
+    officer.plug()
+    await until(lambda: [e["state"] for e in console.of("link")][-1] == "up", WITHIN_S)
+    assert await officer.until(lambda: officer.parts(number), WITHIN_S)
+    assert world.verdict() == []
+
+
+async def test_fixes_move_markers_and_bad_ones_do_not(world: World) -> None:
+    """A good fix stands on the page; null island and the future move nothing."""
+    assert world.daemon is not None
+    radio, daemon = world.radios["5001003"], world.daemon
+    await radio.say("fix", {"lat": 52.5725, "lon": -0.2431, "accuracy_m": 8}, qos=1)
+
+    async def row() -> list[object]:
+        rows = (await daemon.snapshot())["units"]["rows"]
+        return next(list(row) for row in rows if row[1] == "E-103")
+
+    async with asyncio.timeout(WITHIN_S):
+        while (await row())[6] is None:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
+    assert (await row())[6:8] == [52572500, -243100]
+    await radio.say("fix", {"lat": 0.0, "lon": 0.0}, qos=1)
+    await radio.say("fix", {"lat": 52.6, "lon": -0.2, "t": "2099-01-01T00:00:00Z"}, qos=1)
+    await radio.ask(kind="vehicle", vrm="TE99AAB", reason="1", ref="after")
+    await radio.until(lambda: radio.result("after"), WITHIN_S)
+    assert (await row())[6:8] == [52572500, -243100]
+    _, metrics = await daemon.get("/metrics")
+    assert b'gateway_fixes_rejected_total{reason="null"} 1.0' in metrics
+    assert b'gateway_fixes_rejected_total{reason="future"} 1.0' in metrics
+
+
+async def test_nothing_reaches_another_terminal(world: World) -> None:
+    """Many officers ask at once over both bearers; each hears their own answers, and only those."""
+    marks = ["TE99AAB", "TE99ABC", "TE99STV", "TE99NNS", "TE99KWN"]
+    asked: list[tuple[MqttOfficer | LineOfficer, str]] = []
+    for round_ in range(4):
+        for place, radio in enumerate(world.radios.values()):
+            mark = marks[(place + round_) % len(marks)]
+            reason = "8" if radio.issi == COUNCIL else "1"
+            asked.append((radio, await radio.ask(kind="vehicle", vrm=mark, reason=reason)))
+        for place, officer in enumerate(world.lines.values()):
+            mark = marks[(place + round_) % len(marks)]
+            asked.append((officer, officer.ask(f"V {mark} R{place + round_ + 1}")))
+        for officer_, ref in asked:
+            if isinstance(officer_, LineOfficer):
+                await officer_.until(lambda o=officer_, r=ref: o.parts(r), WITHIN_S)
+            else:
+                await officer_.until(lambda o=officer_, r=ref: o.result(r), WITHIN_S)
+    assert world.verdict() == []

@@ -1,0 +1,100 @@
+"""A small force: the real daemon between a real broker, real PTYs and a PNC over HTTP.
+
+Whatever a test does with it ends in `verdict()`: the join of the four records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from simulators.pnc_server import PncServer
+from tests.system.daemon import ROOT, Daemon
+from tests.system.ledgers import Console, audit, join
+from tests.system.officers import LineOfficer, MqttOfficer, Officer
+
+SERIAL = {"serial-e": "5001001", "serial-s": "5001010"}
+"""Constables E-101 and S-301 of config/fleet.toml."""
+MQTT = ("5001002", "5001003", "5001006")
+"""PS E-102, PC E-103, PC N-202."""
+COUNCIL = "5001008"
+"""N-204, a council officer: L1 for persons, L2 for vehicles."""
+
+
+class World:
+    """Built by `open`; every task in it is owned and ended by `close`."""
+
+    def __init__(self, folder: Path, broker: int) -> None:
+        self.folder = folder
+        self.broker = broker
+        self.pnc = PncServer(ROOT / "config" / "pnc", "127.0.0.1", 0)
+        self.lines: dict[str, LineOfficer] = {}
+        self.radios: dict[str, MqttOfficer] = {}
+        self.console: Console | None = None
+        self.daemon: Daemon | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(
+        self,
+        *,
+        checks: Mapping[str, Any] | None = None,
+        ack: bool = True,
+        mqtt: tuple[str, ...] = (*MQTT, COUNCIL),
+        broker_settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        await self.pnc.start()
+        lines = {}
+        for name, issi in SERIAL.items():
+            officer = LineOfficer(issi, self.folder / name, ack=ack)
+            officer.plug()
+            self.lines[issi] = officer
+            lines[name] = (str(officer.link), issi)
+        self.daemon = Daemon(
+            self.folder,
+            lines=lines,
+            broker=self.broker,
+            pnc_url=self.pnc.url,
+            checks={"deadline_s": 4.0, "resend_s": 1.0, **(checks or {})},
+            broker_settings=broker_settings,
+        )
+        await self.daemon.start()
+        for issi in mqtt:
+            radio = MqttOfficer(issi, self.broker, ack=ack)
+            self.radios[issi] = radio
+            self._tasks.append(asyncio.create_task(radio.run(), name=f"officer {len(self.radios)}"))
+        self.console = Console(self.daemon.url)
+        self._tasks.append(asyncio.create_task(self.console.run(), name="console"))
+        async with asyncio.timeout(10):
+            await self.console.connected.wait()
+            for radio in self.radios.values():
+                await radio.connected.wait()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for officer in self.lines.values():
+            officer.unplug()
+        if self.daemon is not None:
+            await self.daemon.close()
+        with contextlib.suppress(OSError):
+            await self.pnc.stop()
+
+    @property
+    def officers(self) -> list[Officer]:
+        return [*self.lines.values(), *self.radios.values()]
+
+    def verdict(self) -> list[str]:
+        """Every invariant that the join finds violated."""
+        assert self.daemon is not None
+        return join(self.officers, self.queries(), audit(self.daemon.state), self.console)
+
+    def queries(self) -> list[dict[str, Any]]:
+        """Q: every query that reached the PNC server, as it read it from the wire."""
+        return [
+            {"check": each.check, "attempt": each.attempt, "key_text": each.key_text}
+            for each in self.pnc.queries
+        ]
