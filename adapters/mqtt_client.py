@@ -8,16 +8,21 @@ libraries, section 1; each has a test that fails without it):
 3. Messages are acknowledged on entering memory: manual acknowledgement, in order (`Acks`).
 4. A client used for a second connection keeps the old queue: one object per connection.
 5. A PUBLISH that the broker refused looks as if it had succeeded: the reason code is kept.
+6. Cancelled while it connects it leaves its socket with the loop, where each byte raises in a
+   callback for ever: `scuttle`.
+7. Its waits are `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes with
+   the result: whoever should stop goes on. `_wait_for` is ours.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +146,40 @@ class Connection(aiomqtt.Client):
         # Private: aiomqtt has no public way to either (upstream issue 345). Pinned below 3.
         self._client.manual_ack_set(True)  # (3)
         self._published: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._scuttled = False
         self.acks = Acks(self._acknowledge)
+
+    def scuttle(self) -> None:  # (6)
+        """Let go of a connection that never came about: socket, callbacks, task."""
+        self._scuttled = True
+        self._client.on_disconnect = None
+        sock = self._client.socket()
+        if self._misc_task is not None:
+            self._misc_task.cancel()
+        if sock is not None:
+            descriptor = sock.fileno()
+            if descriptor >= 0:
+                self._loop.remove_reader(descriptor)
+                self._loop.remove_writer(descriptor)
+            sock.close()
+
+    def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
+        if self._scuttled:  # the thread that connects came too late
+            sock.close()
+            return
+        super()._on_socket_open(client, userdata, sock)
+
+    async def _wait_for(self, fut: Awaitable[Any], timeout: float | None) -> Any:  # (7)
+        limit = self.timeout if timeout is None else timeout
+        try:
+            async with asyncio.timeout(limit if math.isfinite(limit) else None):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("timed out") from None
+
+    async def _misc_loop(self) -> None:
+        if not self._scuttled:
+            await super()._misc_loop()
 
     def _acknowledge(self, mid: int, qos: int) -> None:
         if not self._disconnected.done():
@@ -287,7 +325,7 @@ async def connect(
     )
     try:
         async with asyncio.timeout(2 * CONNECT_WITHIN_S):
-            await client.__aenter__()
+            await _enter(client)
     except MqttConnectError as error:
         code = _code(error.rc) if isinstance(error.rc, int | ReasonCode) else 0
         raise LinkDown(f"broker refused: code {code}", refused=code in REFUSED_CODES) from error
@@ -302,6 +340,14 @@ async def connect(
         with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 await client.__aexit__(None, None, None)
+
+
+async def _enter(client: Connection) -> None:
+    try:
+        await client.__aenter__()
+    except BaseException:
+        client.scuttle()
+        raise
 
 
 def _secret(config_path: Path, file: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -15,7 +16,7 @@ import socket
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 from zoneinfo import ZoneInfo
@@ -62,6 +63,28 @@ class _CountedJournal:
 
     def warn(self, event: str, **fields: str | int | float | bool | None) -> None:
         self.warnings[event] += 1
+
+
+class _Libraries(logging.Handler):
+    """What libraries log is counted, too: their words would stand in the middle of the feed."""
+
+    def __init__(self, journal: _CountedJournal) -> None:
+        super().__init__(logging.WARNING)
+        self._journal = journal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._journal.warn("library")
+
+
+@contextlib.contextmanager
+def _taken_in(journal: _CountedJournal) -> Iterator[None]:
+    root, handler = logging.getLogger(), _Libraries(journal)
+    before = root.handlers[:]
+    root.handlers[:] = [handler]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
 
 
 # --------------------------------------------------------------------------- the configuration
@@ -268,6 +291,7 @@ async def _demo(
     config = settings.load(path)
 
     journal = _CountedJournal()
+    kept.enter_context(_taken_in(journal))
     gateway = Gateway(config, journal=journal)
     feed = Feed(
         out,

@@ -8,8 +8,11 @@ session outlives its connection, and its presence stands on `radio/{issi}/presen
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
 
 import aiomqtt
 import msgspec
@@ -131,7 +134,7 @@ class MqttTerminal(Radio):
         while True:
             await self._wanted.wait()
             try:
-                async with self._client() as client:
+                async with _connected(self._client()) as client:
                     attempt = 0
                     await self._serve(client)
             except aiomqtt.MqttError:
@@ -152,7 +155,7 @@ class MqttTerminal(Radio):
             kept.SessionExpiryInterval = SESSION_S
             options = {"clean_start": False, "properties": kept}
             protocol = aiomqtt.ProtocolVersion.V5
-        return aiomqtt.Client(
+        return _Client(
             self._host,
             self._port,
             identifier=identity,
@@ -217,3 +220,37 @@ class MqttTerminal(Radio):
                 timeout=PUBLISH_WITHIN_S,
             )
             self._unsent = None
+
+
+class _Client(aiomqtt.Client):
+    """Its waits are `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes
+    with the result: a terminal that should stop would go on."""
+
+    async def _wait_for(self, fut: Awaitable[Any], timeout: float | None) -> Any:
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("timed out") from None
+
+
+@contextlib.asynccontextmanager
+async def _connected(client: aiomqtt.Client) -> AsyncIterator[aiomqtt.Client]:
+    """The client, connected; a connection that has begun is finished before it is given up.
+
+    Cancelled while it connects, aiomqtt leaves its socket with the loop, where each byte raises in
+    a callback for ever. How long this takes is bounded by CONNECT_WITHIN_S.
+    """
+    connecting = asyncio.ensure_future(client.__aenter__())
+    try:
+        await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        done = await asyncio.gather(connecting, return_exceptions=True)
+        if not isinstance(done[0], BaseException):
+            with contextlib.suppress(aiomqtt.MqttError):
+                await client.__aexit__(None, None, None)
+        raise
+    try:
+        yield client
+    finally:
+        await client.__aexit__(None, None, None)
