@@ -286,10 +286,12 @@ async def connect(
     *,
     config_path: Path,
     sink: Sink,
-    will: aiomqtt.Will | None = None,
+    will: tuple[str, bytes] | None = None,
     persistent: bool = True,
 ) -> AsyncIterator[Connection]:
     """One connection to the broker, closed on leaving. Raises LinkDown.
+
+    will: topic and payload that the broker publishes, retained, when we are gone unannounced.
 
     persistent: the broker keeps the session (subscriptions and what was not acknowledged) while
     we are away: clean start off, and with MQTT 5 a session expiry, else it means nothing.
@@ -318,7 +320,7 @@ async def connect(
         username=access.username or None,
         password=password or None,
         tls_context=tls,
-        will=will,
+        will=aiomqtt.Will(*will, 1, retain=True) if will is not None else None,
         keepalive=section.keepalive_s,
         timeout=CONNECT_WITHIN_S,
         **options,

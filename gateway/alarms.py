@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -22,9 +22,9 @@ from gateway.messages import (
     LinkChanged,
     LinkState,
     UnitEmergency,
+    UnitFix,
 )
 from gateway.ports import Clock, Ids, Journal, Ledger, Meter, PutAlarm, Record
-from gateway.tracking import Tracker
 
 EMERGENCY = "EMG"
 PNC_DOWN = "PNC"
@@ -173,6 +173,14 @@ class _Condition(msgspec.Struct):
     raised: bool = False
 
 
+class Whereabouts(Protocol):
+    """What an alarm needs to know of positions; desks never import each other."""
+
+    def newest_of(self, terminal: Issi) -> UnitFix | None: ...
+
+    def age(self, terminal: Issi, now_ms: int) -> float | None: ...
+
+
 class AlarmDesk:
     """Carries out what `step` asks for. Holds what is open; the ledger holds it over a restart."""
 
@@ -185,7 +193,7 @@ class AlarmDesk:
         journal: Journal,
         ledger: Ledger,
         publish: Callable[[Event], None],
-        tracker: Tracker,
+        tracker: Whereabouts,
     ) -> None:
         self._clock = clock
         self._ids = ids

@@ -65,7 +65,6 @@ from gateway.check_states import (
     stored_stage,
 )
 from gateway.clocks import TerminalClocks
-from gateway.delivery import Parcel
 from gateway.errors import (
     DuplicateCheck,
     LedgerFatal,
@@ -98,6 +97,7 @@ from gateway.messages import (
     kind_of,
     search_key,
 )
+from gateway.parcels import Parcel
 from gateway.ports import (
     Change,
     CheckRow,

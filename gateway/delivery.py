@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-import msgspec
-
 from gateway.errors import SendFailed
 from gateway.messages import CheckDelivery, Downlink, Event, Issi, Notice, Receipt, Result
+from gateway.parcels import Parcel
 from gateway.ports import Clock, Journal, Link, Meter
 from gateway.supervise import Crew
 
@@ -22,23 +21,6 @@ SEND_DEADLINE_S = 5.0
 TELL_MOST = 2_000
 """Receipts and notices under way at once; more are dropped and counted."""
 RESEND_MOST_S = 120.0
-
-
-class Parcel(msgspec.Struct, kw_only=True):
-    """An answer under way. Times are monotonic. priority: 0 hit, 1 other answer, 2 notice."""
-
-    id: str
-    check: str
-    short: str
-    terminal: Issi
-    holder: str
-    message: Result
-    stale_at_s: float
-    priority: int
-    accepted_at_s: float | None
-    attempts: int = 0
-    next_at_s: float = 0.0
-    failed: bool = False
 
 
 class Courier:

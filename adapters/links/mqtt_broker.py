@@ -20,7 +20,6 @@ import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import aiomqtt
 import msgspec
 
 from adapters.links.intake import Intake, word_of
@@ -125,7 +124,7 @@ class MqttLink:
         access: Access,
         channels: tuple[str, ...],
         intake: Intake,
-        will: aiomqtt.Will | None,
+        will: tuple[str, bytes] | None,
     ) -> AsyncIterator[tuple[Connection, LoopBack]]:
         """One client: opened, subscribed, closed."""
         loop_back = LoopBack(f"gateway/{self._instance}/loop/{channels[0]}")
@@ -180,9 +179,9 @@ class MqttLink:
         body = {"state": word, "t": self._clock.wall_ms() / 1000, "version": __version__}
         return msgspec.json.encode(body)
 
-    def _will(self) -> aiomqtt.Will:
+    def _will(self) -> tuple[str, bytes]:
         """What the broker says for us when we are gone. `t`: when this connection began."""
-        return aiomqtt.Will(self._state_topic, self._state("offline"), 1, retain=True)
+        return self._state_topic, self._state("offline")
 
     # ----------------------------------------------------------------- in
 

@@ -1,0 +1,24 @@
+"""An answer on its way to a screen: what the CheckDesk hands to the Courier."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.messages import Issi, Result
+
+
+class Parcel(msgspec.Struct, kw_only=True):
+    """An answer under way. Times are monotonic. priority: 0 hit, 1 other answer, 2 notice."""
+
+    id: str
+    check: str
+    short: str
+    terminal: Issi
+    holder: str
+    message: Result
+    stale_at_s: float
+    priority: int
+    accepted_at_s: float | None
+    attempts: int = 0
+    next_at_s: float = 0.0
+    failed: bool = False
