@@ -12,21 +12,21 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from adapters import codecs, history, ledger, links, pnc, relays
 from adapters.observers.journal import StructJournal
 from adapters.observers.loop_lag import LoopLag
 from adapters.observers.prometheus import PrometheusMeter
 from adapters.systemd import Notifier
-from adapters.web import WebServer
+from adapters.web import WebServer, tell_export
 from gateway import __version__, settings
 from gateway.bus import EventBus
 from gateway.core import Core
 from gateway.errors import ConfigError, LedgerError, LedgerUnavailable
-from gateway.ports import Clock, History, Ids, Journal, Ledger, Link, Pnc
+from gateway.ports import Clock, History, Ids, Journal, Ledger, Link, Pnc, Record
 from gateway.settings import BrokerSection, Config, SerialSection
 from gateway.supervise import keep
 
@@ -331,6 +331,63 @@ def load(path: Path) -> Config:
     if findings:
         raise ConfigError(findings)
     return config
+
+
+def audit_verify(path: Path, heads: Path | None) -> Iterator[str]:
+    """`audit verify`: a line for each log. Raises ChainBroken, LedgerUnavailable."""
+    config = load(path)
+    yield from ledger.verify_chain(config.settings.ledger, state_dir=config.state_dir, heads=heads)
+
+
+def audit_export(
+    path: Path,
+    *,
+    purpose: str,
+    by: str,
+    since_ms: int | None,
+    until_ms: int | None,
+    out: BinaryIO,
+) -> str:
+    """`audit export`: on record first, then the lines; returns the manifest.
+
+    The one writer puts it on record: the daemon where it runs (asked over its own loopback API),
+    else we, with the ledger opened for as long as that takes (docs/adr/0010).
+    """
+    config = load(path)
+    asyncio.run(_record_export(config, purpose, by))
+    return ledger.export_records(
+        config.settings.ledger,
+        state_dir=config.state_dir,
+        purpose=purpose,
+        by=by,
+        since_ms=since_ms,
+        until_ms=until_ms,
+        out=out,
+    )
+
+
+async def _record_export(config: Config, purpose: str, by: str) -> None:
+    http = config.settings.http
+    instance = config.settings.gateway.instance
+    host = f"[{http.host}]" if ":" in http.host else http.host
+    url = f"http://{host}:{http.port}"
+    if await tell_export(url, instance=instance, purpose=purpose, by=by):
+        return
+    meter, clock = _meter_for(config), SystemClock()
+    store = await ledger.open_ledger(
+        config.settings.ledger,
+        state_dir=config.state_dir,
+        instance=instance,
+        meter=meter,
+        journal=StructJournal(sys.stderr, meter=meter),
+        clock=clock,
+    )
+    try:
+        await store.commit(
+            [Record(event="export", at_ms=clock.wall_ms(), operator=by, detail=purpose)]
+        )
+    finally:
+        await store.close()
 
 
 def run_daemon(path: Path) -> int:

@@ -7,7 +7,7 @@ sees what whoever watched all along sees. Nothing here is a second truth: it is 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -50,6 +50,7 @@ class ControlRoom:
         alarms: AlarmDesk,
         healthy: Callable[[], bool],
         ready_now: Callable[[], tuple[bool, list[dict[str, str]]]],
+        record_export: Callable[[str, str], Awaitable[str]],
     ) -> None:
         self.epoch = epoch
         self._clock = clock
@@ -59,6 +60,7 @@ class ControlRoom:
         self._alarms = alarms
         self._healthy = healthy
         self._ready_now = ready_now
+        self._record_export = record_export
         self._checks: OrderedDict[str, CheckNow] = OrderedDict()
         self._links: dict[str, LinkChanged] = {}
         bus.tap(self._seen)
@@ -168,6 +170,9 @@ class ControlRoom:
 
     async def close_alarm(self, alarm_id: str, by: str) -> AlarmChanged:
         return await self._alarms.close(alarm_id, by)
+
+    async def record_export(self, purpose: str, by: str) -> str:
+        return await self._record_export(purpose, by)
 
     def health(self) -> bool:
         return self._healthy()

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
 from gateway import __version__
-from gateway.errors import ConfigError, LedgerError
+from gateway.errors import ChainBroken, ConfigError, LedgerError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -197,14 +199,53 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     export.add_argument("--config", type=Path, required=True, metavar="FILE")
     export.add_argument("--purpose", required=True, choices=PURPOSES)
     export.add_argument("--format", choices=("jsonl",), default="jsonl")
-    export.add_argument("--from", dest="since", default=None, metavar="TIME")
-    export.add_argument("--to", dest="until", default=None, metavar="TIME")
+    export.add_argument("--by", default=_whoami(), metavar="NAME", help="who exports")
+    export.add_argument("--from", dest="since_ms", type=_moment, metavar="TIME")
+    export.add_argument("--to", dest="until_ms", type=_moment, metavar="TIME")
     export.set_defaults(call=_audit_export)
 
 
+def _whoami() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def _audit_verify(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from gateway.app import audit_verify
+
+    try:
+        for said in audit_verify(arguments.config, arguments.heads):
+            sys.stdout.write(f"{said}\n")
+    except ChainBroken as error:
+        sys.stderr.write(f"chain broken at {error.log}:{error.seq}: {error.reason}\n")
+        return EXIT_CHAIN
+    return EXIT_OK
 
 
 def _audit_export(arguments: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from gateway.app import audit_export
+
+    manifest = audit_export(
+        arguments.config,
+        purpose=arguments.purpose,
+        by=arguments.by,
+        since_ms=arguments.since_ms,
+        until_ms=arguments.until_ms,
+        out=sys.stdout.buffer,
+    )
+    sys.stdout.flush()
+    sys.stderr.write(f"{manifest}\n")
+    return EXIT_OK
+
+
+def _moment(text: str) -> int:
+    """ISO 8601 with a zone, as ms since the epoch."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise argparse.ArgumentTypeError("a time with its zone, as 2026-11-22T10:15:02Z")
+    return round(at.timestamp() * 1000)

@@ -103,6 +103,7 @@ class Core:
             alarms=self.alarms,
             healthy=lambda: True,
             ready_now=self.ready_now,
+            record_export=self._record_export,
         )
         self.switchboard = Switchboard(
             desks=self._desks(),
@@ -177,6 +178,12 @@ class Core:
             policy=self.config.policy.version,
             detail=detail or f"radio-gateway {__version__}",
         )
+
+    async def _record_export(self, purpose: str, by: str) -> str:
+        """An export is itself on record before a line of it is read."""
+        record = self.life_record("export", detail=purpose)
+        await self.ledger.commit([msgspec.structs.replace(record, operator=by)])
+        return self.config.settings.gateway.instance
 
     # ----------------------------------------------------------------- links
 

@@ -6,7 +6,9 @@ SQLAlchemy costs half a second of import, so it is loaded when a ledger is opene
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from gateway.ports import Clock, Journal, Ledger, Meter
 from gateway.settings import LedgerSection
@@ -33,3 +35,41 @@ async def open_ledger(
         journal=journal,
         clock=clock,
     )
+
+
+def url_of(section: LedgerSection, state_dir: Path) -> str:
+    """Where this ledger is, as SQLAlchemy has it."""
+    return section.url or f"sqlite:///{state_dir / 'ledger.db'}"
+
+
+def verify_chain(section: LedgerSection, *, state_dir: Path, heads: Path | None) -> Iterator[str]:
+    """Prove every log, a line for each. Raises ChainBroken, LedgerUnavailable. Read-only."""
+    from adapters.ledger.verify import read_heads, verify
+
+    known = read_heads(heads) if heads is not None else {}
+    for log in verify(url_of(section, state_dir), known):
+        purged = f", content of {log.purged} purged" if log.purged else ""
+        against = " against the heads" if heads is not None else ""
+        yield f"{log.log}: {log.seq} records verify{against}{purged}; head {log.hash}"
+
+
+def export_records(
+    section: LedgerSection,
+    *,
+    state_dir: Path,
+    purpose: str,
+    by: str,
+    since_ms: int | None,
+    until_ms: int | None,
+    out: BinaryIO,
+) -> str:
+    """Write the records as JSON Lines to `out`; returns the manifest, one JSON line. Read-only."""
+    import msgspec
+
+    from adapters.ledger.export import Manifest, lines
+
+    manifest = Manifest(purpose=purpose, by=by)
+    url = url_of(section, state_dir)
+    for line in lines(url, manifest, since_ms=since_ms, until_ms=until_ms):
+        out.write(line)
+    return msgspec.json.encode(manifest).decode()

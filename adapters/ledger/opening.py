@@ -17,6 +17,7 @@ from alembic.config import Config as AlembicConfig
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 
+from adapters.ledger import url_of
 from adapters.ledger.store import Store, head_of, next_fence
 from gateway.errors import LedgerUnavailable
 from gateway.ports import Clock, Journal, Meter
@@ -39,10 +40,6 @@ WAL_RESET_FIXED = (3, 51, 3)
 """Older SQLite can corrupt a WAL database that two connections write at once; we have one."""
 
 
-def default_url(state_dir: Path) -> str:
-    return f"sqlite:///{state_dir / 'ledger.db'}"
-
-
 def open_store(
     section: LedgerSection,
     *,
@@ -54,7 +51,7 @@ def open_store(
 ) -> Store:
     """Blocking. Raises LedgerUnavailable with what to do when it cannot be opened for writing."""
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    url = section.url or default_url(state_dir)
+    url = url_of(section, state_dir)
     path = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else None
     release: Callable[[], None] = _lock_file(path) if path else (lambda: None)
     try:

@@ -32,6 +32,10 @@ class Board(Protocol):
     async def close_alarm(self, alarm_id: str, by: str) -> AlarmChanged:
         """As acknowledge."""
 
+    async def record_export(self, purpose: str, by: str) -> str:
+        """Put an export of the audit on record; the instance whose log it is. Raises
+        LedgerUnavailable."""
+
     def health(self) -> bool:
         """Whether the process turns."""
 

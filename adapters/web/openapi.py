@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+PURPOSES = ("lawfulness", "self-monitoring", "integrity-security", "criminal-proceedings")
+"""The four purposes for which logs may be used: Data Protection Act 2018, section 62(4)."""
+
 _JSON = {"content": {"application/json": {"schema": {"type": "object"}}}}
 _PROBLEM = {
     "description": "plain words in `title`",
@@ -83,6 +86,26 @@ def _act(summary: str) -> Any:
     }
 
 
+def _export() -> dict[str, Any]:
+    """Put an export of the audit on record (the command line asks for it)."""
+    members = {"by": {"type": "string"}, "purpose": {"enum": list(PURPOSES)}}
+    schema = {"type": "object", "required": ["by", "purpose"], "properties": members}
+    return {
+        "post": {
+            "summary": "put an export of the audit on record",
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": schema}},
+            },
+            "responses": {
+                "200": {"description": "the instance whose log it is", **_JSON},
+                "400": _PROBLEM,
+                "503": _PROBLEM,
+            },
+        }
+    }
+
+
 def document(version: str) -> dict[str, Any]:
     """OpenAPI 3.1 of everything this server answers."""
     return {
@@ -107,6 +130,7 @@ def document(version: str) -> dict[str, Any]:
             ),
             "/api/v1/alarms/{id}/ack": _act("acknowledge"),
             "/api/v1/alarms/{id}/close": _act("close"),
+            "/api/v1/export": _export(),
             "/api/v1/time": _read("the gateway's clock, seconds since the epoch"),
             "/api/openapi.json": _read("this"),
             "/metrics": _read("figures for Prometheus", content="text/plain"),

@@ -14,7 +14,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -43,6 +43,8 @@ BACKLOG = 128
 MOST_KEYS = 1000
 DEFAULT_INTERVAL_S = 30.0
 
+B = TypeVar("B", bound=msgspec.Struct)
+
 _CHANCE = secrets.SystemRandom()
 _KEY = re.compile(r"[\x21-\x7e]{1,64}")
 _EVENT_ID = re.compile(r"([^:\s]{1,64}):(\d{1,15})")
@@ -58,6 +60,13 @@ class Act(msgspec.Struct, forbid_unknown_fields=True):
     """Body of a change. by: who acts, until log-in exists."""
 
     by: str
+
+
+class ExportAct(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of an export's record. purpose: one of the four of DPA 2018, s.62(4)."""
+
+    by: str
+    purpose: Literal["lawfulness", "self-monitoring", "integrity-security", "criminal-proceedings"]
 
 
 class WebServer:
@@ -161,6 +170,7 @@ class WebServer:
         app.router.add_get("/api/v1/time", self._time)
         app.router.add_post("/api/v1/alarms/{id}/ack", self._acknowledge)
         app.router.add_post("/api/v1/alarms/{id}/close", self._close)
+        app.router.add_post("/api/v1/export", self._export)
         app.router.add_get("/api/openapi.json", self._describe)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._health)
@@ -242,6 +252,13 @@ class WebServer:
     async def _close(self, request: web.Request) -> web.Response:
         return await self._act(request, "close", self._board.close_alarm)
 
+    async def _export(self, request: web.Request) -> web.Response:
+        """Only the record of it: the lines are read by the command line, read-only."""
+        act = await self._decoded(request, ExportAct, 'body: {"by": "who", "purpose": "..."}')
+        async with asyncio.timeout(self._settings.body_deadline_s):
+            instance = await self._board.record_export(act.purpose, _who(act.by))
+        return answer({"instance": instance})
+
     async def _act(
         self,
         request: web.Request,
@@ -250,9 +267,8 @@ class WebServer:
     ) -> web.Response:
         """Done once per Idempotency-Key: a repeat gets the answer of the first."""
         alarm_id = request.match_info["id"]
-        by = (await self._body(request)).by.strip()
-        if not 1 <= len(by) <= 40 or not by.isprintable():
-            raise Problem(400, "by: who acts, 1 to 40 printable characters")
+        act = await self._decoded(request, Act, 'body: {"by": "who acts"}')
+        by = _who(act.by)
         key = request.headers.get("Idempotency-Key", "")
         if not _KEY.fullmatch(key):
             raise Problem(400, "Idempotency-Key: 1 to 64 visible ASCII characters")
@@ -280,7 +296,7 @@ class WebServer:
         done.set_result(body)
         return answer(body)
 
-    async def _body(self, request: web.Request) -> Act:
+    async def _decoded(self, request: web.Request, type_: type[B], like: str) -> B:
         if request.content_type != "application/json":
             raise Problem(415, "send application/json")
         try:
@@ -289,9 +305,16 @@ class WebServer:
         except TimeoutError:
             raise Problem(408, "the body took too long") from None
         try:
-            return msgspec.json.decode(raw, type=Act)
-        except msgspec.DecodeError:
-            raise Problem(400, 'body: {"by": "who acts"}') from None
+            return msgspec.json.decode(raw, type=type_)
+        except (msgspec.DecodeError, RecursionError):
+            raise Problem(400, like) from None
+
+
+def _who(by: str) -> str:
+    by = by.strip()
+    if not 1 <= len(by) <= 40 or not by.isprintable():
+        raise Problem(400, "by: who acts, 1 to 40 printable characters")
+    return by
 
 
 def _refusal(error: BaseException) -> BaseException:
