@@ -10,7 +10,8 @@ from tests.simulation import oracles
 from tests.simulation.loop import SimLoop, run
 from tests.simulation.world import Faults, SimPnc, SimTerminal, World, sim_config
 
-SEEDS = range(60)
+SEEDS = 60
+"""Worlds a day; more with `--seeds N`."""
 CHAOS_S = 120.0
 HEAL_S = 200.0
 """Deadline, late grace and staleness of the simulated configuration all fit into it."""
@@ -78,7 +79,11 @@ async def _play(seed: int, monkeypatch: pytest.MonkeyPatch, faults: Faults | Non
     return world
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(metafunc.config.getoption("--seeds") or SEEDS))
+
+
 def test_hostile_worlds_keep_every_invariant(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random faults, crashes and restarts, then heal: the oracles hold, and something happened."""
     world, _ = run(seed, _play(seed, monkeypatch, None))

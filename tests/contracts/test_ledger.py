@@ -1,0 +1,249 @@
+"""What every ledger promises: SQLite, PostgreSQL, and the simulation's stand-in alike."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from adapters.ledger import open_ledger
+from gateway.errors import DuplicateCheck
+from gateway.messages import AlarmChanged
+from gateway.ports import (
+    BookingRow,
+    CheckRow,
+    DropOutbox,
+    Ledger,
+    OutboxRow,
+    PutAlarm,
+    PutBooking,
+    PutCheck,
+    PutOutbox,
+    Record,
+)
+from gateway.settings import LedgerSection
+from tests.fakes import FakeClock, FakeJournal, FakeMeter
+from tests.services import postgresql
+from tests.simulation.world import Disk, Faults, SimLedger
+
+DAY_MS = 86_400_000
+Open = Callable[[], Awaitable[Ledger]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgresql.running() as url:
+        yield url
+
+
+def fresh_log(counter: list[int] = []) -> str:  # noqa: B006 - shared on purpose
+    """A log of its own for each test: one PostgreSQL serves them all."""
+    counter.append(1)
+    return f"log{len(counter)}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "simulated"])
+async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens the same ledger each time it is called, as a restart does."""
+    kept: list[Ledger] = []
+    url = ""
+    if request.param == "postgresql":
+        url = request.getfixturevalue("server")
+        _wipe(url)
+    log = fresh_log()
+    stub = SimpleNamespace(
+        disk=Disk(),
+        life=1,
+        clock=SimpleNamespace(sleep=lambda _s: asyncio.sleep(0), wall_ms=FakeClock().wall_ms),
+        random=random.Random(1),
+        chance=lambda _p: False,
+        faults=Faults(),
+        healed=True,
+    )
+
+    async def open_() -> Ledger:
+        if request.param == "simulated":
+            return SimLedger(stub)  # type: ignore[arg-type]
+        for each in kept:
+            await each.close()
+        kept.clear()
+        kept.append(
+            await open_ledger(
+                LedgerSection(url=url),
+                state_dir=tmp_path,
+                instance=log,
+                meter=FakeMeter(),
+                journal=FakeJournal(),
+                clock=FakeClock(),
+            )
+        )
+        return kept[0]
+
+    yield open_
+    for each in kept:
+        await each.close()
+
+
+def _wipe(url: str) -> None:
+    from sqlalchemy import create_engine, text
+
+    engine = create_engine(url)
+    with engine.begin() as db:
+        db.execute(text("DROP SCHEMA public CASCADE"))
+        db.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+
+
+def row(id_: str, *, dedupe: str = "", at_ms: int | None = None, **changes: object) -> CheckRow:
+    values: dict[str, object] = {
+        "id": id_,
+        "short": id_[-4:],
+        "receipt": f"R-{id_[-8:]}",
+        "terminal": "5001001",
+        "dedupe": dedupe or f"d-{id_}",
+        "opened_at_ms": FakeClock().wall_ms() if at_ms is None else at_ms,
+        "state": b'{"a":1}',
+        "open": True,
+    }
+    return CheckRow(**(values | changes))  # type: ignore[arg-type]
+
+
+def record(event: str = "opened", **values: object) -> Record:
+    return Record(event=event, at_ms=FakeClock().wall_ms(), **values)  # type: ignore[arg-type]
+
+
+async def test_what_was_committed_is_there_after_a_restart(opening: Open) -> None:
+    """Open checks, outbox, alarms: what a new process goes on from."""
+    ledger = await opening()
+    alarm = AlarmChanged(
+        id="A1", rule="EMG", priority=1, state="unack-active", raised_ms=1, t_ms=1, terminal="5"
+    )
+    waiting = OutboxRow(
+        id="C0001",
+        check="C0001",
+        terminal="5001001",
+        holder="police:1001@5001001",
+        payload=b"x",
+        queued_at_ms=1,
+        stale_at_ms=2,
+    )
+    await ledger.commit(
+        [record(check="C0001")],
+        [PutCheck(row("C0001")), PutOutbox(waiting), PutAlarm(alarm, open=True)],
+    )
+    await ledger.commit([], [PutCheck(row("C0002", open=False))])
+    again = await opening()
+    assert [each.id for each in await again.open_checks()] == ["C0001"]
+    assert [(each.id, each.holder) for each in await again.outbox()] == [
+        ("C0001", "police:1001@5001001")
+    ]
+    assert await again.open_alarms() == [alarm]
+    found = await again.check("C0002")
+    assert found is not None
+    assert found.open is False
+
+
+async def test_the_same_question_is_refused_and_nothing_of_it_stands(opening: Open) -> None:
+    """DuplicateCheck names the first; records and other changes of the second are not written."""
+    ledger = await opening()
+    await ledger.commit([record(check="C0001")], [PutCheck(row("C0001", dedupe="same"))])
+    other = OutboxRow(
+        id="o", check="C0002", terminal="5", holder="h", payload=b"", queued_at_ms=1, stale_at_ms=2
+    )
+    with pytest.raises(DuplicateCheck) as caught:
+        await ledger.commit(
+            [record(check="C0002")], [PutOutbox(other), PutCheck(row("C0002", dedupe="same"))]
+        )
+    assert caught.value.check == "C0001"
+    assert await ledger.check("C0002") is None
+    assert await ledger.outbox() == []
+
+
+async def test_after_a_day_the_same_key_is_a_new_question(opening: Open) -> None:
+    ledger = await opening()
+    now_ms = FakeClock().wall_ms()
+    await ledger.commit([], [PutCheck(row("C0001", dedupe="same", at_ms=now_ms - DAY_MS - 1))])
+    await ledger.commit([], [PutCheck(row("C0002", dedupe="same", at_ms=now_ms))])
+    assert await ledger.check("C0002") is not None
+
+
+async def test_a_row_is_replaced_by_its_id_and_dropped_by_it(opening: Open) -> None:
+    ledger = await opening()
+    await ledger.commit([], [PutCheck(row("C0001"))])
+    done = row("C0001", open=False, outcome="answered", result=b"answer")
+    await ledger.commit([], [PutCheck(done)])
+    found = await ledger.check("C0001")
+    assert found is not None
+    assert (found.outcome, found.result, found.open) == ("answered", b"answer", False)
+    assert await ledger.open_checks() == []
+    box = OutboxRow(
+        id="C0001", check="C0001", terminal="5", holder="h", payload=b"1", queued_at_ms=1,
+        stale_at_ms=2,
+    )  # fmt: skip
+    await ledger.commit([], [PutOutbox(box)])
+    await ledger.commit([], [DropOutbox("C0001")])
+    assert await ledger.outbox() == []
+
+
+async def test_the_newest_check_of_a_terminal(opening: Open) -> None:
+    """By terminal, and by its short form when that is given; another terminal's is not found."""
+    ledger = await opening()
+    now_ms = FakeClock().wall_ms()
+    for n, id_ in enumerate(("XC001", "XC002", "XC003")):
+        await ledger.commit([], [PutCheck(row(id_, at_ms=now_ms + n))])
+    newest = await ledger.last_check("5001001")
+    assert newest is not None
+    assert newest.id == "XC003"
+    named = await ledger.last_check("5001001", "C002")
+    assert named is not None
+    assert named.id == "XC002"
+    assert await ledger.last_check("5001002") is None
+    assert await ledger.last_check("5001001", "C999") is None
+
+
+async def test_many_at_once_all_stand(opening: Open) -> None:
+    ledger = await opening()
+    await asyncio.gather(
+        *(
+            ledger.commit([record(check=f"C{n:04}")], [PutCheck(row(f"C{n:04}"))])
+            for n in range(150)
+        )
+    )
+    assert len(await ledger.open_checks()) == 150
+
+
+async def test_two_of_the_same_at_once_are_one(opening: Open) -> None:
+    """The unique constraint decides, whoever comes first."""
+    ledger = await opening()
+    ends = await asyncio.gather(
+        *(
+            ledger.commit([record(check=f"C{n:04}")], [PutCheck(row(f"C{n:04}", dedupe="same"))])
+            for n in range(10)
+        ),
+        return_exceptions=True,
+    )
+    assert sum(end is None for end in ends) == 1
+    assert sum(isinstance(end, DuplicateCheck) for end in ends) == 9
+    assert len(await ledger.open_checks()) == 1
+
+
+async def test_an_alarm_that_is_closed_is_not_raised_again(opening: Open) -> None:
+    ledger = await opening()
+    alarm = AlarmChanged(id="A1", rule="EMG", priority=1, state="ack-active", raised_ms=1, t_ms=1)
+    await ledger.commit([], [PutAlarm(alarm, open=True)])
+    await ledger.commit([], [PutAlarm(alarm, open=False)])
+    assert await (await opening()).open_alarms() == []
+
+
+async def test_bookings_are_kept_by_terminal(opening: Open) -> None:
+    ledger = await opening()
+    if isinstance(ledger, SimLedger):
+        assert await ledger.bookings() == []  # the core books nobody yet
+        return
+    await ledger.commit([], [PutBooking(BookingRow(terminal="5", holder="a", since_ms=1))])
+    await ledger.commit([], [PutBooking(BookingRow(terminal="5", holder="b", since_ms=2))])
+    assert [(b.holder, b.since_ms) for b in await (await opening()).bookings()] == [("b", 2)]
