@@ -1,0 +1,338 @@
+"""The corrections to aiomqtt, each with a test that fails without it, on a real mosquitto."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiomqtt
+import pytest
+
+from adapters.mqtt_client import Access, Acks, Connection, Received, connect
+from gateway.errors import LinkDown, SendFailed
+from gateway.settings import BrokerSection
+from tests.services import free_port, mosquitto
+from tests.services.mosquitto import Mosquitto
+
+WITHIN_S = 10.0
+
+
+def section(broker: Mosquitto, **options: object) -> BrokerSection:
+    return BrokerSection(name="mqtt", port=broker.port, **options)  # type: ignore[arg-type]
+
+
+class Inbox:
+    """A sink that keeps what comes; settles at once unless told not to."""
+
+    def __init__(self, *, settle: bool = True) -> None:
+        self.received: list[Received] = []
+        self.settles: list[object] = []
+        self._settle = settle
+
+    def __call__(self, line: Connection, received: Received) -> None:
+        self.received.append(received)
+        settle = line.acks.expect(received.mid, received.qos)
+        self.settles.append(settle)
+        if self._settle:
+            settle()
+
+    async def until(self, n: int) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while len(self.received) < n:  # noqa: ASYNC110 - filled by the client's callback
+                await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def connected(
+    broker: Mosquitto, sink: object = None, *, client_id: str = "gw", **options: object
+) -> AsyncIterator[Connection]:
+    async with connect(
+        section(broker, **options),
+        Access(client_id=client_id),
+        config_path=Path("/gateway.toml"),
+        sink=sink or Inbox(),  # type: ignore[arg-type]
+    ) as line:
+        yield line
+
+
+async def publish(broker: Mosquitto, n: int, *, topic: str = "t/1", **options: object) -> None:
+    async with aiomqtt.Client("127.0.0.1", broker.port) as client:
+        for number in range(n):
+            await client.publish(topic, str(number).encode(), qos=1, **options)  # type: ignore[arg-type]
+
+
+async def test_1_nagle_is_off_and_silence_has_a_limit(mosquitto: Mosquitto) -> None:
+    async with connected(mosquitto) as line:
+        sock = line._client.socket()
+        assert sock is not None
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # type: ignore[union-attr]
+        limit = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)  # type: ignore[union-attr]
+        assert limit == 5000
+
+
+async def test_2_a_message_goes_straight_to_the_sink(mosquitto: Mosquitto) -> None:
+    """No queue of the library's holds it, nothing drains one."""
+    inbox = Inbox()
+    async with connected(mosquitto, inbox) as line:
+        await line.take("t/#")
+        await publish(mosquitto, 200)
+        await inbox.until(200)
+        assert line._queue.qsize() == 0
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+async def test_3_what_was_not_settled_comes_again(mosquitto: Mosquitto, version: str) -> None:
+    """F1: acknowledged on arrival, all but the handled would be lost with the process."""
+    first = Inbox(settle=False)
+    async with connected(mosquitto, first, version=version) as line:
+        await line.take("t/#")
+        await publish(mosquitto, 10)
+        await first.until(10)
+        for settle in first.settles[:4]:
+            settle()  # type: ignore[operator]
+        await line.put("t/flush", b"", qos=1)
+    again = Inbox()
+    async with connected(mosquitto, again, version=version):
+        await again.until(6)
+        await asyncio.sleep(0.1)  # whatever else came would come at once
+    kept = [each.payload for each in again.received if each.topic == "t/1"]
+    assert kept == [b"4", b"5", b"6", b"7", b"8", b"9"]
+
+
+async def test_4_each_connection_has_an_object_of_its_own(mosquitto: Mosquitto) -> None:
+    """An acknowledgement of a dead connection goes nowhere: its numbers mean another message."""
+    first = Inbox(settle=False)
+    async with connected(mosquitto, first) as old:
+        await old.take("t/#")
+        await publish(mosquitto, 3)
+        await first.until(3)
+    second = Inbox(settle=False)
+    async with connected(mosquitto, second) as line:
+        await second.until(3)
+        assert line is not old
+        for settle in first.settles:
+            settle()  # type: ignore[operator]
+        assert len(line.acks) == 3
+    third = Inbox()
+    async with connected(mosquitto, third):
+        await third.until(3)
+
+
+async def test_5_a_refused_publish_is_an_error(tmp_path: Path) -> None:
+    """0x87 looks like success to aiomqtt: the outbox would mark it sent."""
+    acl = tmp_path / "acl"
+    acl.write_text("topic write allowed/#\ntopic read #\n", "utf-8")
+    acl.chmod(0o644)
+    lines = ("allow_anonymous true", f"acl_file {acl}")
+    with mosquitto.running(tmp_path / "broker", lines=lines) as broker:
+        async with connected(broker) as line:
+            await line.put("allowed/x", b"1")
+            with pytest.raises(SendFailed, match="135"):
+                await line.put("forbidden/x", b"1")
+
+
+async def test_6_cancelled_while_it_connects_it_lets_go() -> None:
+    """A broker that takes the connection and says nothing: no socket and no callback stays."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        threads = threading.active_count()
+        entering = connect(
+            BrokerSection(name="mqtt", port=port),
+            Access(client_id="gw"),
+            config_path=Path("/x"),
+            sink=Inbox(),
+        ).__aenter__()
+        task = asyncio.ensure_future(entering)
+        taken, _ = await asyncio.to_thread(server.accept)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        taken.settimeout(5)
+        data = await asyncio.to_thread(taken.recv, 4096)
+        rest = await asyncio.to_thread(taken.recv, 4096)
+        taken.close()
+    assert data[:1] == b"\x10", "it had sent its CONNECT"
+    assert rest == b"", "and its end is closed"
+    assert threading.active_count() <= threads + 4
+
+
+async def test_7_a_cancellation_that_comes_with_the_result_counts(mosquitto: Mosquitto) -> None:
+    """Python 3.11's asyncio.wait_for would swallow it, and whoever should stop would go on."""
+    async with connected(mosquitto) as line:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def wait() -> None:
+            await line._wait_for(future, 5)
+
+        task = asyncio.ensure_future(wait())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        future.set_result(1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+
+
+def test_acknowledgements_leave_in_order_of_arrival() -> None:
+    """MQTT 5, 4.6, however the commits end; and each once."""
+    sent: list[int] = []
+    acks = Acks(lambda mid, _qos: sent.append(mid))
+    settles = [acks.expect(mid, 1) for mid in (1, 2, 3, 4)]
+    settles[2]()
+    settles[1]()
+    assert sent == []
+    settles[0]()
+    settles[0]()
+    assert sent == [1, 2, 3]
+    acks.close()
+    settles[3]()
+    assert sent == [1, 2, 3]
+    assert acks.expect(9, 0)() is None
+
+
+async def test_mosquitto_stops_at_its_inflight_limit_until_we_settle(mosquitto: Mosquitto) -> None:
+    """Manual acknowledgement is the back-pressure: 20 of 30 come, then the rest."""
+    inbox = Inbox(settle=False)
+    async with connected(mosquitto, inbox) as line:
+        await line.take("t/#")
+        await publish(mosquitto, 30)
+        await inbox.until(20)
+        await line.put("u/other", b"")
+        assert len(inbox.received) == 20
+        for settle in list(inbox.settles):
+            settle()  # type: ignore[operator]
+        await inbox.until(30)
+
+
+async def test_expiry_travels_with_the_message(mosquitto: Mosquitto) -> None:
+    """An answer that nobody took in time is not delivered by the broker later."""
+    five = aiomqtt.ProtocolVersion.V5
+    async with (
+        aiomqtt.Client(
+            "127.0.0.1", mosquitto.port, identifier="far", protocol=five, clean_start=True
+        ) as far,
+        connected(mosquitto) as line,
+    ):
+        await far.subscribe("down/#", qos=1)
+        await line.put("down/x", b"1", expires_in_s=599.2)
+        async with asyncio.timeout(WITHIN_S):
+            message = await anext(aiter(far.messages))
+    assert message.properties is not None
+    assert message.properties.MessageExpiryInterval == 600
+
+
+async def test_nobody_there_and_nobody_speaking() -> None:
+    """Refused and unknown hosts are LinkDown in bounded time, without the address."""
+    for host, port in (("127.0.0.1", free_port()), ("no-such-host.invalid", 1883)):
+        with pytest.raises(LinkDown) as caught:
+            async with (
+                asyncio.timeout(15),
+                connect(
+                    BrokerSection(name="mqtt", host=host, port=port),
+                    Access(client_id="gw"),
+                    config_path=Path("/x"),
+                    sink=Inbox(),
+                ),
+            ):
+                pass
+        assert host not in caught.value.reason
+        assert not caught.value.refused
+
+
+# --------------------------------------------------------------------------- credentials
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A development CA, a server and a client, and a stranger's CA, by openssl."""
+    folder = tmp_path_factory.mktemp("pki")
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    for ca in ("ca", "stranger"):
+        openssl(
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-keyout", f"{ca}.key", "-out", f"{ca}.crt", "-days", "2", "-subj", f"/CN={ca}"),
+        )
+    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        openssl(
+            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"),
+        )
+        openssl(
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
+            *("-CAcreateserial", "-out", f"{name}.crt", "-days", "2", "-extfile", "san"),
+        )
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    folder.chmod(0o755)
+    return folder
+
+
+async def test_tls_with_client_certificates(pki: Path, tmp_path: Path) -> None:
+    """Verified both ways; a CA that is not ours, or no certificate, and there is no link."""
+    lines = (
+        "allow_anonymous true",
+        f"cafile {pki}/ca.crt",
+        f"certfile {pki}/server.crt",
+        f"keyfile {pki}/server.key",
+        "require_certificate true",
+    )
+    with mosquitto.running(tmp_path / "broker", lines=lines) as broker:
+
+        async def attempt(ca: str, cert: str) -> None:
+            async with connect(
+                section(broker, tls=True, ca_file=str(pki / ca)),
+                Access(
+                    client_id="gw",
+                    cert_file=str(pki / cert) if cert else "",
+                    key_file=str(pki / "client.key") if cert else "",
+                ),
+                config_path=Path("/x"),
+                sink=Inbox(),
+            ) as line:
+                await line.put("t", b"1")
+                sock = line._client.socket()
+                assert isinstance(sock, ssl.SSLSocket)
+                assert sock.version() in ("TLSv1.2", "TLSv1.3")
+
+        await attempt("ca.crt", "client.crt")
+        with pytest.raises(LinkDown):
+            await attempt("stranger.crt", "client.crt")
+        with pytest.raises((LinkDown, SendFailed)):
+            await attempt("ca.crt", "")
+        with pytest.raises(LinkDown) as caught:
+            await attempt("ca.crt", "no-such-file.crt")
+        assert caught.value.refused
+        assert "no-such-file" not in caught.value.reason
+
+
+async def test_passwords_from_a_file(tmp_path: Path) -> None:
+    """A wrong one is `refused`, so that the link backs off long instead of hammering (M17)."""
+    users = tmp_path / "users"
+    making = ["mosquitto_passwd", "-c", "-b", str(users), "gw", "right"]
+    await asyncio.to_thread(subprocess.run, making, check=True, capture_output=True)
+    users.chmod(0o644)
+    lines = ("allow_anonymous false", f"password_file {users}")
+    with mosquitto.running(tmp_path / "broker", lines=lines) as broker:
+        secret = tmp_path / "secret"
+        for version in ("5", "3.1.1"):
+            secret.write_text("right\n", "utf-8")
+            access = Access(client_id="gw", username="gw", password_file="secret")
+            options = {"config_path": tmp_path / "gateway.toml", "sink": Inbox()}
+            async with connect(section(broker, version=version), access, **options) as line:  # type: ignore[arg-type]
+                await line.put("t", b"1")
+            secret.write_text("wrong\n", "utf-8")
+            with pytest.raises(LinkDown) as caught:
+                async with connect(section(broker, version=version), access, **options):  # type: ignore[arg-type]
+                    pass
+            assert caught.value.refused
+            assert "wrong" not in caught.value.reason

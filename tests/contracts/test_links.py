@@ -1,0 +1,272 @@
+"""What every link promises: a serial line on a PTY, and a broker that is a real mosquitto."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tty
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import aiomqtt
+import pytest
+
+from adapters import codecs, links
+from gateway.app import SystemClock
+from gateway.errors import LinkDown, SendFailed
+from gateway.messages import Envelope, LocationFix, Notice, StatusReport
+from gateway.ports import Link
+from gateway.settings import BrokerSection, SerialSection
+from tests.fakes import FakeJournal, FakeMeter
+from tests.services.mosquitto import Mosquitto
+
+ISSI = "5001001"
+WITHIN_S = 10.0
+
+
+class Ends:
+    """One link under test with the world around it. say, heard: the far side."""
+
+    link: Link
+    say: Callable[[bytes, str], Awaitable[None]]
+    heard: list[bytes]
+    hang_up: Callable[[], Awaitable[None]]
+    words: SimpleNamespace
+    meter: FakeMeter
+    envelopes: list[Envelope]
+
+    def __init__(self) -> None:
+        self.heard, self.envelopes = [], []
+        self.meter = FakeMeter()
+        self.up = asyncio.Event()
+        self.auto = True
+        self._task: asyncio.Task[None] | None = None
+
+    def handle(self, envelope: Envelope) -> None:
+        self.envelopes.append(envelope)
+        if self.auto:
+            envelope.settle()
+
+    def start(self) -> asyncio.Task[None]:
+        self._task = asyncio.ensure_future(self.link.run(self.handle, self.up.set))
+        return self._task
+
+    async def opened(self) -> asyncio.Task[None]:
+        task = self.start()
+        async with asyncio.timeout(WITHIN_S):
+            waiting = asyncio.ensure_future(self.up.wait())
+            await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+        if task.done():
+            task.result()
+        return task
+
+    async def until(self, ready: Callable[[], object]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not ready():  # noqa: ASYNC110 - bytes come from the kernel, without an event
+                await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+def made(section: Any, ends: Ends, folder: Path) -> Link:
+    return links.create(
+        section,
+        instance="gwt",
+        config_path=folder / "gateway.toml",
+        clock=SystemClock(),
+        meter=ends.meter,
+        journal=FakeJournal(),
+        known=lambda issi: issi == ISSI,
+        codecs=codecs.create,
+    )
+
+
+async def serial_ends(folder: Path) -> AsyncIterator[Ends]:
+    ends = Ends()
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    os.set_blocking(master, False)
+    ends.link = made(
+        SerialSection(name="line", port=os.ttyname(slave), terminal=ISSI), ends, folder
+    )
+    loop = asyncio.get_running_loop()
+    rest = bytearray()
+
+    def readable() -> None:
+        try:
+            rest.extend(os.read(master, 4096))
+        except OSError:
+            loop.remove_reader(master)
+            return
+        while b"\r\n" in rest:
+            line, _, more = bytes(rest).partition(b"\r\n")
+            ends.heard.append(line)
+            rest[:] = more
+
+    loop.add_reader(master, readable)
+
+    async def say(data: bytes, channel: str) -> None:
+        del channel
+        os.write(master, data + b"\r\n")
+
+    closed = False
+
+    async def hang_up() -> None:
+        nonlocal closed
+        loop.remove_reader(master)
+        os.close(slave)
+        os.close(master)
+        closed = True
+
+    ends.say, ends.hang_up = say, hang_up
+    ends.words = SimpleNamespace(
+        status=(b"#S 4", "status"),
+        fix=(b"$GPGLL,5234.350,N,00014.586,W,101502,A*37", "nmea"),
+        bad=(b"$GPGLL,5234.350,N,00014.586,W,101502,A*00", "nmea"),
+        notice=lambda text: text.encode(),
+    )
+    yield ends
+    await ends.close()
+    if not closed:
+        await hang_up()
+
+
+async def broker_ends(folder: Path, broker: Mosquitto) -> AsyncIterator[Ends]:
+    ends = Ends()
+    ends.link = made(BrokerSection(name="line", port=broker.port), ends, folder)
+    ready = asyncio.Event()
+    queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+    async def terminal() -> None:
+        async with aiomqtt.Client("127.0.0.1", broker.port, identifier="far") as client:
+            await client.subscribe(f"radio/{ISSI}/down/#", qos=1)
+            ready.set()
+
+            async def send() -> None:
+                while True:
+                    channel, data = await queue.get()
+                    await client.publish(f"radio/{ISSI}/up/{channel}", data, qos=1)
+
+            sending = asyncio.ensure_future(send())
+            try:
+                async for message in client.messages:
+                    ends.heard.append(bytes(message.payload))
+            finally:
+                sending.cancel()
+
+    far = asyncio.ensure_future(terminal())
+    await ready.wait()
+
+    async def say(data: bytes, channel: str) -> None:
+        queue.put_nowait((channel, data))
+
+    async def hang_up() -> None:
+        broker.kill()
+
+    ends.say, ends.hang_up = say, hang_up
+    ends.words = SimpleNamespace(
+        status=(b'{"code": 4}', "status"),
+        fix=(b'{"lat": 52.5725, "lon": -0.2431}', "fix"),
+        bad=(b'{"lat": 91, "lon": 0}', "fix"),
+        notice=lambda text: b'{"kind":"echo","text":"' + text.encode() + b'"}',
+    )
+    yield ends
+    await ends.close()
+    far.cancel()
+    await asyncio.gather(far, return_exceptions=True)
+
+
+@pytest.fixture(params=["serial", "broker"])
+async def ends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ends]:
+    if request.param == "serial":
+        async for each in serial_ends(tmp_path):
+            yield each
+    else:
+        async for each in broker_ends(tmp_path, request.getfixturevalue("mosquitto")):
+            yield each
+
+
+async def test_what_is_said_is_handed_over(ends: Ends) -> None:
+    """With the line's or the topic's identity, the link's name, and its times."""
+    await ends.opened()
+    await ends.say(*ends.words.status)
+    await ends.until(lambda: ends.envelopes)
+    envelope = ends.envelopes[0]
+    assert envelope.message == StatusReport(code=4)
+    assert (envelope.terminal, envelope.link) == (ISSI, "line")
+    assert envelope.bearer is ends.link.bearer
+    assert envelope.reference_ms == envelope.received_at_ms > 0
+    assert ends.meter.total("frames_received_total", link="line", type="status") == 1
+    assert ends.meter.total("link_receive_bytes_total", link="line") >= 4
+
+
+async def test_a_fix_and_a_bad_frame(ends: Ends) -> None:
+    """The first is handed over; the second is counted by reason and costs nothing else."""
+    await ends.opened()
+    await ends.say(*ends.words.bad)
+    await ends.say(*ends.words.fix)
+    await ends.until(lambda: ends.envelopes)
+    fix = ends.envelopes[0].message
+    assert isinstance(fix, LocationFix)
+    assert abs(fix.lat - 52.5725) < 1e-4
+    assert abs(fix.lon + 0.2431) < 1e-4
+    rejected = ends.meter.total("frames_rejected_total", link="line")
+    assert rejected + ends.meter.total("fixes_rejected_total") == 1
+
+
+async def test_sending_and_reach(ends: Ends) -> None:
+    """It reaches its terminal while it is up, and nobody else; `send` returns when it is out."""
+    assert not ends.link.reaches(ISSI)
+    with pytest.raises(SendFailed):
+        await ends.link.send(
+            ISSI, Notice(kind="echo", text="X"), expires_in_s=60, deadline_s=1
+        )  # fmt: skip
+    await ends.opened()
+    assert ends.link.reaches(ISSI)
+    assert not ends.link.reaches("5001999")
+    await ends.link.send(ISSI, Notice(kind="echo", text="ECHO A"), expires_in_s=60, deadline_s=5)
+    await ends.until(lambda: ends.heard)
+    assert ends.heard == [ends.words.notice("ECHO A")]
+    assert ends.meter.total("frames_sent_total", link="line", type="notice") == 1
+
+
+async def test_many_messages_keep_their_order(ends: Ends) -> None:
+    await ends.opened()
+    for n in range(50):
+        await ends.link.send(
+            ISSI, Notice(kind="echo", text=f"ECHO {n}"), expires_in_s=60, deadline_s=5
+        )  # fmt: skip
+    await ends.until(lambda: len(ends.heard) == 50)
+    assert ends.heard == [ends.words.notice(f"ECHO {n}") for n in range(50)]
+
+
+async def test_a_hang_up_is_link_down_at_once(ends: Ends) -> None:
+    """Not silence, not a spin, not a traceback: LinkDown, with a short reason."""
+    task = await ends.opened()
+    await ends.hang_up()
+    async with asyncio.timeout(WITHIN_S):
+        with pytest.raises(LinkDown) as caught:
+            await task
+    assert 0 < len(caught.value.reason) <= 60
+    assert not ends.link.reaches(ISSI)
+    with pytest.raises(SendFailed):
+        await ends.link.send(
+            ISSI, Notice(kind="echo", text="X"), expires_in_s=60, deadline_s=1
+        )  # fmt: skip
+
+
+async def test_cancelled_it_lets_go(ends: Ends) -> None:
+    """And leaves no task of its own behind."""
+    before = asyncio.all_tasks()
+    task = await ends.opened()
+    task.cancel()
+    async with asyncio.timeout(WITHIN_S):
+        await asyncio.gather(task, return_exceptions=True)
+    await ends.until(lambda: asyncio.all_tasks() <= before | {task})
+    assert not ends.link.reaches(ISSI)
