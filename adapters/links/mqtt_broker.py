@@ -146,14 +146,14 @@ class MqttLink:
             yield line, loop_back
 
     async def _until_broken(self, *sessions: tuple[Connection, LoopBack]) -> None:
+        # What the connection itself says of its end comes before what its loop-back makes of it.
         duties = [
-            asyncio.ensure_future(duty)
-            for line, loop_back in sessions
-            for duty in (line.broken(), loop_back.watch(line, self._clock))
+            *(asyncio.ensure_future(line.broken()) for line, _ in sessions),
+            *(asyncio.ensure_future(loop.watch(line, self._clock)) for line, loop in sessions),
         ]
         try:
             done, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
-            reason = next(iter(done)).result()
+            reason = next(duty for duty in duties if duty in done).result()
         finally:
             for duty in duties:
                 duty.cancel()
