@@ -83,6 +83,7 @@ class SerialLink:
     async def run(self, handle: Handle, up: Callable[[], None]) -> None:
         """Open, then serve until the line is gone. Raises LinkDown."""
         section = self._section
+        reference_ms = _reference(section.reference_date)
         intake = Intake(
             link=self.name,
             bearer=self.bearer,
@@ -90,14 +91,14 @@ class SerialLink:
             meter=self._meter,
             journal=self._journal,
             handle=handle,
-            reference_ms=_reference(section.reference_date),
+            reference_ms=reference_ms,
         )
         # A fresh codec each time: half a sentence from before a hang-up is nobody's.
         codec = self._codecs(
             section.codec, side="gateway", accept_estimated=section.accept_estimated
         )
         port = await _open(section)
-        line = _Line(lambda data: self._take(data, codec, intake))
+        line = _Line(lambda data: self._take(data, codec, intake, reference_ms))
         loop = asyncio.get_running_loop()
         try:
             transport = serial_asyncio_fast.SerialTransport(loop, line, port)
@@ -117,12 +118,14 @@ class SerialLink:
             line.abort()
             await asyncio.wait({line.lost}, timeout=CLOSE_WITHIN_S)
 
-    def _take(self, data: bytes, codec: Codec, intake: Intake) -> None:
-        """One slice, in one turn of the loop."""
+    def _take(
+        self, data: bytes, codec: Codec, intake: Intake, reference_ms: Callable[[int], int]
+    ) -> None:
+        """One slice, in one turn of the loop. Dates of an old log are judged against its day."""
         self.heard_at_s = self._clock.monotonic_s()
         received_at_ms = self._clock.wall_ms()
         intake.heard(len(data))
-        decoded = codec.feed(data, received_at_ms=received_at_ms)
+        decoded = codec.feed(data, received_at_ms=reference_ms(received_at_ms))
         if not decoded:
             return
         if not self._known(self._section.terminal):

@@ -35,6 +35,7 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1",
             "max_queued_messages 10000",
             "user root",
+            "set_tcp_nodelay true",
             *(lines or ("allow_anonymous true",)),
         ]
         if persistent:

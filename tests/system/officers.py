@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import socket
 import time
 import tty
 from datetime import UTC, datetime
@@ -108,6 +109,7 @@ class MqttOfficer(Officer):
             protocol=aiomqtt.ProtocolVersion.V5 if five else aiomqtt.ProtocolVersion.V311,
             keepalive=5,
             timeout=5,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
 
     async def _listen(self, client: aiomqtt.Client) -> None:

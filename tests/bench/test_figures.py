@@ -1,0 +1,136 @@
+"""Figures for docs/performance.md: ratios against a floor that is measured in the same run.
+
+`./run bench` prints them; they are figures, not verdicts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from adapters import codecs
+from adapters.ledger import open_ledger
+from gateway.ports import Record
+from gateway.settings import LedgerSection
+from tests.fakes import FakeClock, FakeJournal, FakeMeter
+from tests.services.mosquitto import Mosquitto
+from tests.system.world import World
+
+pytestmark = pytest.mark.bench
+
+NOW_MS = 1_795_342_510_000
+LINE = b"$GPRMC,101502.00,A,5234.3500,N,00014.5860,W,2.40,090.0,221126,,,A*5E\r\n"
+CHECK = (
+    b'{"ref":"a1","t":"2026-11-22T10:15:02.114Z","kind":"vehicle","vrm":"TE99ABC",'
+    b'"reason":"1","justification":"NO LIGHTS","location":"BRIDGE ST"}'
+)
+
+
+def per_call_us(call: Callable[[], object], n: int = 20_000) -> float:
+    """Median of five runs, microseconds a call."""
+    runs = []
+    for _ in range(5):
+        start_s = time.perf_counter()
+        for _ in range(n):
+            call()
+        runs.append((time.perf_counter() - start_s) / n * 1e6)
+    return statistics.median(runs)
+
+
+def say(name: str, value: float, floor: float, unit: str = "us") -> None:
+    print(f"| {name} | {value:.1f} {unit} | {floor:.1f} {unit} | {value / floor:.1f} |")
+
+
+def test_codecs() -> None:
+    """Floor: the checksum and a split; msgspec into a bare dict."""
+
+    def floor() -> list[bytes]:
+        value = 0
+        for byte in LINE[1:-5]:
+            value ^= byte
+        return LINE.split(b",")
+
+    def nmea() -> object:
+        return codecs.create("nmea0183").feed(LINE, received_at_ms=NOW_MS)
+
+    say("NMEA line to fix, floor: checksum and split", per_call_us(nmea), per_call_us(floor))
+
+    def check() -> object:
+        codec = codecs.create("terminal_json", identity="5001001")
+        return codec.feed(CHECK, received_at_ms=NOW_MS, channel="up/check")
+
+    say(
+        "JSON check to message, floor: msgspec to a dict",
+        per_call_us(check),
+        per_call_us(lambda: msgspec.json.decode(CHECK)),
+    )
+
+
+async def test_ledger(tmp_path: Path) -> None:
+    """Floor: write and fdatasync of as many bytes in a bare file."""
+    store = await open_ledger(
+        LedgerSection(),
+        state_dir=tmp_path,
+        instance="b",
+        meter=FakeMeter(),
+        journal=FakeJournal(),
+        clock=FakeClock(),
+    )
+    record = Record(event="opened", at_ms=1, content=b"x" * 400)
+    lone, bare = [], []
+    with (tmp_path / "floor").open("wb", buffering=0) as file:
+        for _ in range(300):
+            start_s = time.perf_counter()
+            await store.commit([record])
+            lone.append(time.perf_counter() - start_s)
+            start_s = time.perf_counter()
+            file.write(b"x" * 4096)
+            os.fdatasync(file.fileno())
+            bare.append(time.perf_counter() - start_s)
+    floor_ms = statistics.median(bare) * 1e3
+    say("a lone commit, floor: 4 KiB and fdatasync", statistics.median(lone) * 1e3, floor_ms, "ms")
+    start_s = time.perf_counter()
+    await asyncio.gather(*(store.commit([record]) for _ in range(4000)))
+    each_ms = (time.perf_counter() - start_s) / 4000 * 1e3
+    say("a commit in a burst of 4,000, same floor", each_ms, floor_ms, "ms")
+    await store.close()
+
+
+async def test_check_end_to_end(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    """Floor: the same message from terminal to broker and back, without a gateway."""
+    import aiomqtt
+
+    world = World(tmp_path, mosquitto.port)
+    try:
+        await world.open()
+        radio = world.radios["5001002"]
+        took = []
+        for n in range(200):
+            start_s = time.perf_counter()
+            ref = await radio.ask(kind="vehicle", vrm="TE99ABC", reason="1", ref=f"b{n}")
+            while radio.result(ref) is None:  # noqa: ASYNC110 - no timer in a measurement
+                await asyncio.sleep(0)
+            took.append(time.perf_counter() - start_s)
+        floor = []
+        async with aiomqtt.Client("127.0.0.1", mosquitto.port) as client:
+            await client.subscribe("floor", qos=1)
+            messages = aiter(client.messages)
+            for _ in range(200):
+                start_s = time.perf_counter()
+                await client.publish("floor", CHECK, qos=1)
+                await anext(messages)
+                floor.append(time.perf_counter() - start_s)
+        p50 = statistics.median(took) * 1e3
+        p99 = sorted(took)[int(0.99 * len(took))] * 1e3
+        base = statistics.median(floor) * 1e3
+        say("check over MQTT and HTTP, three commits, p50; floor: broker echo", p50, base, "ms")
+        say("the same, p99", p99, base, "ms")
+    finally:
+        await world.close()
