@@ -160,6 +160,8 @@ class _Wrong(Exception):
 
 def too_deep(data: bytes) -> bool:
     """Whether brackets nest deeper than NESTING_MAX; one pass, strings minded."""
+    if data.count(b"[") + data.count(b"{") <= NESTING_MAX:
+        return False
     depth, in_string, escaped = 0, False, False
     for byte in data:
         if in_string:

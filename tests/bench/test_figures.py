@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import statistics
 import time
 from collections.abc import Callable
@@ -119,7 +120,8 @@ async def test_check_end_to_end(tmp_path: Path, mosquitto: Mosquitto) -> None:
                 await asyncio.sleep(0)
             took.append(time.perf_counter() - start_s)
         floor = []
-        async with aiomqtt.Client("127.0.0.1", mosquitto.port) as client:
+        nodelay = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+        async with aiomqtt.Client("127.0.0.1", mosquitto.port, socket_options=nodelay) as client:
             await client.subscribe("floor", qos=1)
             messages = aiter(client.messages)
             for _ in range(200):

@@ -66,7 +66,7 @@ const CLASSES = /** @type {Record<string, string>} */ ({
   HIT_WANTED: "HIT: WANTED", HIT_CRITICAL: "HIT: CRITICAL WARNING", HIT_STOLEN: "HIT: STOLEN",
   HIT_WELFARE: "HIT: MISSING / WELFARE", HIT_CAUTION: "HIT: CAUTION", HIT_STATUS: "HIT: STATUS",
   TRACE_INFO: "TRACE", TRACE_CLEAR: "NO REPORTS", NO_TRACE: "NO TRACE",
-  MULTIPLE: "SEVERAL MATCH", TOO_MANY: "TOO MANY MATCH", PARTIAL: "PARTIAL ANSWER",
+  MULTIPLE: "SEVERAL MATCHES", TOO_MANY: "TOO MANY MATCHES", PARTIAL: "PARTIAL ANSWER",
   RESTRICTED: "RESTRICTED",
 });
 const DELIVERY = /** @type {Record<string, string>} */ ({
@@ -498,7 +498,7 @@ function drawChecks(now) {
       if (check.done) {
         const s = (check.done.elapsed_ms / 1000).toFixed(check.done.elapsed_ms < 10000 ? 2 : 1);
         put(elapsed, `${s} s`, "");
-        drawOutcome(outcome, check.done);
+        drawOutcome(outcome, check.done, check.kind);
       } else {
         const over = now > check.deadline * 1000;
         const s = Math.max(0, now - check.opened * 1000) / 1000;
@@ -511,8 +511,8 @@ function drawChecks(now) {
     });
 }
 
-/** @param {Element} cell @param {any} done */
-function drawOutcome(cell, done) {
+/** @param {Element} cell @param {any} done @param {string} kind */
+function drawOutcome(cell, done, kind) {
   const key = JSON.stringify([done.outcome, done.class, done.danger, done.cause, done.not_checked]);
   if (cell.getAttribute("data-said") === key) return;
   cell.setAttribute("data-said", key);
@@ -526,7 +526,11 @@ function drawOutcome(cell, done) {
   };
   for (const word of done.danger ?? []) say(plain(word), "danger word");
   if (done.outcome === "answered") {
-    const words = done.class ? CLASSES[done.class] ?? plain(done.class) : "ANSWERED";
+    // A person on record without a marker is not "no reports": that is a vehicle's word.
+    const person = kind === "person" || kind === "driver";
+    const words = !done.class ? "ANSWERED"
+      : done.class === "TRACE_CLEAR" && person ? "TRACE, NO MARKERS"
+      : CLASSES[done.class] ?? plain(done.class);
     say(words, words.startsWith("HIT") ? "hit" : "");
     if (done.not_checked?.length) say(` NOT CHECKED: ${plain(done.not_checked.join(", "))}`, "care");
   } else if (done.outcome === "refused") {

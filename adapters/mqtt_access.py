@@ -1,0 +1,78 @@
+"""Who we are to a broker, and how we know it: passwords and certificates, always from files.
+
+Read anew for each connection, so that one that was renewed is taken up by itself. One that is
+missing, empty or unusable means no connection (fail closed), said without its value.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.errors import LinkDown
+from gateway.settings import BrokerSection, resolve
+
+SECRET_MOST = 4096
+"""Bytes of a password file: what is longer is some other file."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Client id, and paths of the files (relative to the configuration's folder)."""
+
+    client_id: str
+    username: str = ""
+    password_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the files held when they were read. Never logged: the password is not in its repr."""
+
+    username: str | None
+    password: str | None
+    tls: ssl.SSLContext | None
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"
+
+
+def read(config_path: Path, section: BrokerSection, access: Access) -> Credentials:
+    """Read all files; blocks. Raises LinkDown(refused=True): nothing mends it but an operator."""
+    if access.cert_file and not section.tls:
+        # Else we would come without the certificate that was meant to prove who we are.
+        raise LinkDown("client certificate without TLS", refused=True)
+    try:
+        password = _secret(resolve(config_path, access.password_file), access)
+    except (OSError, UnicodeDecodeError) as error:
+        raise LinkDown("password file cannot be read", refused=True) from error
+    try:
+        tls = _context(config_path, section, access) if section.tls else None
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise LinkDown("certificate file cannot be used", refused=True) from error
+    return Credentials(username=access.username or None, password=password, tls=tls)
+
+
+def _secret(path: Path, access: Access) -> str | None:
+    if not access.password_file:
+        return None
+    with path.open("rb") as file:
+        secret = file.read(SECRET_MOST + 1).decode("utf-8").rstrip("\r\n")
+    if not secret or len(secret) > SECRET_MOST:
+        raise LinkDown("password file is empty or too long", refused=True)
+    return secret
+
+
+def _context(config_path: Path, section: BrokerSection, access: Access) -> ssl.SSLContext:
+    """TLS 1.2 or newer with the broker's name and chain verified; there is no way to turn it off."""
+    ca = str(resolve(config_path, section.ca_file)) if section.ca_file else None
+    context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if access.cert_file:
+        key = str(resolve(config_path, access.key_file)) if access.key_file else None
+        # An encrypted key fails; without a word here OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(str(resolve(config_path, access.cert_file)), key, password="")
+    return context

@@ -1,0 +1,68 @@
+"""A bearer to every terminal: up or down, slow or deaf, and it keeps what it was given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.errors import LinkDown, SendFailed
+from gateway.messages import Bearer, Downlink, Issi
+from gateway.ports import Handle
+
+
+class Sent(msgspec.Struct, frozen=True):
+    terminal: Issi
+    message: Downlink
+    expires_in_s: float
+
+
+class FakeLink:
+    """gateway.ports.Link. failing: every send is SendFailed. gate: sends wait while it is cleared.
+
+    error: raised by every send as it is (a defect of a link). took: told what it was given.
+    """
+
+    def __init__(self, name: str = "air", *, bearer: Bearer = Bearer.MQTT) -> None:
+        self.name = name
+        self.kind = bearer.value
+        self.bearer = bearer
+        self.sent: list[Sent] = []
+        self.up = True
+        self.failing = False
+        self.error: Exception | None = None
+        self.unreached: set[Issi] = set()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.took: Callable[[Issi, Downlink], None] = lambda _terminal, _message: None
+        self._cut = asyncio.Event()
+
+    async def run(self, handle: Handle, up: Callable[[], None]) -> None:
+        del handle  # the test says things by itself
+        self._cut.clear()
+        self.up = True
+        up()
+        await self._cut.wait()
+        self.up = False
+        raise LinkDown("cut")
+
+    def cut(self) -> None:
+        self._cut.set()
+        self.up = False
+
+    def reaches(self, terminal: Issi) -> bool:
+        return self.up and terminal not in self.unreached
+
+    async def send(
+        self, terminal: Issi, message: Downlink, *, expires_in_s: float, deadline_s: float
+    ) -> None:
+        del deadline_s  # the fake clock decides how long anything takes
+        await self.gate.wait()
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        if self.failing or not self.reaches(terminal):
+            raise SendFailed("down")
+        self.sent.append(Sent(terminal, message, expires_in_s))
+        self.took(terminal, message)

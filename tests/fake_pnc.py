@@ -1,0 +1,105 @@
+"""A PNC that says what the test tells it to, and keeps every question it heard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from gateway.messages import (
+    Block,
+    PncAnswer,
+    PncQuery,
+    PncRecord,
+    VehicleKey,
+    VehicleRecord,
+    VehicleReport,
+)
+
+AS_OF_MS = 1_795_325_040_000
+STOLEN, ARMED = ("TE99ABC", "TE99STV"), ("TE99STV",)
+NOBODY = "TE99AAA"
+"""The mark that nothing is on record about: the only one whose answer is "no trace"."""
+
+
+def vehicle_answer(query: PncQuery, as_of_ms: int = AS_OF_MS) -> PncAnswer:
+    """By mark: TE99AAA no trace; TE99ABC stolen; TE99STV stolen, violent occupant; else clear."""
+    assert isinstance(query.key, VehicleKey)
+    mark = query.key.vrm
+    reports: tuple[VehicleReport, ...] = ()
+    if mark in STOLEN:
+        occupants = ("VI",) if mark in ARMED else ()
+        reports = (VehicleReport(kind="LOS", owner="35NB", occupant_warnings=occupants),)
+    record = VehicleRecord(
+        vrm=mark,
+        make="FORD",
+        model="FIESTA",
+        colour="BLUE",
+        tax="Y",
+        mot="Y",
+        insured="Y",
+        reports=reports,
+    )
+    records: tuple[PncRecord, ...] = () if mark == NOBODY else (record,)
+    return PncAnswer(
+        check=query.check,
+        attempt=query.attempt,
+        key_text=query.key_text,
+        records=records,
+        blocks=(Block(source="PNC", as_of_ms=as_of_ms),),
+        as_of_ms=as_of_ms,
+    )
+
+
+Reply = PncAnswer | BaseException | Callable[[PncQuery], PncAnswer]
+
+
+class Hang:
+    """A question that is not answered until the test says so."""
+
+    def __init__(self) -> None:
+        self._answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def answer(self, reply: Reply = vehicle_answer) -> None:
+        if not self._answer.done():
+            self._answer.set_result(reply)
+
+    async def wait(self) -> Reply:
+        return await self._answer
+
+
+class FakePnc:
+    """gateway.ports.Pnc. `script` is used up one reply a question; then every one is answered."""
+
+    def __init__(self) -> None:
+        self.asked: list[PncQuery] = []
+        self.script: deque[Reply | Hang] = deque()
+        self.always: Reply | None = None
+        self.cancelled = 0
+        self.heard: Callable[[PncQuery], None] = lambda _query: None
+
+    def hang(self) -> Hang:
+        """The next question hangs."""
+        hang = Hang()
+        self.script.append(hang)
+        return hang
+
+    async def query(self, query: PncQuery) -> PncAnswer:
+        self.asked.append(query)
+        self.heard(query)
+        await asyncio.sleep(0)
+        reply: Reply | Hang = self.always or vehicle_answer
+        if self.script:
+            reply = self.script.popleft()
+        if isinstance(reply, Hang):
+            try:
+                reply = await reply.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply if isinstance(reply, PncAnswer) else reply(query)
+
+    async def close(self) -> None:
+        """Nothing is open."""
