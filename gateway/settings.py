@@ -396,24 +396,54 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         if link.parity not in "NEOMS":
             found.append(f"serial {link.name}: parity: one of N E O M S")
     for broker in settings.mqtt:
-        if broker.version not in {"5", "3.1.1"}:
-            found.append(f"mqtt {broker.name}: version: 5 or 3.1.1")
-        for key in (
-            "password_file",
-            "status_password_file",
-            "ca_file",
-            "cert_file",
-            "key_file",
-            "status_cert_file",
-            "status_key_file",
-            "feed_password_file",
-            "feed_cert_file",
-            "feed_key_file",
-        ):
-            value_ = getattr(broker, key)
-            if value_ and not resolve(path, value_).is_file():
-                found.append(f"mqtt {broker.name}: {key}: no such file")
+        found += [f"mqtt {broker.name}: {text}" for text in _check_broker(path, broker)]
+    sessions = [(broker.host, broker.port, broker.client_id) for broker in settings.mqtt]
+    if len(set(sessions)) != len(sessions):
+        # Each would throw the other off, for ever.
+        found.append("mqtt: the same client_id stands twice at one broker")
     return found
+
+
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_LEVEL = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
+
+
+def _check_broker(path: Path, broker: BrokerSection) -> list[str]:
+    found: list[str] = []
+    if broker.version not in {"5", "3.1.1"}:
+        found.append("version: 5 or 3.1.1")
+    if not _LEVEL.match(broker.prefix):
+        found.append("prefix: one level of a topic: letters, digits, `_`, `-`")
+    if not _CLIENT_ID.match(broker.client_id):
+        found.append("client_id: letters, digits, `.`, `_`, `-`, at most 64")
+    for key, value, least, most in (
+        ("port", broker.port, 1, 65535),
+        ("keepalive_s", broker.keepalive_s, 1, 30),
+        ("session_expiry_s", broker.session_expiry_s, 1, 604800),
+        ("max_payload", broker.max_payload, 256, 524288),
+    ):
+        if not least <= value <= most:
+            found.append(f"{key}: between {least} and {most}, not {value}")
+    if not broker.host:
+        found.append("host: missing")
+    for session in ("", "status_", "feed_"):
+        user = getattr(broker, f"{session}username") or broker.username
+        if getattr(broker, f"{session}password_file") and not user:
+            found.append(f"{session}password_file: needs {session}username")
+        if getattr(broker, f"{session}cert_file") and not broker.tls:
+            found.append(f"{session}cert_file: needs tls = true")
+        if getattr(broker, f"{session}key_file") and not getattr(broker, f"{session}cert_file"):
+            found.append(f"{session}key_file: needs {session}cert_file")
+        for key in ("password_file", "cert_file", "key_file"):
+            found += _missing(path, broker, f"{session}{key}")
+    if broker.ca_file and not broker.tls:
+        found.append("ca_file: needs tls = true")
+    return found + _missing(path, broker, "ca_file")
+
+
+def _missing(path: Path, broker: BrokerSection, key: str) -> list[str]:
+    value = getattr(broker, key)
+    return [f"{key}: no such file"] if value and not resolve(path, value).is_file() else []
 
 
 def _local_url(url: str) -> bool:
