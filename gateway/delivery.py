@@ -116,12 +116,13 @@ class Courier:
         while True:
             await self._clock.sleep(0.25)
             now_s = self._clock.monotonic_s()
-            due: set[Issi] = set()
+            # A dict, not a set: terminals are served in an order that a seed repeats.
+            due: dict[Issi, None] = {}
             for parcel in list(self._parcels.values()):
                 if now_s >= parcel.stale_at_s:
                     self._go_stale(parcel)
                 elif now_s >= parcel.next_at_s:
-                    due.add(parcel.terminal)
+                    due[parcel.terminal] = None
             for terminal in due:
                 self._pump(terminal)
 

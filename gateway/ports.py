@@ -251,6 +251,8 @@ class Ledger(Protocol):
     async def commit(self, records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
         """Append all records and make all changes, or none. Durable on return.
 
+        In the order of the calls: a later commit never takes effect before an earlier one that
+        still waits, so that what was written last is what stands.
         Raises DuplicateCheck (nothing written), LedgerUnavailable (nothing written; try later),
         LedgerFatal (the process must stop).
         """

@@ -247,3 +247,14 @@ async def test_bookings_are_kept_by_terminal(opening: Open) -> None:
     await ledger.commit([], [PutBooking(BookingRow(terminal="5", holder="a", since_ms=1))])
     await ledger.commit([], [PutBooking(BookingRow(terminal="5", holder="b", since_ms=2))])
     assert [(b.holder, b.since_ms) for b in await (await opening()).bookings()] == [("b", 2)]
+
+
+async def test_commits_take_effect_in_the_order_of_the_calls(opening: Open) -> None:
+    """An attempt that is still being written must not undo the outcome written after it."""
+    ledger = await opening()
+    await asyncio.gather(
+        *(ledger.commit([], [PutCheck(row("C0001", outcome=str(n)))]) for n in range(100))
+    )
+    found = await ledger.check("C0001")
+    assert found is not None
+    assert found.outcome == "99"

@@ -105,12 +105,18 @@ class SimLedger:
         self._world = world
         self._disk = world.disk
         self._life = world.life
+        self._turn = asyncio.Lock()
 
     def _alive(self) -> None:
         if self._world.life != self._life:
             raise asyncio.CancelledError
 
     async def commit(self, records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
+        """One writer: in the order of the calls (gateway.ports.Ledger)."""
+        async with self._turn:
+            await self._commit(records, changes)
+
+    async def _commit(self, records: Sequence[Record], changes: Sequence[Change]) -> None:
         world = self._world
         await world.clock.sleep(world.random.expovariate(1 / world.faults.disk_slow_s))
         self._alive()
