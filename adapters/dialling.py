@@ -63,7 +63,8 @@ class Lookup:
     """Names to addresses. One thread a name, one answer for all who ask meanwhile."""
 
     def __init__(
-        self, resolve: Callable[..., Iterable[Address]] = socket.getaddrinfo  # type: ignore[assignment]
+        self,
+        resolve: Callable[..., Iterable[Address]] = socket.getaddrinfo,  # type: ignore[assignment]
     ) -> None:
         self._resolve = resolve
         self._found: dict[tuple[str, int], tuple[Address, ...]] = {}

@@ -67,7 +67,7 @@ def _secret(path: Path, access: Access) -> str | None:
 
 
 def _context(config_path: Path, section: BrokerSection, access: Access) -> ssl.SSLContext:
-    """TLS 1.2 or newer with the broker's name and chain verified; there is no way to turn it off."""
+    """TLS 1.2 or newer, the broker's name and chain verified; there is no way to turn that off."""
     ca = str(resolve(config_path, section.ca_file)) if section.ca_file else None
     context = ssl.create_default_context(cafile=ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -8,10 +8,14 @@ libraries, section 1; each has a test that fails without it):
 3. Messages are acknowledged on entering memory: manual acknowledgement, in order (`Acks`).
 4. A client used for a second connection keeps the old queue: one object per connection.
 5. A PUBLISH that the broker refused looks as if it had succeeded: the reason code is kept.
-6. Cancelled while it connects it leaves its socket with the loop, where each byte raises in a
-   callback for ever: `scuttle`.
+6. Cancelled or failed it leaves its socket with the loop, where each byte raises in a callback
+   for ever, or is taken in by a client that nobody owns any more: `scuttle`, always.
 7. Its waits are `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes with
    the result: whoever should stop goes on. `_wait_for` is ours.
+8. It connects in the thread pool of all, name lookup included: `adapters.dialling`.
+9. A message that raises in a callback ends the connection, and the broker sends it again for
+   ever: it is given up here, alone.
+10. What is sent with QoS 0 waits without bound when the broker does not read: `OUT_MOST`.
 """
 
 from __future__ import annotations
@@ -21,37 +25,52 @@ import contextlib
 import math
 import socket
 import ssl
+import threading
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiomqtt
 import msgspec
 from aiomqtt.exceptions import MqttConnectError
+from paho.mqtt.client import mqtt_ms_queued
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from adapters import mqtt_access
+from adapters.dialling import Address, Lookup, NameNotFound, dial, in_own_thread
+from adapters.mqtt_access import Access
 from gateway.errors import LinkDown, SendFailed
-from gateway.settings import BrokerSection, resolve
+from gateway.settings import BrokerSection
+
+__all__ = ["Access", "Acks", "Connection", "Received", "Refused", "Ticket", "connect", "moment"]
 
 CONNECT_WITHIN_S = 5.0
 CLOSE_WITHIN_S = 2.0
+LOOKUP_WITHIN_S = 2.0
 USER_TIMEOUT_MS = 5000
+SEND_BUFFER = 64 * 1024
+"""Bytes that the kernel holds for a broker that does not read: an emergency comes behind them."""
 OUT_MOST = 1000
-"""Publications that may wait in the client for the broker; one more is SendFailed."""
+"""Packets that may wait in the client for the broker; one more is SendFailed."""
+PACKET_MOST = 1024 * 1024
+"""Maximum Packet Size (MQTT 5, 3.1.2.11.4): what is larger a broker may not even send us. Far above
+`max_payload`, so that what a terminal says too long is refused here and counted."""
 REFUSED_CODES = frozenset({4, 5, 134, 135, 138})
 """CONNACK codes that say our credentials are not good (3.1.1: 4, 5; 5.0: 0x86, 0x87, 0x8A)."""
 TAKEN_OVER = 142
+NOBODY_SUBSCRIBED = 16
+"""PUBACK 0x10: taken, and thrown away at once (MQTT 5, 3.4.2.1). Not a failure code."""
 NO_RETAINED = 2
 """Retain Handling 2: what lies retained is not sent when we subscribe (MQTT 5, 3.8.3.1)."""
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A message as it came. mid, qos: for its acknowledgement."""
+    """A message as it came. mid, qos: for its acknowledgement. topic: "" if it is no text."""
 
     topic: str
     payload: bytes
@@ -65,10 +84,21 @@ class Acks:
 
     MQTT 5, 4.6: PUBACKs leave in the order in which the messages came. Closed with its
     connection: what settles later is acknowledged to nobody, and the broker sends it again.
+
+    most: so many may wait; the oldest is then acknowledged unsettled, and `shed` is told. None:
+    no limit but the broker's own.
     """
 
-    def __init__(self, send: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        send: Callable[[int, int], None],
+        *,
+        most: int | None = None,
+        shed: Callable[[], None] | None = None,
+    ) -> None:
         self._send = send
+        self._most = most
+        self._shed = shed
         self._waiting: deque[list[Any]] = deque()
         self._closed = False
 
@@ -79,6 +109,11 @@ class Acks:
         """The `settle` of one message; calling it again does nothing."""
         if qos == 0:
             return _nothing
+        if self._most is not None and len(self._waiting) >= self._most:
+            self._waiting[0][2] = True
+            if self._shed is not None:
+                self._shed()
+            self._release()
         entry = [mid, qos, False]
         self._waiting.append(entry)
 
@@ -87,6 +122,15 @@ class Acks:
             self._release()
 
         return settle
+
+    def give_up(self, mid: int, qos: int) -> None:
+        """Settle this message, whether or not somebody holds its `settle`."""
+        waiting = next((entry for entry in self._waiting if entry[0] == mid), None)
+        if waiting is None:
+            self.expect(mid, qos)()
+        else:
+            waiting[2] = True
+            self._release()
 
     def _release(self) -> None:
         while not self._closed and self._waiting and self._waiting[0][2]:
@@ -102,60 +146,113 @@ def _nothing() -> None:
     """QoS 0 asks for no acknowledgement."""
 
 
-@dataclass(frozen=True)
-class Access:
-    """Who we are to the broker. Files are read when a connection is made, so a renewed
-    certificate or password is taken up by the next one."""
+def moment(ms: int) -> str:
+    """ISO 8601 in UTC, as every payload of ours says it: 2026-11-22T10:15:02.114Z."""
+    at = datetime.fromtimestamp(ms / 1000, tz=UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 
-    client_id: str
-    username: str = ""
-    password_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
+
+class Refused(SendFailed):
+    """The broker will not take this one, now or later: it says so (PUBACK with a failure code)."""
+
+
+class Ticket(msgspec.Struct):
+    """A publication on its way: hand it to `Connection.confirmed`."""
+
+    mid: int
+    told: asyncio.Future[ReasonCode]
 
 
 class Connection(aiomqtt.Client):
-    """One connection. Use `connect` below; never use an object twice."""
+    """One connection. Use `connect` below; never use an object twice.
 
-    def __init__(self, sink: Sink, **options: Any) -> None:
+    What is private of aiomqtt and paho here (upstream issue 345 asks for some of it) is the reason
+    for the pin below 3, and stands in this class alone.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        addresses: Sequence[Address],
+        unsettled_most: int | None = None,
+        shed: Callable[[], None] | None = None,
+        **options: Any,
+    ) -> None:
         class Inbox(asyncio.Queue[aiomqtt.Message]):
             connection: Connection
 
             def put_nowait(self, item: aiomqtt.Message) -> None:  # (2)
-                sink(
-                    self.connection,
-                    Received(
-                        topic=str(item.topic),
-                        payload=item.payload,
-                        qos=item.qos,
-                        retain=item.retain,
-                        mid=item.mid,
-                    ),
+                self.connection._hand_over(
+                    str(item.topic), item.payload, item.qos, item.retain, item.mid
                 )
 
         Inbox.connection = self
-        super().__init__(
-            queue_type=Inbox,
-            socket_options=[
-                (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),  # (1)
-                (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
-            ],
-            max_queued_outgoing_messages=OUT_MOST,
-            **options,
-        )
-        # Private: aiomqtt has no public way to either (upstream issue 345). Pinned below 3.
+        super().__init__(queue_type=Inbox, max_queued_outgoing_messages=OUT_MOST, **options)
+        self._sink = sink
+        self._addresses = addresses
         self._client.manual_ack_set(True)  # (3)
+        self._client._create_socket_connection = self._dial  # type: ignore[method-assign]
         self._published: dict[int, asyncio.Future[ReasonCode]] = {}
         self._scuttled = False
-        self.acks = Acks(self._acknowledge)
+        self._door = threading.Lock()
+        self._written: asyncio.Event = asyncio.Event()
+        self.acks = Acks(self._acknowledge, most=unsettled_most, shed=shed)
+
+    # ----------------------------------------------------------------- opening and closing
+
+    async def open(self) -> None:
+        """Connect, within the deadline of the caller. Raises OSError, MqttConnectError."""
+        await in_own_thread(self._client_connect)  # (8)
+        await asyncio.wait(
+            {self._connected, self._disconnected}, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not self._connected.done():
+            raise ConnectionResetError
+        self._connected.result()
+
+    def _on_disconnect(self, *words: Any) -> None:
+        super()._on_disconnect(*words)
+        if not self._connected.done():
+            # aiomqtt says nothing of a connection that ends before it was accepted.
+            self._connected.set_exception(ConnectionResetError())
+
+    def _dial(self) -> socket.socket:
+        return dial(
+            self._addresses,
+            within_s=CONNECT_WITHIN_S,
+            options=(
+                (socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER),
+                (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),  # (1)
+                (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
+            ),
+        )
+
+    async def leave(self) -> None:
+        """Say goodbye if there is anybody to say it to, then let go of everything."""
+        self.acks.close()
+        try:
+            with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+                async with asyncio.timeout(CLOSE_WITHIN_S):
+                    await self.__aexit__(None, None, None)
+        finally:
+            self.scuttle()
 
     def scuttle(self) -> None:  # (6)
-        """Let go of a connection that never came about: socket, callbacks, task."""
-        self._scuttled = True
+        """Let go of socket, callbacks and task, whatever state they are in."""
+        with self._door:
+            self._scuttled = True
         self._client.on_disconnect = None
-        sock = self._client.socket()
+        for state in (self._connected, self._disconnected):
+            if state.done() and not state.cancelled():
+                state.exception()  # looked at, so that asyncio does not complain
+        # After the callbacks that the connecting thread may have queued on the loop before us.
+        self._loop.call_soon(self._let_go)
+
+    def _let_go(self) -> None:
         if self._misc_task is not None:
             self._misc_task.cancel()
+        sock = self._client.socket()
         if sock is not None:
             descriptor = sock.fileno()
             if descriptor >= 0:
@@ -164,10 +261,15 @@ class Connection(aiomqtt.Client):
             sock.close()
 
     def _on_socket_open(self, client: Any, userdata: Any, sock: Any) -> None:
-        if self._scuttled:  # the thread that connects came too late
-            sock.close()
-            return
-        super()._on_socket_open(client, userdata, sock)
+        with self._door:  # in the connecting thread
+            if not self._scuttled:
+                super()._on_socket_open(client, userdata, sock)
+                return
+        sock.close()  # we came too late
+
+    async def _misc_loop(self) -> None:
+        if not self._scuttled:
+            await super()._misc_loop()
 
     async def _wait_for(self, fut: Awaitable[Any], timeout: float | None) -> Any:  # (7)
         limit = self.timeout if timeout is None else timeout
@@ -177,21 +279,61 @@ class Connection(aiomqtt.Client):
         except TimeoutError:
             raise aiomqtt.MqttError("timed out") from None
 
-    async def _misc_loop(self) -> None:
-        if not self._scuttled:
-            await super()._misc_loop()
+    async def broken(self) -> str:
+        """Wait until the connection is gone; why, in a few words."""
+        # asyncio.wait does not raise what the future holds, nor cancel it with us.
+        await asyncio.wait({self._disconnected})
+        error = self._disconnected.exception()
+        if error is None:
+            return "closed by the broker"
+        if isinstance(error, aiomqtt.MqttCodeError):
+            value = _code(error.rc)
+            return "session taken over" if value == TAKEN_OVER else f"connection lost: code {value}"
+        return f"connection lost: {type(error).__name__}"
+
+    # ----------------------------------------------------------------- in
+
+    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
+        try:
+            super()._on_message(client, userdata, message)
+        except ValueError:  # a topic that is no UTF-8, or has a wildcard in it
+            self._hand_over("", message.payload, message.qos, message.retain, message.mid)
+
+    def _hand_over(self, topic: str, payload: Any, qos: int, retain: bool, mid: int) -> None:
+        if self._scuttled:
+            return
+        try:
+            self._sink(self, Received(topic, payload, qos, retain, mid))
+        # A sink may not raise; should one, its message is given up: raised further it would end
+        # the connection, and the broker would send the same message again for ever (M13).
+        except Exception as error:  # noqa: BLE001  # (9)
+            self._logger.warning("a message was given up: %s", type(error).__name__)
+            self.acks.give_up(mid, qos)
 
     def _acknowledge(self, mid: int, qos: int) -> None:
         if not self._disconnected.done():
             self._client.ack(mid, qos)
 
-    def _on_publish(
-        self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Any
-    ) -> None:
-        waiting = self._published.pop(mid, None)  # (5)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(reason_code)
-        super()._on_publish(client, userdata, mid, reason_code, properties)
+    async def take(self, *filters: str) -> None:
+        """Subscribe with QoS 1; on every connection anew: a broker may have lost its state.
+
+        Raises LinkDown when one is refused. (An ACL may grant and yet deliver nothing: a SUBACK
+        proves little.)
+        """
+        wanted: list[tuple[str, Any]]
+        if self._protocol_five:
+            options = SubscribeOptions(qos=1, retainHandling=NO_RETAINED)
+            wanted = [(each, options) for each in filters]
+        else:
+            wanted = [(each, 1) for each in filters]
+        try:
+            codes = await self.subscribe(wanted, timeout=CONNECT_WITHIN_S)
+        except aiomqtt.MqttError as error:
+            raise LinkDown("subscription failed") from error
+        if any(_code(code) >= 0x80 for code in codes):
+            raise LinkDown("subscription refused")
+
+    # ----------------------------------------------------------------- out
 
     async def put(
         self,
@@ -202,8 +344,25 @@ class Connection(aiomqtt.Client):
         retain: bool = False,
         expires_in_s: float | None = None,
         deadline_s: float = CONNECT_WITHIN_S,
-    ) -> None:
+    ) -> bool:
         """Publish; for QoS 1 return when the broker took it. Raises SendFailed.
+
+        Returns False when the broker knows of nobody who subscribed and so has thrown it away
+        (MQTT 5 only; others do not say).
+        """
+        ticket = self.offer(topic, payload, qos=qos, retain=retain, expires_in_s=expires_in_s)
+        return True if ticket is None else await self.confirmed(ticket, deadline_s)
+
+    def offer(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        expires_in_s: float | None = None,
+    ) -> Ticket | None:
+        """Begin to publish; None when QoS 0 leaves nothing to wait for. Raises SendFailed.
 
         expires_in_s: MQTT 5 Message Expiry, so that the broker cannot deliver it later; without
         meaning over 3.1.1, which has no word for it.
@@ -211,72 +370,93 @@ class Connection(aiomqtt.Client):
         properties = None
         if expires_in_s is not None and self._protocol_five:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.MessageExpiryInterval = max(1, -int(-expires_in_s // 1))
-        if self._disconnected.done():
+            properties.MessageExpiryInterval = max(1, math.ceil(expires_in_s))
+        if self._disconnected.done() or self._scuttled:
             raise SendFailed("not connected")
+        if self.waiting >= OUT_MOST:  # (10)
+            raise SendFailed("broker does not read")
         info = self._client.publish(topic, payload, qos, retain, properties)
         if info.rc:
             raise SendFailed(f"not published: code {int(info.rc)}")
         if not qos:
-            return
-        told = asyncio.get_running_loop().create_future()
-        self._published[info.mid] = told
+            return None
+        told = self._loop.create_future()
+        self._published[info.mid] = told  # (5)
+        return Ticket(info.mid, told)
+
+    async def confirmed(self, ticket: Ticket, deadline_s: float) -> bool:
+        """Wait until the broker took it; as `put`."""
         try:
+            either: set[asyncio.Future[Any]] = {ticket.told, self._disconnected}
             done, _ = await asyncio.wait(
-                {told, self._disconnected},
-                timeout=deadline_s,
-                return_when=asyncio.FIRST_COMPLETED,
+                either, timeout=max(0.0, deadline_s), return_when=asyncio.FIRST_COMPLETED
             )
         finally:
-            self._published.pop(info.mid, None)
-        if told not in done:
+            self._published.pop(ticket.mid, None)
+            if not ticket.told.done():
+                self._withdraw(ticket.mid)
+        if ticket.told not in done:
             raise SendFailed("not acknowledged in time" if not done else "connection lost")
-        reason: ReasonCode = told.result()
+        reason = ticket.told.result()
         if reason.is_failure:
-            raise SendFailed(f"refused by the broker: code {reason.value}")
+            raise Refused(f"refused by the broker: code {reason.value}")
+        return reason.value != NOBODY_SUBSCRIBED
+
+    def _withdraw(self, mid: int) -> None:
+        """What was given up and has not left yet does not leave later: it may be stale by then."""
+        with self._client._out_message_mutex:
+            message = self._client._out_messages.get(mid)
+            if message is not None and message.state == mqtt_ms_queued:
+                del self._client._out_messages[mid]
+
+    def _on_publish(
+        self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Any
+    ) -> None:
+        waiting = self._published.pop(mid, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(reason_code)
+        super()._on_publish(client, userdata, mid, reason_code, properties)
+
+    @property
+    def waiting(self) -> int:
+        """Packets that the kernel has not taken yet."""
+        return len(self._client._out_packet)
+
+    async def drained(self, deadline_s: float) -> None:
+        """Wait until the kernel has taken everything. Raises SendFailed after deadline_s."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                while self.waiting and not self._disconnected.done():
+                    self._written.clear()
+                    written = asyncio.ensure_future(self._written.wait())
+                    either: set[asyncio.Future[Any]] = {written, self._disconnected}
+                    try:
+                        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        written.cancel()
+        except TimeoutError:
+            raise SendFailed("broker does not read") from None
+
+    def _on_socket_unregister_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        super()._on_socket_unregister_write(client, userdata, sock)
+        self._written.set()
 
     @property
     def _protocol_five(self) -> bool:
         return int(self._client.protocol) == int(aiomqtt.ProtocolVersion.V5)
 
-    async def take(self, *filters: str) -> None:
-        """Subscribe with QoS 1; on every connection anew: a broker may have lost its state.
-
-        Raises LinkDown when one is refused. (An ACL may grant and yet deliver nothing: a SUBACK
-        proves little.)
-        """
-        for each in filters:
-            try:
-                if self._protocol_five:
-                    options = SubscribeOptions(qos=1, retainHandling=NO_RETAINED)
-                    codes = await self.subscribe(each, options=options, timeout=CONNECT_WITHIN_S)
-                else:
-                    codes = await self.subscribe(each, qos=1, timeout=CONNECT_WITHIN_S)
-            except aiomqtt.MqttError as error:
-                raise LinkDown("subscription failed") from error
-            if any(_code(code) >= 0x80 for code in codes):
-                raise LinkDown("subscription refused")
-
-    async def broken(self) -> str:
-        """Wait until the connection is gone; why, in a few words."""
-        # asyncio.wait does not raise what the future holds, nor cancel it with us.
-        await asyncio.wait({self._disconnected})
-        error = self._disconnected.exception()
-        if error is None:
-            return "closed by the broker"
-        if isinstance(error, aiomqtt.MqttCodeError):
-            code = error.rc
-            value = code.value if isinstance(code, ReasonCode) else code
-            return "session taken over" if value == TAKEN_OVER else f"connection lost: code {value}"
-        return f"connection lost: {type(error).__name__}"
-
 
 Sink = Callable[[Connection, Received], None]
 """Takes each message inside the client's own callback; must not raise."""
 
+_LOOKUP = Lookup()
+"""Of the process: what was found for a broker's name serves its next connections."""
 
-def _code(code: int | ReasonCode) -> int:
-    return code.value if isinstance(code, ReasonCode) else code
+
+def _code(code: Any) -> int:
+    if isinstance(code, ReasonCode):
+        return int(code.value)
+    return int(code) if isinstance(code, int) else 0
 
 
 @contextlib.asynccontextmanager
@@ -288,6 +468,10 @@ async def connect(
     sink: Sink,
     will: tuple[str, bytes] | None = None,
     persistent: bool = True,
+    receive_most: int | None = None,
+    unsettled_most: int | None = None,
+    shed: Callable[[], None] | None = None,
+    lookup: Lookup = _LOOKUP,
 ) -> AsyncIterator[Connection]:
     """One connection to the broker, closed on leaving. Raises LinkDown.
 
@@ -295,78 +479,76 @@ async def connect(
 
     persistent: the broker keeps the session (subscriptions and what was not acknowledged) while
     we are away: clean start off, and with MQTT 5 a session expiry, else it means nothing.
+
+    receive_most: Receive Maximum (MQTT 5): so many unacknowledged messages at once. mosquitto
+    2.0.11 takes it for its own in-flight limit, and sends as many again for each PUBACK; None
+    leaves the broker's limit. unsettled_most, shed: of `Acks`.
     """
     options: dict[str, Any] = {}
     if section.version == "5":
+        said = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        said.MaximumPacketSize = PACKET_MOST
+        if persistent:
+            said.SessionExpiryInterval = section.session_expiry_s
+        if receive_most is not None:
+            said.ReceiveMaximum = receive_most
         options["protocol"] = aiomqtt.ProtocolVersion.V5
         options["clean_start"] = not persistent
-        if persistent:
-            kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            kept.SessionExpiryInterval = section.session_expiry_s
-            options["properties"] = kept
+        options["properties"] = said
     else:
         options["protocol"] = aiomqtt.ProtocolVersion.V311
         options["clean_session"] = not persistent
+    client: Connection | None = None
     try:
-        password = await asyncio.to_thread(_secret, config_path, access.password_file)
-        tls = await asyncio.to_thread(_tls, config_path, section, access)
-    except OSError as error:
-        raise LinkDown("credential file cannot be read", refused=True) from error
-    client = Connection(
-        sink,
-        hostname=section.host,
-        port=section.port,
-        identifier=access.client_id,
-        username=access.username or None,
-        password=password or None,
-        tls_context=tls,
-        will=aiomqtt.Will(*will, 1, retain=True) if will is not None else None,
-        keepalive=section.keepalive_s,
-        timeout=CONNECT_WITHIN_S,
-        **options,
-    )
-    try:
-        async with asyncio.timeout(2 * CONNECT_WITHIN_S):
-            await _enter(client)
-    except MqttConnectError as error:
-        code = _code(error.rc) if isinstance(error.rc, int | ReasonCode) else 0
-        raise LinkDown(f"broker refused: code {code}", refused=code in REFUSED_CODES) from error
-    except aiomqtt.MqttError as error:
-        raise LinkDown("broker cannot be reached") from error
-    except TimeoutError as error:
-        raise LinkDown("broker does not answer") from error
+        async with asyncio.timeout(LOOKUP_WITHIN_S + 2 * CONNECT_WITHIN_S):
+            who = await in_own_thread(lambda: mqtt_access.read(config_path, section, access))
+            addresses = await lookup.find(section.host, section.port, within_s=LOOKUP_WITHIN_S)
+            client = Connection(
+                sink,
+                addresses=addresses,
+                unsettled_most=unsettled_most,
+                shed=shed,
+                hostname=section.host,
+                port=section.port,
+                identifier=access.client_id,
+                username=who.username,
+                password=who.password,
+                tls_context=who.tls,
+                will=aiomqtt.Will(*will, 1, retain=True) if will is not None else None,
+                keepalive=section.keepalive_s,
+                timeout=CONNECT_WITHIN_S,
+                **options,
+            )
+            await client.open()
+    except BaseException as error:
+        if client is not None:
+            client.scuttle()
+        if isinstance(error, MqttConnectError):
+            code = _code(error.rc)
+            raise LinkDown(f"broker refused: code {code}", refused=code in REFUSED_CODES) from error
+        if isinstance(error, OSError):  # TimeoutError is one
+            raise LinkDown(_why(error)) from error
+        raise
     try:
         yield client
     finally:
-        client.acks.close()
-        with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
-            async with asyncio.timeout(CLOSE_WITHIN_S):
-                await client.__aexit__(None, None, None)
+        await client.leave()
 
 
-async def _enter(client: Connection) -> None:
-    try:
-        await client.__aenter__()
-    except BaseException:
-        client.scuttle()
-        raise
-
-
-def _secret(config_path: Path, file: str) -> str:
-    return resolve(config_path, file).read_text("utf-8").strip() if file else ""
-
-
-def _tls(config_path: Path, section: BrokerSection, access: Access) -> ssl.SSLContext | None:
-    """TLS 1.2 or newer with the broker's name and chain verified; there is no way to turn it off.
-
-    ssl.SSLError is an OSError: a certificate that cannot be used fails closed, too.
-    """
-    if not section.tls:
-        return None
-    ca = str(resolve(config_path, section.ca_file)) if section.ca_file else None
-    context = ssl.create_default_context(cafile=ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if access.cert_file:
-        key = str(resolve(config_path, access.key_file)) if access.key_file else None
-        context.load_cert_chain(str(resolve(config_path, access.cert_file)), key)
-    return context
+def _why(error: OSError) -> str:
+    """In words that an operator can act on, without name, address or anything from the far side."""
+    match error:
+        case NameNotFound():
+            return str(error)
+        case ssl.SSLCertVerificationError():
+            return "certificate of the broker not accepted"
+        case ssl.SSLError():
+            return "TLS failed"
+        case ConnectionRefusedError():
+            return "broker refuses connections"
+        case TimeoutError():
+            return "broker does not answer"
+        case ConnectionError():
+            return "broker closed the connection"
+        case _:
+            return "broker cannot be reached"

@@ -19,11 +19,12 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from adapters.links.intake import Intake, word_of
-from adapters.mqtt_client import Access, Connection, Received, connect
+from adapters.mqtt_client import Access, Connection, Received, connect, moment
 from gateway import __version__
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Bearer, Downlink, Issi
@@ -34,9 +35,23 @@ MAIN = ("check", "text", "fix", "nmea")
 STATUS = ("status", "ack")
 IDENTITY = re.compile(r"[0-9]{1,8}")
 LOOP_EVERY_S = 2.0
-LOOP_SILENT_S = 6.0
-"""Three words unheard: with what TCP needs to notice, well under 10 s (M02)."""
+LOOP_UNHEARD = 2
+"""So many words unheard, and the broker is down: after 4 to 6 s, where 10 are allowed (M02)."""
 GOODBYE_S = 1.0
+STATUS_WINDOW = 256
+"""Receive Maximum of the status session (MQTT 5; reference settings). mosquitto's own is 20."""
+UNSETTLED_MOST = {True: 192, False: 16}
+"""With MQTT 5 or not: so many messages of the status session may wait for their record. With the
+ledger stalled, one more would fill the broker's window, and the next emergency would not reach us.
+The oldest is then acknowledged before it is on record: an emergency has been relayed by then
+(relayed first, recorded second), an answer whose acknowledgement is lost is shown once more."""
+
+
+class Session(NamedTuple):
+    """A client's connection and the word it sends itself."""
+
+    line: Connection
+    loop_back: LoopBack
 
 
 class MqttLink:
@@ -84,39 +99,41 @@ class MqttLink:
             journal=self._journal,
             handle=handle,
         )
+        self.heard_at_s = None
+        # Status first: an emergency comes in while the rest is still being opened.
+        async with self._session(self._access("status"), STATUS, intake) as status:
+            await self._subscribe(status, STATUS)
+            async with self._session(self._access(""), MAIN, intake, self._will()) as main:
+                # From here on we can be answered through: what the broker kept for us while we
+                # were away comes at once, and its receipts must not wait for what follows.
+                self._main = main.line
+                try:
+                    await self._subscribe(main, MAIN)
+                    await self._say("online")
+                    up()
+                    await self._until_broken(status, main)
+                finally:
+                    self._main = None
+                    await self._goodbye(main.line)
+
+    def _access(self, session: str) -> Access:
+        """The main session's, or that of `<client_id>-status`, which may have users of its own."""
         section = self._section
-        main = Access(
+        if session == "status":
+            return Access(
+                client_id=f"{section.client_id}-status",
+                username=section.status_username or section.username,
+                password_file=section.status_password_file or section.password_file,
+                cert_file=section.status_cert_file or section.cert_file,
+                key_file=section.status_key_file or section.key_file,
+            )
+        return Access(
             client_id=section.client_id,
             username=section.username,
             password_file=section.password_file,
             cert_file=section.cert_file,
             key_file=section.key_file,
         )
-        status = Access(
-            client_id=f"{section.client_id}-status",
-            username=section.status_username or section.username,
-            password_file=section.status_password_file or section.password_file,
-            cert_file=section.status_cert_file or section.cert_file,
-            key_file=section.status_key_file or section.key_file,
-        )
-        async with (
-            self._session(status, STATUS, intake, None) as (status_line, status_loop),
-            self._session(main, MAIN, intake, self._will()) as (main_line, main_loop),
-        ):
-            try:
-                await main_line.put(self._state_topic, self._state("online"), retain=True)
-            except SendFailed as error:
-                raise LinkDown("broker takes nothing from us") from error
-            self._main = main_line
-            self.heard_at_s = None
-            up()
-            try:
-                await self._until_broken((status_line, status_loop), (main_line, main_loop))
-            except asyncio.CancelledError:
-                await self._goodbye(main_line)
-                raise
-            finally:
-                self._main = None
 
     @contextlib.asynccontextmanager
     async def _session(
@@ -124,32 +141,51 @@ class MqttLink:
         access: Access,
         channels: tuple[str, ...],
         intake: Intake,
-        will: tuple[str, bytes] | None,
-    ) -> AsyncIterator[tuple[Connection, LoopBack]]:
-        """One client: opened, subscribed, closed."""
+        will: tuple[str, bytes] | None = None,
+    ) -> AsyncIterator[Session]:
+        """One client: opened, closed."""
         loop_back = LoopBack(f"gateway/{self._instance}/loop/{channels[0]}")
 
         def sink(line: Connection, received: Received) -> None:
             settle = line.acks.expect(received.mid, received.qos)
+            loop_back.heard()
             if received.topic == loop_back.topic:
-                loop_back.heard()
                 settle()
             else:
                 self.receive(received, intake, settle)
 
+        urgent = channels is STATUS
+        five = self._section.version == "5"
         async with connect(
-            self._section, access, config_path=self._config_path, sink=sink, will=will
+            self._section,
+            access,
+            config_path=self._config_path,
+            sink=sink,
+            will=will,
+            receive_most=STATUS_WINDOW if urgent else None,
+            unsettled_most=UNSETTLED_MOST[five] if urgent else None,
+            shed=self._shed,
         ) as line:
-            await line.take(
-                loop_back.topic, *(f"{self._section.prefix}/+/up/{each}" for each in channels)
-            )
-            yield line, loop_back
+            yield Session(line, loop_back)
 
-    async def _until_broken(self, *sessions: tuple[Connection, LoopBack]) -> None:
+    async def _subscribe(self, session: Session, channels: tuple[str, ...]) -> None:
+        """Anew on every connection: a broker that was killed has lost its sessions (M01)."""
+        prefix = self._section.prefix
+        await session.line.take(
+            session.loop_back.topic, *(f"{prefix}/+/up/{each}" for each in channels)
+        )
+
+    def _shed(self) -> None:
+        self._meter.count("queue_dropped_total", queue="status", reason="shed")
+
+    async def _until_broken(self, *sessions: Session) -> None:
         # What the connection itself says of its end comes before what its loop-back makes of it.
         duties = [
-            *(asyncio.ensure_future(line.broken()) for line, _ in sessions),
-            *(asyncio.ensure_future(loop.watch(line, self._clock)) for line, loop in sessions),
+            *(asyncio.ensure_future(each.line.broken()) for each in sessions),
+            *(
+                asyncio.ensure_future(each.loop_back.watch(each.line, self._clock))
+                for each in sessions
+            ),
         ]
         try:
             done, _ = await asyncio.wait(duties, return_when=asyncio.FIRST_COMPLETED)
@@ -163,20 +199,29 @@ class MqttLink:
             self._journal.warn("security", reason="session taken over", link=self.name)
         raise LinkDown(reason)
 
-    async def _goodbye(self, line: Connection) -> None:
-        """An orderly end: say offline ourselves, since the last will is then not sent."""
+    async def _say(self, word: str) -> None:
+        """Presence, retained. Refused is down: whoever watches it would believe what stands."""
+        line = self._main
+        assert line is not None
         try:
-            async with asyncio.timeout(GOODBYE_S):
-                await line.put(self._state_topic, self._state("offline"), retain=True)
-        except (SendFailed, TimeoutError):
-            return
+            await line.put(self._state_topic, self._state(word), retain=True)
+        except SendFailed as error:
+            raise LinkDown("presence not taken by the broker") from error
+
+    async def _goodbye(self, line: Connection) -> None:
+        """However it ended, while there is a connection: we close it in order, so the broker will
+        not send the last will for us, and nobody may go on reading `online`."""
+        with contextlib.suppress(SendFailed):
+            await line.put(
+                self._state_topic, self._state("offline"), retain=True, deadline_s=GOODBYE_S
+            )
 
     @property
     def _state_topic(self) -> str:
         return f"gateway/{self._instance}/state"
 
     def _state(self, word: str) -> bytes:
-        body = {"state": word, "t": self._clock.wall_ms() / 1000, "version": __version__}
+        body = {"state": word, "t": moment(self._clock.wall_ms()), "version": __version__}
         return msgspec.json.encode(body)
 
     def _will(self) -> tuple[str, bytes]:
@@ -207,14 +252,13 @@ class MqttLink:
             decoded = codec.feed(
                 received.payload, received_at_ms=received_at_ms, channel=found.group(2)
             )
-        # A codec may not raise; should one, its message is given up here: raised further it would
-        # break the connection, and the broker would send the same message again for ever (M13).
+            intake.take(decoded, issi, received_at_ms, settle)
+        # Neither a codec nor a desk may raise; should one, this message is given up: raised further
+        # it would end the connection, and the broker would send the same for ever (M13).
         except Exception as error:  # noqa: BLE001
             self._journal.warn("frame.rejected", link=self.name, error=type(error).__name__)
             intake.reject("decode")
             settle()
-            return
-        intake.take(decoded, issi, received_at_ms, settle)
 
     def _refusal(self, received: Received, issi: str) -> str:
         """Why this message is not even looked at; empty when it is."""
@@ -237,45 +281,59 @@ class MqttLink:
         self, terminal: Issi, message: Downlink, *, expires_in_s: float, deadline_s: float
     ) -> None:
         """The broker has it within deadline_s, or SendFailed. Answers go to `down/` of the
-        terminal, wherever the question wished them."""
+        terminal, wherever the question wished them.
+
+        A broker that says that nobody subscribes (MQTT 5, 0x10) has thrown it away: SendFailed,
+        so that it goes again as soon as the terminal is heard. Over 3.1.1 nobody is told of that,
+        nor is there a word for expires_in_s: what a broker keeps for an absent terminal comes
+        however late, and shows its as-of time.
+        """
         if not IDENTITY.fullmatch(terminal):
             raise SendFailed("not an identity")
         until_s = self._clock.monotonic_s() + deadline_s
         for frame in self._writer.encode(message):
             line = self._main
+            left_s = until_s - self._clock.monotonic_s()
             if line is None:
                 raise SendFailed("link down")
-            await line.put(
+            if left_s <= 0:
+                raise SendFailed("too late")
+            heard = await line.put(
                 f"{self._section.prefix}/{terminal}/{frame.channel}",
                 frame.data,
                 qos=frame.qos,
                 expires_in_s=expires_in_s,
-                deadline_s=max(0.0, until_s - self._clock.monotonic_s()),
+                deadline_s=left_s,
             )
+            if not heard:
+                raise SendFailed("nobody subscribes")
             self._meter.count("link_send_bytes_total", len(frame.data), link=self.name)
             self._meter.count("frames_sent_total", link=self.name, type=word_of(message))
 
 
 class LoopBack:
-    """A word to ourselves by way of the broker, to know that it lives."""
+    """A word to ourselves by way of the broker, to know that it lives.
+
+    Whatever else comes from the broker says so too: behind a thousand messages the word is late,
+    and the broker none the less alive. Words are counted, not seconds: a process that was itself
+    stopped for a while must not blame the broker.
+    """
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
-        self._echoes = 0
+        self._unheard = 0
 
     def heard(self) -> None:
-        self._echoes += 1
+        self._unheard = 0
 
     async def watch(self, line: Connection, clock: Clock) -> str:
-        """Until no word has come back for LOOP_SILENT_S; says why."""
-        seen, heard_at_s = self._echoes, clock.monotonic_s()
-        while True:
+        """Until LOOP_UNHEARD words brought nothing back; says why."""
+        self._unheard = 0
+        while self._unheard < LOOP_UNHEARD:
+            self._unheard += 1
             try:
                 await line.put(self.topic, b"", qos=0)
             except SendFailed as error:
                 return str(error)
             await clock.sleep(LOOP_EVERY_S)
-            if self._echoes != seen:
-                seen, heard_at_s = self._echoes, clock.monotonic_s()
-            elif clock.monotonic_s() - heard_at_s >= LOOP_SILENT_S - 0.1:
-                return "broker silent"
+        return "broker silent"

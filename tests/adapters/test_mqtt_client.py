@@ -19,6 +19,7 @@ from gateway.errors import LinkDown, SendFailed
 from gateway.settings import BrokerSection
 from tests.services import free_port, mosquitto
 from tests.services.mosquitto import Mosquitto
+from tests.services.scripted_broker import CONNECT, ScriptedBroker, scripted
 
 WITHIN_S = 10.0
 
@@ -61,6 +62,17 @@ async def connected(
         yield line
 
 
+@contextlib.asynccontextmanager
+async def to(broker: ScriptedBroker, sink: object = None) -> AsyncIterator[Connection]:
+    async with connect(
+        BrokerSection(name="mqtt", port=broker.port),
+        Access(client_id="gw"),
+        config_path=Path("/x"),
+        sink=sink or Inbox(),  # type: ignore[arg-type]
+    ) as line:
+        yield line
+
+
 async def publish(broker: Mosquitto, n: int, *, topic: str = "t/1", **options: object) -> None:
     async with aiomqtt.Client("127.0.0.1", broker.port) as client:
         for number in range(n):
@@ -68,12 +80,13 @@ async def publish(broker: Mosquitto, n: int, *, topic: str = "t/1", **options: o
 
 
 async def test_1_nagle_is_off_and_silence_has_a_limit(mosquitto: Mosquitto) -> None:
+    """And the kernel holds little for a broker that does not read: an alarm comes behind it."""
     async with connected(mosquitto) as line:
-        sock = line._client.socket()
-        assert sock is not None
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # type: ignore[union-attr]
-        limit = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)  # type: ignore[union-attr]
-        assert limit == 5000
+        sock: object = line._client.socket()
+        assert isinstance(sock, socket.socket)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5000
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * 64 * 1024
 
 
 async def test_2_a_message_goes_straight_to_the_sink(mosquitto: Mosquitto) -> None:
@@ -179,6 +192,182 @@ async def test_7_a_cancellation_that_comes_with_the_result_counts(mosquitto: Mos
         assert task.cancelled()
 
 
+async def test_8_connecting_stays_out_of_the_pool_of_all() -> None:
+    """Every place of the pool taken, and it connects all the same."""
+    release = threading.Event()
+    loop = asyncio.get_running_loop()
+    taken = [loop.run_in_executor(None, release.wait, 20) for _ in range(64)]
+    try:
+        async with scripted() as broker, asyncio.timeout(5), to(broker):
+            await broker.until(lambda: broker.of(CONNECT))
+    finally:
+        release.set()
+        await asyncio.gather(*taken)
+
+
+@pytest.mark.parametrize("topic", [b"radio/\xff\xfe/up/check", b"radio/+/up/check", b""])
+async def test_9_a_topic_that_cannot_be_costs_one_message(topic: bytes) -> None:
+    """In aiomqtt it raises, ends the connection, and the broker sends it again for ever."""
+    inbox = Inbox()
+    async with scripted() as broker, to(broker, inbox):
+        broker.publish(topic, b"x", mid=1)
+        broker.publish(b"radio/1/up/check", b"y", mid=2)
+        await inbox.until(2)
+        await broker.until(lambda: broker.mids_acknowledged() == [1, 2])
+        assert [each.topic for each in inbox.received] == ["", "radio/1/up/check"]
+
+
+@pytest.mark.parametrize("expected", [True, False])
+async def test_9_a_sink_that_raises_costs_one_message(expected: bool) -> None:
+    """Whether or not somebody already holds its `settle`; what comes behind it is not held up."""
+    received: list[bytes] = []
+
+    def sink(line: Connection, message: Received) -> None:
+        settle = line.acks.expect(message.mid, message.qos) if expected else None
+        received.append(message.payload)
+        if message.payload == b"poison":
+            raise RuntimeError
+        (settle or line.acks.expect(message.mid, message.qos))()
+
+    async with scripted() as broker, to(broker, sink) as line:
+        for mid, payload in enumerate((b"a", b"poison", b"b"), 1):
+            broker.publish(b"t", payload, mid=mid)
+        await broker.until(lambda: broker.mids_acknowledged() == [1, 2, 3])
+        assert received == [b"a", b"poison", b"b"]
+        assert not line._disconnected.done()
+
+
+@pytest.mark.timeout(60)
+async def test_10_what_is_sent_unacknowledged_does_not_wait_without_bound() -> None:
+    """The broker stops reading: the kernel takes its share, then `OUT_MOST`, then SendFailed."""
+    async with scripted() as broker, to(broker) as line:
+        await broker.until(lambda: broker.of(CONNECT))
+        broker.reads.clear()
+
+        async def flood() -> None:
+            for _ in range(20_000):
+                await line.put("feed/fix/1", b"x" * 1000, qos=0)
+                await asyncio.sleep(0)
+
+        with pytest.raises(SendFailed, match="does not read"):
+            await flood()
+        assert line.waiting <= 1000
+        with pytest.raises(SendFailed, match="does not read"):
+            await line.drained(0.05)
+        broker.reads.set()
+        await line.drained(10)
+        assert line.waiting == 0
+
+
+async def test_a_connection_that_failed_inside_is_closed_all_the_same() -> None:
+    """Else it would go on taking messages in, for a link that has long begun anew."""
+    async with scripted() as broker, to(broker) as line:
+        await broker.until(lambda: broker.of(CONNECT))
+
+        def fault() -> None:
+            raise MemoryError
+
+        line._client.loop_read = fault  # type: ignore[assignment]
+        broker.publish(b"t", b"x", mid=1)
+        assert await line.broken() == "connection lost: MemoryError"
+        assert not broker.ended.is_set()
+    await asyncio.wait_for(broker.ended.wait(), 5)
+
+
+async def test_a_broker_that_hangs_up_on_our_greeting_is_link_down_at_once() -> None:
+    """So does one that likes our certificate not; aiomqtt waits for its whole time-out."""
+    async with scripted(accepts=False) as broker:
+        async with asyncio.timeout(3):
+            with pytest.raises(LinkDown, match="broker closed the connection"):
+                async with to(broker):
+                    pass
+
+
+async def test_a_broker_that_never_greets_is_link_down_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adapters.mqtt_client.CONNECT_WITHIN_S", 0.1)
+    monkeypatch.setattr("adapters.mqtt_client.LOOKUP_WITHIN_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        silent = BrokerSection(name="mqtt", port=server.getsockname()[1])
+        async with asyncio.timeout(5):
+            with pytest.raises(LinkDown, match="does not answer"):
+                async with connect(
+                    silent, Access(client_id="gw"), config_path=Path("/x"), sink=Inbox()
+                ):
+                    pass
+
+
+async def test_a_late_acknowledgement_harms_nobody() -> None:
+    """Given up after its deadline, taken later: no error, and the next publication is its own."""
+    async with scripted() as broker, to(broker) as line:
+        with pytest.raises(SendFailed, match="in time"):
+            await line.put("t", b"1", deadline_s=0.05)
+        await broker.until(lambda: broker.mids_published())
+        (late,) = broker.mids_published()
+        broker.acknowledge(late)
+        second = asyncio.ensure_future(line.put("t", b"2"))
+        await broker.until(lambda: len(broker.mids_published()) == 2)
+        assert not second.done()
+        broker.acknowledge(broker.mids_published()[1])
+        assert await second
+
+
+async def test_what_was_given_up_before_it_left_does_not_leave_later() -> None:
+    """It may be stale by then, or somebody else may hold the terminal."""
+    async with scripted() as broker, to(broker) as line:
+        puts = [line.put("t", str(n).encode(), deadline_s=0.1) for n in range(30)]
+        results = await asyncio.gather(*puts, return_exceptions=True)
+        assert all(isinstance(each, SendFailed) for each in results)
+        sent = list(broker.mids_published())
+        assert len(sent) == 20, "what the client lets out at once"
+        for mid in sent:
+            broker.acknowledge(mid)
+        last = asyncio.ensure_future(line.put("t", b"last"))
+        await broker.until(lambda: len(broker.mids_published()) > 20)
+        broker.acknowledge(broker.mids_published()[-1])
+        await last
+        assert len(broker.mids_published()) == 21
+
+
+@pytest.mark.parametrize(("version", "heard"), [("5", False), ("3.1.1", True)])
+async def test_the_broker_says_when_nobody_subscribes(
+    mosquitto: Mosquitto, version: str, heard: bool
+) -> None:
+    """MQTT 5, PUBACK 0x10: taken and thrown away. 3.1.1 has no word for it."""
+    async with connected(mosquitto, version=version) as line:
+        assert await line.put("nobody/here", b"1") is heard
+        await line.take("nobody/#")
+        assert await line.put("nobody/here", b"1") is True
+
+
+async def test_what_is_far_too_large_is_not_even_sent_to_us(mosquitto: Mosquitto) -> None:
+    """Maximum Packet Size (M12): 256 MB would be in memory before anybody could refuse them."""
+    inbox = Inbox()
+    async with connected(mosquitto, inbox) as line:
+        await line.take("t/#")
+        async with aiomqtt.Client("127.0.0.1", mosquitto.port) as client:
+            for payload in (b"x" * 3_000_000, b"y" * 100_000, b"z"):
+                await client.publish("t/1", payload, qos=1)
+        await inbox.until(2)
+        assert [len(each.payload) for each in inbox.received] == [100_000, 1]
+
+
+def test_only_so_many_acknowledgements_wait_where_a_limit_is_set() -> None:
+    """The oldest goes unsettled; order and number stay as they are, and each one is told of."""
+    sent: list[int] = []
+    shed: list[bool] = []
+    acks = Acks(lambda mid, _qos: sent.append(mid), most=3, shed=lambda: shed.append(True))
+    settles = [acks.expect(mid, 1) for mid in range(1, 6)]
+    assert sent == [1, 2]
+    assert len(shed) == 2
+    assert len(acks) == 3
+    settles[0]()
+    settles[3]()
+    settles[2]()
+    assert sent == [1, 2, 3, 4]
+
+
 def test_acknowledgements_leave_in_order_of_arrival() -> None:
     """MQTT 5, 4.6, however the commits end; and each once."""
     sent: list[int] = []
@@ -224,7 +413,7 @@ async def test_expiry_travels_with_the_message(mosquitto: Mosquitto) -> None:
         async with asyncio.timeout(WITHIN_S):
             message = await anext(aiter(far.messages))
     assert message.properties is not None
-    assert message.properties.MessageExpiryInterval == 600
+    assert getattr(message.properties, "MessageExpiryInterval") == 600  # noqa: B009
 
 
 async def test_nobody_there_and_nobody_speaking() -> None:
