@@ -29,6 +29,10 @@ EMERGENCIES_MOST = 256
 """Emergencies whose record is being written at once; each is on the feed already."""
 
 
+_OPEN = (LinkState.UP, LinkState.SILENT)
+"""A silent link is open: it would take what is sent. Nobody speaks, and that is shown."""
+
+
 class Core:
     """Everything that knows and decides. `links` is filled by whoever owns the world.
 
@@ -56,6 +60,7 @@ class Core:
         self.ledger = ledger
         self.links: dict[str, Link] = {}
         self.states: dict[str, LinkState] = {}
+        self._up_at_s: dict[str, float] = {}
         self.ledger_ok = True
         self.started = False
         self._fatal_told = fatal
@@ -165,6 +170,21 @@ class Core:
                 "check_oldest_in_flight_age_seconds", self.checks.oldest_age_s() or 0.0
             )
             self._count_units()
+            self._mind_silence(now_s)
+
+    def _mind_silence(self, now_s: float) -> None:
+        """A link that is open but over which nobody was heard for so long is shown as silent."""
+        settings = self.config.settings
+        for each in (*settings.serial, *settings.mqtt):
+            state = self.states.get(each.name)
+            link = self.links.get(each.name)
+            if link is None or state not in _OPEN:
+                continue
+            heard_s = self.roster.link_heard_at_s(each.name) or 0.0
+            silent = now_s - max(heard_s, self._up_at_s[each.name]) >= each.silent_s
+            if silent != (state is LinkState.SILENT):
+                now = LinkState.SILENT if silent else LinkState.UP
+                self.link_seen(each.name, link.kind, now, "nothing heard" if silent else "")
 
     def _fatal(self, error: BaseException) -> None:
         self.ledger_ok = False
@@ -190,11 +210,14 @@ class Core:
     def link_seen(self, name: str, kind: str, state: LinkState, reason: str) -> None:
         if self.states.get(name) is state:
             return
+        if state is LinkState.UP and self.states.get(name) is not LinkState.SILENT:
+            self._up_at_s[name] = self.clock.monotonic_s()
         self.states[name] = state
-        up = state is LinkState.UP
+        up = state in _OPEN
         self.meter.gauge("link_up", float(up), link=name, kind=kind)
         self.meter.count("link_transitions_total", link=name, kind=kind, to=state.value)
-        self.journal.note("link.up" if up else "link.down", link=name, kind=kind, reason=reason)
+        word = "link.state" if state is LinkState.SILENT else "link.up" if up else "link.down"
+        self.journal.note(word, link=name, kind=kind, state=state.value, reason=reason)
         event = LinkChanged(
             id=name, kind=kind, state=state, since_ms=self.clock.wall_ms(), detail=reason
         )
@@ -267,7 +290,7 @@ class Core:
         for name in self.links:
             state = self.states.get(name, LinkState.DOWN)
             reasons.append({"what": name, "state": state.value, "why": ""})
-        bearers = not self.links or LinkState.UP in {self.states.get(n) for n in self.links}
+        bearers = not self.links or any(self.states.get(name) in _OPEN for name in self.links)
         return self.started and self.ledger_ok and bearers, reasons
 
     # ----------------------------------------------------------------- rules

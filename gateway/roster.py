@@ -31,6 +31,7 @@ class Roster:
         self._terminals = {each.issi: each for each in fleet.terminals}
         self._heard: dict[Issi, dict[str, float]] = {}
         self._status: dict[Issi, str] = {}
+        self._links: dict[str, float] = {}
 
     @property
     def fleet(self) -> Fleet:
@@ -58,6 +59,7 @@ class Roster:
         """A frame came from it. Times that go back do not move it back."""
         if issi not in self._terminals:
             return
+        self._links[link] = max(at_s, self._links.get(link, at_s))
         links = self._heard.setdefault(issi, {})
         links[link] = max(at_s, links.get(link, at_s))
 
@@ -70,6 +72,10 @@ class Roster:
         """Every link over which it was heard, the latest first."""
         links = self._heard.get(issi, {})
         return tuple(sorted(links, key=lambda link: links[link], reverse=True))
+
+    def link_heard_at_s(self, link: str) -> float | None:
+        """When any terminal of ours was heard over this link last, monotonic."""
+        return self._links.get(link)
 
     def heard_at_s(self, issi: Issi) -> float | None:
         """When it was last heard with anything, monotonic. Silent because still is not gone."""
