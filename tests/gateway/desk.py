@@ -246,9 +246,7 @@ class Rig:
         """As a crash: nothing is finished, nothing is written."""
         if self._tending is not None:
             self._tending.cancel()
-        await self.core.checks._crew.cancel()
-        await self.core.courier._crew.cancel()
-        await self.core._crew.cancel()
+        await self.core.drain(0.0)
         await settle()
 
     async def restart(self) -> None:

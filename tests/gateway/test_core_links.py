@@ -24,14 +24,8 @@ async def rig() -> AsyncIterator[Rig]:
 
 async def test_silence_is_shown_as_silence(rig: Rig) -> None:
     """Open, but nobody heard for silent_s: SILENT, then UP again with the first word."""
-    from gateway.settings import Settings
-
     section = rig.config.settings
-    import msgspec
-
-    broker = msgspec.structs.replace(
-        _broker(), name="line", silent_s=120.0
-    )  # fmt: skip
+    broker = BrokerSection(name="line", silent_s=120.0)
     settings = Settings(
         gateway=section.gateway, checks=section.checks, tracking=section.tracking, mqtt=(broker,)
     )
