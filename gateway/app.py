@@ -320,15 +320,17 @@ def _meter_for(config: Config) -> PrometheusMeter:
 def load(path: Path) -> Config:
     """settings.load, and whether the adapters that the file names exist. Raises ConfigError."""
     config = settings.load(path)
-    findings = []
+    found = []
     section = config.settings
     if section.pnc.adapter not in pnc.REGISTRY:
-        findings.append(f"{path.name}: [pnc] adapter: one of {', '.join(sorted(pnc.REGISTRY))}")
+        found.append(f"pnc.adapter: one of {', '.join(sorted(pnc.REGISTRY))}")
     for line in section.serial:
         if line.codec not in codecs.REGISTRY:
             known = ", ".join(sorted(codecs.REGISTRY))
-            findings.append(f"{path.name}: serial {line.name}: codec: one of {known}")
-    if findings:
+            found.append(f"serial {line.name}: codec: one of {known}")
+    if found:
+        findings: list[str] = []
+        settings.tell(path, found, findings)
         raise ConfigError(findings)
     return config
 

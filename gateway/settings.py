@@ -1,19 +1,20 @@
 """The configuration, typed and frozen: the only place that reads `config/`.
 
-Unknown keys are refused. Every finding names file, key and reason; all sections are checked
-before anything is said, so that one run shows every fault. Paths are relative to the file.
+Unknown keys are refused. Every finding names file, key, reason and, where it can be known, line;
+all files are checked before anything is said, so that one run shows every fault. Paths are relative
+to the file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from gateway.errors import ConfigError
+from gateway.findings import Lines, faults, spelt
 from gateway.messages import Issi, Kind, Level, ResultClass
 
 
@@ -303,54 +304,62 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 def load(path: Path) -> Config:
     """Read and check the whole configuration, or raise ConfigError with every finding."""
     findings: list[str] = []
-    settings = _read(path, Settings, findings) or Settings()
+    raw = _decode(path, findings)
+    if raw is None:
+        raise ConfigError(findings)
+    settings = _convert(path, raw, Settings, findings) or Settings(gateway=_salvaged(raw))
     fleet = _read(resolve(path, settings.gateway.fleet), Fleet, findings)
     policy = _read(resolve(path, settings.gateway.policy), Policy, findings)
     warnings = _read(resolve(path, settings.gateway.warnings), Warnings, findings)
-    findings += [f"{path.name}: {text}" for text in _check_settings(path, settings, fleet)]
+    tell(path, _check_settings(path, settings, fleet), findings)
     if fleet:
-        name = resolve(path, settings.gateway.fleet).name
-        findings += [f"{name}: {text}" for text in _check_fleet(fleet)]
+        tell(resolve(path, settings.gateway.fleet), _check_fleet(fleet), findings)
     if policy:
-        name = resolve(path, settings.gateway.policy).name
-        findings += [f"{name}: {text}" for text in _check_policy(policy)]
+        tell(resolve(path, settings.gateway.policy), _check_policy(policy), findings)
     if warnings:
-        name = resolve(path, settings.gateway.warnings).name
-        findings += [f"{name}: {text}" for text in _check_warnings(warnings)]
+        tell(resolve(path, settings.gateway.warnings), _check_warnings(warnings), findings)
     if findings or fleet is None or policy is None or warnings is None:
         raise ConfigError(findings)
     return Config(path=path, settings=settings, fleet=fleet, policy=policy, warnings=warnings)
 
 
 def _read(path: Path, type_: type[T], findings: list[str]) -> T | None:
-    """One file, section by section, so that each faulty section gives a finding of its own."""
+    """One file, with every fault of it told; None when there is any."""
+    raw = _decode(path, findings)
+    return None if raw is None else _convert(path, raw, type_, findings)
+
+
+def _decode(path: Path, findings: list[str]) -> Any:
     try:
-        raw = msgspec.toml.decode(path.read_bytes())
+        return msgspec.toml.decode(path.read_bytes())
     except OSError as error:
         findings.append(f"{path}: cannot be read: {error.strerror}")
-        return None
+    except UnicodeDecodeError:
+        findings.append(f"{path.name}: not UTF-8")
     except msgspec.DecodeError as error:
         findings.append(f"{path.name}: not TOML: {error}")
-        return None
-    if not isinstance(raw, Mapping):
-        findings.append(f"{path.name}: not a table")
-        return None
-    before = len(findings)
-    known = {field.encode_name: field for field in msgspec.structs.fields(type_)}
-    values: dict[str, Any] = {}
-    for key, value in raw.items():
-        if key not in known:
-            near = ", ".join(sorted(known))
-            findings.append(f"{path.name}: [{key}]: unknown; known are {near}")
-            continue
-        try:
-            values[key] = msgspec.convert(value, known[key].type)
-        except msgspec.ValidationError as error:
-            findings.append(f"{path.name}: [{key}]: {error}")
-    for name, field in known.items():
-        if field.required and name not in raw:
-            findings.append(f"{path.name}: {name}: missing")
-    return type_(**values) if len(findings) == before else None
+    return None
+
+
+def _convert(path: Path, raw: Any, type_: type[T], findings: list[str]) -> T | None:
+    found = [f"{spelt(place)}: {reason}" for place, reason in faults(raw, type_)]
+    tell(path, found, findings)
+    return None if found else msgspec.convert(raw, type_)
+
+
+def _salvaged(raw: Any) -> GatewaySection:
+    """Which other files a faulty one names, so that their faults are told, too."""
+    try:
+        return msgspec.convert(raw.get("gateway", {}), GatewaySection)
+    except msgspec.ValidationError:
+        return GatewaySection()
+
+
+def tell(path: Path, found: list[str], findings: list[str]) -> None:
+    """Put the faults of one file among the findings, each with its file and, if known, its line."""
+    if found:
+        lines = Lines(path.read_text("utf-8"))
+        findings += [f"{path.name}: {lines.told(text)}" for text in found]
 
 
 def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list[str]:

@@ -81,11 +81,24 @@ def test_every_key_of_the_data_files_is_explained() -> None:
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
-        ("[gatewayy]", "gateway.toml: [gatewayy]: unknown; known are checks, gateway"),
-        ("[gateway]\ninstanse = 'a'", "gateway.toml: [gateway]: Object contains unknown field"),
+        ("[gatewayy]", "gateway.toml: gatewayy: unknown; did you mean gateway? (line 1)"),
+        ("[gps]", "gateway.toml: gps: unknown; known are checks, gateway, history, http, ledger"),
+        (
+            "[gateway]\ninstanse = 'a'",
+            "gateway.toml: gateway.instanse: unknown; did you mean instance? (line 2)",
+        ),
+        (
+            "[[mqtt]]\nname = 'a'\n[[mqtt]]\nname = 'b'\nprot = 1",
+            "gateway.toml: mqtt[1].prot: unknown; did you mean port? (line 5)",
+        ),
+        (
+            "[[serial]]\nname = 'a'\nterminal = '5001001'",
+            "gateway.toml: serial[0].port: missing (line 1)",
+        ),
         ("[gateway]\ninstance = 'A b'", "gateway.toml: gateway.instance"),
         ("[http]\nhost = '0.0.0.0'", "gateway.toml: http.host: only loopback"),
-        ("[http]\nport = 'x'", "gateway.toml: [http]"),
+        ("[http]\nport = 'x'", "gateway.toml: http.port: Expected int, got str (line 2)"),
+        ("http = 3", "gateway.toml: http: Expected object, got int (line 1)"),
         ("[checks]\ndeadline_s = 0.0", "gateway.toml: checks.deadline_s"),
         ("[checks]\nretries = 3", "gateway.toml: checks.retries"),
         ("[checks]\nqueue = 0", "gateway.toml: checks.queue"),
@@ -133,7 +146,7 @@ def test_every_key_of_the_data_files_is_explained() -> None:
             "gateway.toml: mqtt: the same client_id stands twice",
         ),
         ("[gateway]\nfleet = 'none.toml'", "none.toml: cannot be read"),
-        ("= broken", "gateway.toml: not TOML"),
+        ("= broken", "gateway.toml: not TOML: Invalid statement (at line 1, column 1)"),
     ],
 )
 def test_what_is_wrong_is_named(folder: Folder, text: str, finding: str) -> None:
@@ -157,7 +170,7 @@ def test_what_is_wrong_is_named(folder: Folder, text: str, finding: str) -> None
         ("fleet.toml", '1 = "AVL"', '1 = "AWAY"', "statuses.1"),
         ("policy.toml", 'reasons = ["1", "2"', 'reasons = ["1", "77"', "rules[0].reasons: 77"),
         ("policy.toml", "L0 = []", "L9 = []", "rules[14].level: not among levels"),
-        ("policy.toml", 'level = "L3"', 'level = "L7"', "[rules]: Invalid enum value 'L7'"),
+        ("policy.toml", 'level = "L3"', 'level = "L7"', "rules[0].level: Invalid enum value 'L7'"),
         ("warnings.toml", 'word = "FIREARMS"', 'word = "Firearms"', "codes.FI.word"),
         ("warnings.toml", 'word = "FIREARMS"', f'word = "{"F" * 19}"', "codes.FI.word"),
         ("warnings.toml", 'base = "FIREARMS"', 'base = "FIREARMSXX"', "codes.FI.base"),
@@ -179,6 +192,47 @@ def test_faults_of_the_data_files(
     folder.change(name, old, new)
     findings = folder.findings()
     assert any(found.startswith(f"{name}: ") and finding in found for found in findings), findings
+
+
+def test_a_finding_says_on_which_line(folder: Folder) -> None:
+    """Also one that is about what a value means, in any of the files."""
+    folder.write(
+        "# a comment\n[http]\n  host = '0.0.0.0' # open to all\n[[serial]]\nname = 'a'\n"
+        "port = '/dev/x'\nterminal = '5001001'\nparity = 'Q'\n"
+    )
+    fleet = (folder.path / "fleet.toml").read_text().replace('area = "Northern"', 'area = "X"', 1)
+    folder.write(fleet, "fleet.toml")
+    line = fleet[: fleet.index('area = "X"')].count("\n") + 1
+    found = "\n".join(folder.findings())
+    assert "http.host: only loopback (127.0.0.1) until log-in exists (line 3)" in found
+    assert "serial a: parity: one of N E O M S (line 8)" in found
+    assert f".area: not one of areas (line {line})" in found
+
+
+def test_a_file_that_is_not_there_or_no_text_is_one_finding(folder: Folder) -> None:
+    """Nothing is guessed about the files that it would have named."""
+    folder.main.write_bytes(b"[gateway]\ninstance = '\xff'")
+    assert folder.findings() == ["gateway.toml: not UTF-8"]
+    folder.main.unlink()
+    assert folder.findings() == [f"{folder.main}: cannot be read: No such file or directory"]
+
+
+def test_a_faulty_file_still_tells_which_others_are_faulty(folder: Folder) -> None:
+    """The files that it names are found, although another section is wrong."""
+    (folder.path / "fleet.toml").rename(folder.path / "people.toml")
+    folder.write("[gateway]\nfleet = 'people.toml'\n[http]\nprot = 1\n")
+    assert folder.findings() == [
+        "gateway.toml: http.prot: unknown; did you mean port? (line 4)",
+    ]
+
+
+def test_findings_do_not_quote_what_may_be_a_name_or_a_secret(folder: Folder) -> None:
+    folder.change("fleet.toml", 'surname = "TESTER"', 'surname = ["SYNTHA-PLANTED"]')
+    folder.write("[[mqtt]]\nname = 'a'\npassword_file = ['hunter2']\nport = 'hunter2'")
+    found = "\n".join(folder.findings())
+    assert "terminals[0].surname: Expected str, got array" in found
+    assert "PLANTED" not in found
+    assert "hunter2" not in found
 
 
 def test_all_faults_are_said_at_once(folder: Folder) -> None:

@@ -93,8 +93,16 @@ async def test_second_daemon_on_the_same_ledger_is_refused(daemon: Daemon, tmp_p
     ("old", "new", "says"),
     [
         ("port = ", 'host = "0.0.0.0"\nport = ', "http.host: only loopback"),
-        ('instance = "gwt"', 'instnace = "gwt"', "gateway.toml: [gateway]"),
-        ('adapter = "mock"', 'adapter = "mokc"', "pnc"),
+        (
+            'instance = "gwt"',
+            'instnace = "gwt"',
+            "gateway.toml: gateway.instnace: unknown; did you mean instance?",
+        ),
+        (
+            'adapter = "mock"',
+            'adapter = "mokc"',
+            "gateway.toml: pnc.adapter: one of http, mock (line",
+        ),
     ],
 )
 async def test_bad_configuration_is_exit_78_and_starts_nothing(
