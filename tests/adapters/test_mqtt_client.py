@@ -19,6 +19,7 @@ from gateway.errors import LinkDown, SendFailed
 from gateway.settings import BrokerSection
 from tests.services import free_port, mosquitto
 from tests.services.mosquitto import Mosquitto
+from tests.services.pki import Pki
 from tests.services.scripted_broker import CONNECT, ScriptedBroker, scripted
 
 WITHIN_S = 10.0
@@ -439,31 +440,12 @@ async def test_nobody_there_and_nobody_speaking() -> None:
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A development CA, a server and a client, and a stranger's CA, by openssl."""
-    folder = tmp_path_factory.mktemp("pki")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    for ca in ("ca", "stranger"):
-        openssl(
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-keyout", f"{ca}.key", "-out", f"{ca}.crt", "-days", "2", "-subj", f"/CN={ca}"),
-        )
-    (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl(
-            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
-            *("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"),
-        )
-        openssl(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
-            *("-CAcreateserial", "-out", f"{name}.crt", "-days", "2", "-extfile", "san"),
-        )
-    for path in folder.iterdir():
-        path.chmod(0o644)
-    folder.chmod(0o755)
-    return folder
+    """Our CA with a server and a client, and a stranger's CA."""
+    made = Pki(tmp_path_factory.mktemp("pki"))
+    made.authority("stranger")
+    made.issue("server")
+    made.issue("client")
+    return made.folder
 
 
 async def test_tls_with_client_certificates(pki: Path, tmp_path: Path) -> None:
@@ -494,7 +476,7 @@ async def test_tls_with_client_certificates(pki: Path, tmp_path: Path) -> None:
                 assert sock.version() in ("TLSv1.2", "TLSv1.3")
 
         await attempt("ca.crt", "client.crt")
-        with pytest.raises(LinkDown):
+        with pytest.raises(LinkDown, match="certificate of the broker not accepted"):
             await attempt("stranger.crt", "client.crt")
         with pytest.raises((LinkDown, SendFailed)):
             await attempt("ca.crt", "")

@@ -5,20 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiomqtt
+import msgspec
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from adapters import codecs
-from adapters.links.mqtt_broker import MqttLink
+from adapters.links.mqtt_broker import LoopBack, MqttLink
 from gateway.app import SystemClock
-from gateway.errors import LinkDown
-from gateway.messages import CheckRequest, Envelope, MalformedCheck, StatusReport
+from gateway.errors import LinkDown, SendFailed
+from gateway.messages import (
+    CheckRequest,
+    Envelope,
+    LinkState,
+    LocationFix,
+    MalformedCheck,
+    Receipt,
+    StatusReport,
+)
 from gateway.settings import BrokerSection
-from tests.fakes import FakeJournal, FakeMeter
+from gateway.supervise import keep
+from tests.fakes import FakeClock, FakeIds, FakeJournal, FakeMeter
 from tests.services.mosquitto import Mosquitto
 
 ISSI = "5001001"
@@ -31,6 +44,13 @@ CHECK = {
     "vrm": "TE99ABC",
     "reason": "1",
 }
+
+ACK = b'{"check": "C7F3", "part": 1, "state": "read"}'
+RECEIPT = Receipt(ref="a1", check="01TESTC7F3", short="C7F3", accepted=True)
+SENTENCES = (
+    "$GPGLL,5234.350,N,00014.586,W,101502,A*37",
+    "$GPGLL,5234.350,N,00014.586,W,101503,A*36",
+)
 
 
 class Desk:
@@ -187,9 +207,6 @@ async def test_the_answer_goes_to_the_asker_whatever_response_topic_says(
     rig: Rig, far: aiomqtt.Client
 ) -> None:
     """F5: Response Topic and Correlation Data decide nothing; they are not even handed over."""
-    from paho.mqtt.packettypes import PacketTypes
-    from paho.mqtt.properties import Properties
-
     await rig.open()
     wish = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     wish.ResponseTopic = f"radio/{OTHER}/down/result"
@@ -222,9 +239,9 @@ async def test_presence_says_online_and_offline(rig: Rig, mosquitto: Mosquitto) 
         await rig.open()
         await until(lambda: len(states) == 3)
         assert rig.link._main is not None
-        sock = rig.link._main._client.socket()
-        assert sock is not None
-        sock.shutdown(2)  # type: ignore[union-attr]  # gone without a word
+        sock: object = rig.link._main._client.socket()
+        assert isinstance(sock, socket.socket)
+        sock.shutdown(socket.SHUT_RDWR)  # gone without a word
         await until(lambda: len(states) == 4)
         assert states[3]["state"] == "offline"
         listening.cancel()
@@ -253,6 +270,252 @@ async def test_a_broker_that_lost_everything_is_subscribed_to_again(
         await rig.close()
 
 
+async def test_presence_is_offline_also_when_the_other_session_broke(
+    rig: Rig, mosquitto: Mosquitto
+) -> None:
+    """Closed in order, the main session has no last will: `online` would stand for ever."""
+    await rig.open()
+    assert rig.task is not None
+    async with aiomqtt.Client("127.0.0.1", mosquitto.port, identifier="radio-gateway-status"):
+        async with asyncio.timeout(WITHIN_S):
+            with pytest.raises(LinkDown):
+                await rig.task
+    async with aiomqtt.Client("127.0.0.1", mosquitto.port) as watch:
+        await watch.subscribe("gateway/gwt/state", qos=1)
+        async with asyncio.timeout(WITHIN_S):
+            message = await anext(aiter(watch.messages))
+    state = json.loads(bytes(message.payload))
+    assert message.retain
+    assert state["state"] == "offline"
+    assert state["t"].endswith("Z")
+
+
+async def test_what_waited_for_us_can_be_answered_at_once(rig: Rig, far: aiomqtt.Client) -> None:
+    """It comes before the link is called up; a receipt that had nowhere to go would be lost."""
+    await rig.open()
+    await rig.close()
+    await far.subscribe(f"radio/{ISSI}/down/#", qos=1)
+    await far.publish(f"radio/{ISSI}/up/check", json.dumps(CHECK), qos=1)
+    told: list[bool] = []
+    sending: list[asyncio.Task[None]] = []
+    settle = rig.desk
+
+    async def receipt() -> None:
+        told.append(rig.up.is_set())
+        await rig.link.send(ISSI, RECEIPT, expires_in_s=60, deadline_s=5)
+
+    def desk(envelope: Envelope) -> None:
+        settle(envelope)
+        sending.append(asyncio.ensure_future(receipt()))
+
+    rig.desk = desk  # type: ignore[assignment]
+    await rig.open()
+    await until(lambda: sending and sending[0].done())
+    sending[0].result()
+    assert told == [False], "else this proves nothing"
+    async with asyncio.timeout(WITHIN_S):
+        message = await anext(aiter(far.messages))
+    assert message.topic.value == f"radio/{ISSI}/down/receipt"
+
+
+@pytest.mark.parametrize(("version", "window"), [("5", 192), ("3.1.1", 16)])
+async def test_an_emergency_does_not_wait_behind_acknowledgements_either(
+    mosquitto: Mosquitto, far: aiomqtt.Client, version: str, window: int
+) -> None:
+    """The ledger stalls while officers read: their acknowledgements would fill the session's
+    window, and the 21st message, an emergency, would stay with the broker."""
+    rig = Rig(mosquitto, version=version)
+    rig.desk.stalled = True
+    await rig.open()
+    for _ in range(window + 30):
+        await far.publish(f"radio/{ISSI}/up/ack", ACK, qos=1)
+    await far.publish(f"radio/{OTHER}/up/status", b'{"code": 0}', qos=1)
+    await until(lambda: rig.desk.of(StatusReport))
+    shed = rig.meter.total("queue_dropped_total", queue="status", reason="shed")
+    assert shed == len(rig.desk.envelopes) - window, "no sooner than it must be"
+    await rig.close()
+
+
+async def test_what_was_not_settled_comes_again_after_the_broker_was_killed(
+    rig: Rig, far: aiomqtt.Client
+) -> None:
+    """F1, F2: not settled is not acknowledged; with its session kept, the broker has it still."""
+    rig.desk.stalled = True
+    await rig.open()
+    for n in range(5):
+        await far.publish(f"radio/{ISSI}/up/check", json.dumps(CHECK | {"ref": f"r{n}"}), qos=1)
+    await until(lambda: len(rig.desk.envelopes) == 5)
+    old = list(rig.desk.envelopes)
+    for envelope in old[:2]:
+        envelope.settle()
+    assert rig.task is not None
+    async with aiomqtt.Client("127.0.0.1", rig.broker.port) as other:
+        await other.publish("x", b"", qos=1)  # behind our two acknowledgements
+    rig.broker.kill()
+    async with asyncio.timeout(WITHIN_S):
+        with pytest.raises(LinkDown):
+            await rig.task
+    rig.broker.start()
+    await rig.open()
+    await until(lambda: len(rig.desk.envelopes) >= 8)
+    for envelope in old:
+        envelope.settle()  # those of the dead connection: nobody is told
+    again = [each.message.ref for each in rig.desk.envelopes[5:]]  # type: ignore[union-attr]
+    assert again[-3:] == ["r2", "r3", "r4"]
+
+
+async def test_several_sentences_in_one_message_are_settled_together(
+    rig: Rig, far: aiomqtt.Client
+) -> None:
+    """Settled after the first alone, the second would be lost with the process."""
+    rig.desk.stalled = True
+    await rig.open()
+    await far.publish(f"radio/{ISSI}/up/nmea", "\r\n".join(SENTENCES), qos=1)
+    await until(lambda: len(rig.desk.of(LocationFix)) == 2)
+    assert rig.link._main is not None
+    acks = rig.link._main.acks
+    rig.desk.envelopes[1].settle()
+    assert len(acks) == 1
+    rig.desk.envelopes[0].settle()
+    assert len(acks) == 0
+
+
+async def test_a_desk_that_raises_costs_one_message(rig: Rig, far: aiomqtt.Client) -> None:
+    """M13: raised into the client, it would end the connection and come again for ever."""
+    came: list[str] = []
+
+    def desk(envelope: Envelope) -> None:
+        came.append(envelope.message.ref)  # type: ignore[union-attr]
+        if came[-1] == "poison":
+            raise RuntimeError
+        envelope.settle()
+
+    rig.desk = desk  # type: ignore[assignment]
+    await rig.open()
+    for ref in ("a", "poison", "b"):
+        await far.publish(f"radio/{ISSI}/up/check", json.dumps(CHECK | {"ref": ref}), qos=1)
+    await until(lambda: came == ["a", "poison", "b"])
+    assert rig.link._main is not None
+    acks = rig.link._main.acks
+    await until(lambda: len(acks) == 0)
+    assert rig.rejected("decode") == 1
+
+
+async def test_an_answer_that_nobody_subscribes_to_is_not_sent(
+    rig: Rig, far: aiomqtt.Client
+) -> None:
+    """MQTT 5: the broker says so; counted as sent, it would not go again when he is heard."""
+    await rig.open()
+    with pytest.raises(SendFailed, match="nobody"):
+        await rig.link.send(ISSI, RECEIPT, expires_in_s=60, deadline_s=5)
+    assert rig.meter.total("frames_sent_total") == 0
+    await far.subscribe(f"radio/{ISSI}/down/#", qos=1)
+    await rig.link.send(ISSI, RECEIPT, expires_in_s=60, deadline_s=5)
+    with pytest.raises(SendFailed, match="late"):
+        await rig.link.send(ISSI, RECEIPT, expires_in_s=60, deadline_s=0)
+    assert rig.meter.total("frames_sent_total", type="receipt") == 1
+
+
+async def test_what_expires_is_not_delivered_by_the_broker_later(
+    rig: Rig, mosquitto: Mosquitto
+) -> None:
+    """Decision 13: an answer for whoever held the radio then must not greet the next shift."""
+
+    def terminal() -> aiomqtt.Client:
+        kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        kept.SessionExpiryInterval = 600
+        return aiomqtt.Client(
+            "127.0.0.1",
+            mosquitto.port,
+            identifier="radio",
+            protocol=aiomqtt.ProtocolVersion.V5,
+            clean_start=False,
+            properties=kept,
+        )
+
+    async with terminal() as radio:
+        await radio.subscribe(f"radio/{ISSI}/down/#", qos=1)
+    await rig.open()
+    for ref, expires_in_s in (("old", 0.4), ("new", 600.0)):
+        receipt = msgspec.structs.replace(RECEIPT, ref=ref)
+        await rig.link.send(ISSI, receipt, expires_in_s=expires_in_s, deadline_s=5)
+    await asyncio.sleep(2.1)  # the broker counts whole seconds of its own clock
+    async with terminal() as radio, asyncio.timeout(WITHIN_S):
+        message = await anext(aiter(radio.messages))
+    assert json.loads(bytes(message.payload))["ref"] == "new"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+async def test_two_with_one_client_id_do_not_flap_without_end(mosquitto: Mosquitto) -> None:
+    """M06: each throws the other off; the back-off grows, so the storm dies down."""
+    ups = [0, 0]
+
+    def kept(place: int) -> asyncio.Task[None]:
+        rig = Rig(mosquitto)
+
+        def seen(state: LinkState, _reason: str) -> None:
+            ups[place] += state is LinkState.UP
+
+        return asyncio.ensure_future(
+            keep(
+                lambda up: rig.link.run(rig.desk, up),
+                name="mqtt",
+                clock=SystemClock(),
+                ids=FakeIds(seed=place),
+                journal=rig.journal,
+                meter=rig.meter,
+                seen=seen,
+            )
+        )
+
+    tasks = [kept(0), kept(1)]
+    await asyncio.sleep(12)  # what is measured is how often in this time
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert 2 <= sum(ups) <= 24
+
+
+class Echoes:
+    """Stands for a connection: each word comes back, or not."""
+
+    def __init__(self) -> None:
+        self.words = 0
+        self.fails = False
+        self.loop_back: LoopBack | None = None
+
+    async def put(self, _topic: str, _payload: bytes, *, qos: int) -> bool:
+        assert qos == 0, "it must pass what waits for acknowledgement"
+        self.words += 1
+        if self.fails:
+            raise SendFailed("not connected")
+        if self.loop_back is not None:
+            self.loop_back.heard()
+        return True
+
+
+async def test_the_loop_back_counts_words_and_takes_any_message_for_life() -> None:
+    """Silence is two words unheard, not seconds: a process that slept blames nobody."""
+    clock, line, loop_back = FakeClock(), Echoes(), LoopBack("gateway/gwt/loop/check")
+    line.loop_back = loop_back
+    watching = asyncio.ensure_future(loop_back.watch(line, clock))  # type: ignore[arg-type]
+    await clock.advance(20.0)
+    assert not watching.done()
+    line.loop_back = None
+    for _ in range(5):  # no word comes back, but messages do
+        await clock.advance(2.0)
+        loop_back.heard()
+    await clock.advance(5.9)
+    assert not watching.done()
+    await clock.advance(0.1)
+    assert watching.done()
+    assert watching.result() == "broker silent"
+    line.fails = True
+    async with asyncio.timeout(5):
+        assert await loop_back.watch(line, clock) == "not connected"  # type: ignore[arg-type]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_a_stopped_broker_is_noticed_within_ten_seconds(rig: Rig) -> None:
@@ -268,6 +531,8 @@ async def test_a_stopped_broker_is_noticed_within_ten_seconds(rig: Rig) -> None:
         assert time.monotonic() - started_s < 10
     finally:
         rig.broker.send(signal.SIGCONT)
+    async with asyncio.timeout(2):
+        await rig.open()
 
 
 async def test_a_session_taken_over_is_a_security_event(rig: Rig) -> None:
@@ -279,7 +544,7 @@ async def test_a_session_taken_over_is_a_security_event(rig: Rig) -> None:
     assert rig.task is not None
     assert rig.link._main is not None
     # As a broker says it that says it: mosquitto 2.0.11 closes without the word (next test).
-    code = ReasonCode(PacketTypes.DISCONNECT, identifier=142)  # type: ignore[no-untyped-call]
+    code = ReasonCode(PacketTypes.DISCONNECT, identifier=142)
     rig.link._main._disconnected.set_exception(aiomqtt.MqttCodeError(code))
     async with asyncio.timeout(WITHIN_S):
         with pytest.raises(LinkDown, match="taken over"):
