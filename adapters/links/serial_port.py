@@ -2,9 +2,9 @@
 
 The problem: a line may hang up at any moment (USB pulled, PTY closed), may not read, may babble
 at any speed. The answer: pyserial's transport, opened in a thread and exclusively; every end of
-it is LinkDown; what waits to be written is bounded in bytes and in time; what comes is taken in
-slices, and a line that floods is read no faster than it can be judged. Source: reference
-libraries, 3; reliability-security, rows S01 to S06.
+it is LinkDown; what waits to be written is bounded in bytes and in time; what comes is judged in
+the turn that reads it, so a line that floods waits in the kernel. Source: reference libraries, 3;
+reliability-security, rows S01 to S06.
 """
 
 from __future__ import annotations
@@ -28,10 +28,6 @@ from gateway.settings import SerialSection
 
 OPEN_WITHIN_S = 5.0
 CLOSE_WITHIN_S = 0.5
-SLICE = 1024
-"""Bytes judged in one turn of the loop: so much a port hands over at most at once."""
-WAITING_MOST = 16384
-"""Unjudged bytes of one line; beyond, reading pauses until the half of them is judged."""
 DRAIN_EVERY_S = 0.005
 DAY_MS = 86_400_000
 
@@ -177,11 +173,7 @@ class _Line(asyncio.Protocol):
         self.opened: asyncio.Future[None] = loop.create_future()
         self.lost: asyncio.Future[str] = loop.create_future()
         self._take = take
-        self._loop = loop
         self._transport: Any = None
-        self._waiting = bytearray()
-        self._turn: asyncio.Handle | None = None
-        self._paused = False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -189,37 +181,12 @@ class _Line(asyncio.Protocol):
             self.opened.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        if not self._waiting and len(data) <= SLICE:
-            # The common case costs no turn of its own.
-            self._judge(data)
-            return
-        self._waiting += data
-        if len(self._waiting) > WAITING_MOST and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-        if self._turn is None:
-            self._turn = self._loop.call_soon(self._next)
-
-    def _next(self) -> None:
-        """One slice a turn: whatever one line says, the others have their turn in between."""
-        self._turn = None
-        data = bytes(self._waiting[:SLICE])
-        del self._waiting[:SLICE]
-        if self._paused and len(self._waiting) < WAITING_MOST // 2:
-            self._paused = False
-            self._transport.resume_reading()
-        if self._waiting:
-            self._turn = self._loop.call_soon(self._next)
-        self._judge(data)
-
-    def _judge(self, data: bytes) -> None:
-        if data and not self.lost.done():
+        """At most 1,024 bytes a turn of the loop (the transport reads no more at once), so that
+        whatever one line says, the others have their turn in between (S04)."""
+        if not self.lost.done():
             self._take(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._turn is not None:
-            self._turn.cancel()
-        self._waiting.clear()
         if not self.lost.done():
             self.lost.set_result("hung up" if exc is None else _why(exc))
 

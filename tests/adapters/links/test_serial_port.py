@@ -161,6 +161,10 @@ async def test_a_peer_that_does_not_read(pty: Pty) -> None:
     assert rig.meter.total("queue_dropped_total", queue="outbox", reason="full") >= 1
     async with asyncio.timeout(3):
         await rig.close()
+    again = Rig(pty.name)
+    task = await again.open()
+    assert not task.done(), "the port was not let go"
+    await again.close()
 
 
 async def test_a_flood_of_bad_frames_does_not_stop_the_loop(pty: Pty) -> None:
