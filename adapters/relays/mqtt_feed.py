@@ -1,26 +1,35 @@
 """The feed on MQTT: accepted fixes, the progress of checks without their subject, alarms.
 
     feed/fix/{issi}    QoS 0  {"issi", "t", "lat", "lon", "speed_mps", "course_deg", "accuracy_m"}
-    feed/check/{issi}  QoS 1  {"event": open|stage|done|delivery, "check", "ref", "issi", "t", ...}
-    feed/alarm/{id}    QoS 1  {"id", "rule", "pri", "state", "raised", "t", "issi", "link", ...}
+    feed/check/{issi}  QoS 1  {"check", "ref", "issi", "event", "t", ...}
+        event open      + "kind", "deadline"
+        event stage     + "stage": queued, pnc, retry, held, prompted, disclosing, delivering
+        event done      + "kind", "outcome", "elapsed_s"
+        event delivery  + "part", "state": sent, delivered, read, failed, stale
+    feed/alarm/{id}    QoS 1  {"id", "rule", "pri", "state", "raised", "t", "count"}
+                              + "issi", "link", "ref" where the alarm has one
 
-`t` and the like are ISO 8601, UTC. Urgent events go first. What a broker that is away for long
-makes us lose is counted: the feed says what happens now, the ledger what happened.
+`t`, `raised`, `deadline`: ISO 8601, UTC. `ref`: the short form of the check. Nothing is retained:
+the feed says what happens now, the ledger what happened. At the start of the gateway, alarms that
+were open before are said again. A member that is not known is left out.
+
+QoS 1 is at least once: an event whose acknowledgement was lost comes twice, as the same bytes.
+An alarm that changed while the broker was away is said once, as it then stands.
 Source: docs/interfaces.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from adapters.mqtt_client import Access, Connection, Received, connect
-from gateway.bus import Batch, EventBus, Subscription
+from adapters.mqtt_client import Access, Connection, Received, Refused, connect, moment
+from adapters.relays.lanes import CheckEvent, Lanes
+from gateway.bus import EventBus, Subscription
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import (
     AlarmChanged,
@@ -37,8 +46,11 @@ from gateway.settings import BrokerSection
 
 RIGHTS = frozenset({"callsign", "position", "identity", "emergency"})
 """Not `class`: what an answer was is not for whoever may subscribe to a broker."""
-TURN_S = 1.0
 PUT_WITHIN_S = 5.0
+EVENTS_AT_ONCE = 12
+"""Unacknowledged at a time; the client stops at 20, and an alarm must find a place."""
+FIXES_AT_ONCE = 100
+"""Then the loop turns, and what the kernel did not take yet is waited for."""
 
 
 class Feed:
@@ -60,88 +72,133 @@ class Feed:
         self._config_path = config_path
         self._bus = bus
         self._meter = meter
-        self._journal = journal
+        self._viewer = Viewer(id=self.name, kind="relay", rights=RIGHTS)
         self._subscription: Subscription | None = None
-        self._pending: deque[tuple[str, bytes]] = deque()
-        """Events taken from the bus that the broker has not taken yet: one batch at most."""
+        self._lanes = Lanes(link=self.name, meter=meter, journal=journal)
 
-    async def run(self, up: Any) -> None:
+    async def run(self, up: Callable[[], None]) -> None:
         """Open, then relay until the broker is gone. Raises LinkDown."""
+        if self._subscription is None:
+            # From the first event that is kept: alarms raised again at the start are among them.
+            self._subscription = self._bus.subscribe(self._viewer, after=0)
+        # Before there is a connection: what waits on the bus grows too old there.
+        reading = asyncio.ensure_future(self._read(self._subscription))
+        try:
+            async with connect(
+                self._broker,
+                self._access(),
+                config_path=self._config_path,
+                sink=_deaf,
+                persistent=False,
+            ) as line:
+                up()
+                await self._until_broken(line, reading)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    def _access(self) -> Access:
         broker = self._broker
-        access = Access(
+        return Access(
             client_id=f"{broker.client_id}-feed",
             username=broker.feed_username or broker.username,
             password_file=broker.feed_password_file or broker.password_file,
             cert_file=broker.feed_cert_file or broker.cert_file,
             key_file=broker.feed_key_file or broker.key_file,
         )
-        if self._subscription is None:
-            viewer = Viewer(id=self.name, kind="relay", rights=RIGHTS)
-            self._subscription = self._bus.subscribe(viewer)
-        async with connect(
-            broker, access, config_path=self._config_path, sink=_deaf, persistent=False
-        ) as line:
-            up()
-            relaying = asyncio.ensure_future(self._relay(line, self._subscription))
-            broken = asyncio.ensure_future(line.broken())
-            try:
-                await asyncio.wait({relaying, broken}, return_when=asyncio.FIRST_COMPLETED)
-                if relaying.done():
-                    relaying.result()
-                raise LinkDown(broken.result() if broken.done() else "ended")
-            except SendFailed as error:
-                raise LinkDown("broker takes nothing from us") from error
-            finally:
-                for task in (relaying, broken):
-                    task.cancel()
-                await asyncio.gather(relaying, broken, return_exceptions=True)
 
-    async def _relay(self, line: Connection, subscription: Subscription) -> None:
+    async def _until_broken(self, line: Connection, reading: asyncio.Task[None]) -> None:
+        broken = asyncio.ensure_future(line.broken())
+        saying = [
+            asyncio.ensure_future(lane(line))
+            for lane in (self._say_alarms, self._say_events, self._say_fixes)
+        ]
+        tasks: list[asyncio.Task[Any]] = [broken, reading, *saying]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks[1:]:
+                if task.done():
+                    task.result()
+            raise LinkDown(broken.result() if broken.done() else "ended")
+        except SendFailed as error:
+            raise LinkDown(broken.result() if broken.done() else str(error)) from error
+        finally:
+            for task in (broken, *saying):
+                task.cancel()
+            await asyncio.gather(broken, *saying, return_exceptions=True)
+
+    async def _read(self, subscription: Subscription) -> None:
+        """Never waits for the broker, so the bus never waits for us, nor an alarm for a check."""
         while True:
-            while self._pending:
-                topic, body = self._pending[0]
-                await line.put(topic, body, qos=1, deadline_s=PUT_WITHIN_S)
-                self._pending.popleft()
-            batch = await subscription.next(TURN_S)
-            self._count_losses(batch)
-            for _, event in batch.events:
-                said = message_of(event)
-                if said is not None:
-                    self._pending.append(said)
-            for fix in batch.fixes:
-                await line.put(f"feed/fix/{fix.terminal}", fix_body(fix), qos=0)
+            batch = await subscription.next()
+            if batch.closed:
+                return
+            self._lanes.take(batch)
 
-    def _count_losses(self, batch: Batch) -> None:
-        if batch.conflated:
-            self._meter.count(
-                "queue_dropped_total", batch.conflated, queue="fix", reason="conflated"
-            )
-        if batch.reset is not None:
-            self._meter.count("queue_dropped_total", queue="console", reason="slow")
-            self._journal.warn("relay.shed", link=self.name, reason=batch.reset)
+    # ----------------------------------------------------------------- one lane each
+
+    async def _say_alarms(self, line: Connection) -> None:
+        while True:
+            await self._lanes.alarm_news.wait()
+            alarm = self._lanes.first_alarm()
+            if alarm is None:
+                continue
+            said = self._message_of(alarm)
+            if said is not None:
+                try:
+                    await line.put(*said, deadline_s=PUT_WITHIN_S)
+                    self._count(said[1])
+                except Refused:
+                    emergency = alarm.rule == "EMG"
+                    self._lanes.lost("emergency" if emergency else "console", "unavailable")
+            self._lanes.said(alarm)
+
+    async def _say_events(self, line: Connection) -> None:
+        while True:
+            await self._lanes.event_news.wait()
+            turn = self._lanes.first_events(EVENTS_AT_ONCE)
+            offered = []
+            for event in turn:
+                said = self._message_of(event)
+                offered.append((event, said, line.offer(*said) if said else None))
+            for event, said, ticket in offered:
+                if said is not None and ticket is not None:
+                    try:
+                        await line.confirmed(ticket, PUT_WITHIN_S)
+                        self._count(said[1])
+                    except Refused:
+                        self._lanes.lost("console", "unavailable")
+                self._lanes.out(event)
+
+    async def _say_fixes(self, line: Connection) -> None:
+        while True:
+            await self._lanes.fix_news.wait()
+            await line.drained(PUT_WITHIN_S)
+            for fix in self._lanes.next_fixes(FIXES_AT_ONCE):
+                said = self._message_of(fix)
+                if said is not None:
+                    line.offer(*said, qos=0)
+                    self._count(said[1])
+            await asyncio.sleep(0)
+
+    def _message_of(self, event: Event) -> tuple[str, bytes] | None:
+        """Under the policy of this moment: it may be another one than when the event was read."""
+        shown = self._bus.projected(self._viewer, event)
+        return None if shown is None else message_of(shown)
+
+    def _count(self, body: bytes) -> None:
+        self._meter.count("link_send_bytes_total", len(body), link=self.name)
 
 
 def _deaf(_line: Connection, _received: Received) -> None:
     """The feed subscribes to nothing."""
 
 
-def fix_body(fix: UnitFix) -> bytes:
-    """`feed/fix/{issi}`; what the receiver did not say is left out."""
-    body = {
-        "issi": fix.terminal,
-        "t": _moment(fix.fixed_at_ms),
-        "lat": fix.lat,
-        "lon": fix.lon,
-        "speed_mps": fix.speed_mps,
-        "course_deg": fix.course_deg,
-        "accuracy_m": fix.accuracy_m,
-    }
-    return msgspec.json.encode({key: value for key, value in body.items() if value is not None})
-
-
 def message_of(event: Event) -> tuple[str, bytes] | None:
     """Topic and body of an event; None for one that this feed does not carry."""
     match event:
+        case UnitFix():
+            return f"feed/fix/{event.terminal}", msgspec.json.encode(_fix(event))
         case CheckOpened() | CheckStaged() | CheckDone() | CheckDelivery():
             body = {"check": event.check, "ref": event.short, "issi": event.terminal}
             return f"feed/check/{event.terminal}", msgspec.json.encode(body | _progress(event))
@@ -151,31 +208,44 @@ def message_of(event: Event) -> tuple[str, bytes] | None:
             return None
 
 
-def _progress(event: CheckOpened | CheckStaged | CheckDone | CheckDelivery) -> dict[str, Any]:
+def _fix(fix: UnitFix) -> dict[str, Any]:
+    body = {
+        "issi": fix.terminal,
+        "t": moment(fix.fixed_at_ms),
+        "lat": fix.lat,
+        "lon": fix.lon,
+        "speed_mps": fix.speed_mps,
+        "course_deg": fix.course_deg,
+        "accuracy_m": fix.accuracy_m,
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def _progress(event: CheckEvent) -> dict[str, Any]:
     match event:
         case CheckOpened():
             return {
                 "event": "open",
                 "kind": event.kind.value,
-                "t": _moment(event.opened_ms),
-                "deadline": _moment(event.deadline_ms),
+                "t": moment(event.opened_ms),
+                "deadline": moment(event.deadline_ms),
             }
         case CheckStaged():
-            return {"event": "stage", "stage": event.stage, "t": _moment(event.t_ms)}
+            return {"event": "stage", "stage": event.stage, "t": moment(event.t_ms)}
         case CheckDone():
             return {
                 "event": "done",
                 "kind": event.kind.value,
                 "outcome": event.outcome.value,
                 "elapsed_s": round(event.elapsed_s, 3),
-                "t": _moment(event.t_ms),
+                "t": moment(event.t_ms),
             }
         case CheckDelivery():
             return {
                 "event": "delivery",
                 "part": event.part,
                 "state": event.state,
-                "t": _moment(event.t_ms),
+                "t": moment(event.t_ms),
             }
 
 
@@ -185,14 +255,9 @@ def _alarm(event: AlarmChanged) -> dict[str, Any]:
         "rule": event.rule,
         "pri": event.priority,
         "state": event.state,
-        "raised": _moment(event.raised_ms),
-        "t": _moment(event.t_ms),
+        "raised": moment(event.raised_ms),
+        "t": moment(event.t_ms),
         "count": event.count,
     }
     more = {"issi": event.terminal, "link": event.link, "ref": event.short}
     return body | {key: value for key, value in more.items() if value}
-
-
-def _moment(ms: int) -> str:
-    at = datetime.fromtimestamp(ms / 1000, tz=UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
