@@ -6,15 +6,27 @@ from these classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
+from gateway.messages import AckState, Kind, Outcome
+
 Lat = Annotated[float, Meta(ge=-90, le=90)]
 Lon = Annotated[float, Meta(ge=-180, le=180)]
 Ref = Annotated[str, Meta(min_length=1, max_length=32, pattern=r"^[!-~]+$")]
 Moment = Annotated[str, Meta(max_length=40, description="ISO 8601, UTC, ends in Z")]
+SentAt = Annotated[
+    str, Meta(max_length=40, description="when it was sent: ISO 8601, UTC, ends in Z")
+]
+Identity = Annotated[str, Meta(description="may repeat the topic's ISSI; another one is refused")]
+
+
+def _one_of(words: Iterable[str]) -> Meta:
+    """For readers of the schema. The codec judges the word itself, to answer with what is wrong."""
+    return Meta(extra_json_schema={"enum": list(words)})
 
 
 class Wire(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -30,15 +42,15 @@ class Fix(Wire, kw_only=True, omit_defaults=True):
     speed_mps: Annotated[float, Meta(ge=0, le=400)] | None = None
     course_deg: Annotated[float, Meta(ge=0, le=360)] | None = None
     accuracy_m: Annotated[float, Meta(ge=0, le=1e7)] | None = None
-    issi: str | None = None
+    issi: Identity | None = None
 
 
 class Check(Wire, kw_only=True, omit_defaults=True):
     """`up/check`. Which members a kind needs: docs/interfaces.md."""
 
     ref: Ref
-    t: Moment
-    kind: str
+    t: SentAt
+    kind: Annotated[str, _one_of(Kind)]
     reason: Annotated[str, Meta(min_length=1, max_length=16)]
     vrm: Annotated[str, Meta(max_length=24)] | None = None
     vin: Annotated[str, Meta(max_length=24)] | None = None
@@ -54,14 +66,14 @@ class Check(Wire, kw_only=True, omit_defaults=True):
     location: Annotated[str, Meta(max_length=40)] = ""
     full: bool = False
     fix: Fix | None = None
-    issi: str | None = None
+    issi: Identity | None = None
 
 
 class Status(Wire, kw_only=True, omit_defaults=True):
     """`up/status`. 0 is an emergency."""
 
     code: Annotated[int, Meta(ge=0, le=65535)]
-    issi: str | None = None
+    issi: Identity | None = None
 
 
 class Ack(Wire, kw_only=True, omit_defaults=True):
@@ -69,8 +81,8 @@ class Ack(Wire, kw_only=True, omit_defaults=True):
 
     check: Annotated[str, Meta(min_length=4, max_length=40, pattern=r"^[0-9A-Z]+$")]
     part: Annotated[int, Meta(ge=1, le=99)]
-    state: str
-    issi: str | None = None
+    state: Annotated[str, _one_of(AckState)]
+    issi: Identity | None = None
 
 
 class DownReceipt(msgspec.Struct, kw_only=True):
@@ -89,7 +101,7 @@ class DownResult(Wire, kw_only=True, omit_defaults=True):
     ref: str
     check: str
     short: str
-    outcome: str
+    outcome: Annotated[str, _one_of(Outcome)]
     cls: str = msgspec.field(name="class", default="")
     danger: list[str]
     pages: list[str]
@@ -106,7 +118,9 @@ class DownResult(Wire, kw_only=True, omit_defaults=True):
 class DownNotice(Wire, kw_only=True, omit_defaults=True):
     """`down/notice`."""
 
-    kind: str
+    kind: Annotated[
+        str, _one_of(("late", "waiting", "help", "echo", "clock", "cancelled", "operator"))
+    ]
     text: str
     check: str = ""
     short: str = ""
