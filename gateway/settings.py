@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -367,6 +368,8 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     gateway, checks, http, pnc = settings.gateway, settings.checks, settings.http, settings.pnc
     if not _NAME.match(gateway.instance):
         found.append("gateway.instance: letters a-z, digits and `-`, at most 32")
+    if not _is_zone(gateway.timezone):
+        found.append("gateway.timezone: no such zone; an IANA name, as Europe/London")
     if http.host not in _LOOPBACK:
         found.append("http.host: only loopback (127.0.0.1) until log-in exists")
     for name, value in (
@@ -453,6 +456,14 @@ def _check_broker(path: Path, broker: BrokerSection) -> list[str]:
 def _missing(path: Path, broker: BrokerSection, key: str) -> list[str]:
     value = getattr(broker, key)
     return [f"{key}: no such file"] if value and not resolve(path, value).is_file() else []
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def _local_url(url: str) -> bool:
