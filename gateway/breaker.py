@@ -1,6 +1,8 @@
 """A circuit breaker, pure: after so many failures in a row stop asking, then try one.
 
-It keeps a PNC that is down from being hammered, and officers from waiting for nothing.
+It keeps a PNC that is down from being hammered, and officers from waiting for nothing. What was
+asked before the circuit opened says nothing about now when it fails: a pile of questions that hang
+must not keep the circuit open long after the PNC is well again (P02).
 """
 
 from __future__ import annotations
@@ -49,12 +51,19 @@ class Breaker:
                 return False
 
     def succeeded(self) -> None:
+        """A reply came in time: the PNC lives."""
         self._failed = 0
         self._opened_at_s = None
         self._probe_since_s = None
 
-    def failed(self, now_s: float) -> None:
+    def failed(self, now_s: float, *, asked_at_s: float) -> None:
+        """An attempt that was made at `asked_at_s` came to nothing."""
+        if self._opened_at_s is not None:
+            if asked_at_s <= self._opened_at_s:
+                return
+            self._probe_since_s = None
+            self._opened_at_s = now_s
+            return
         self._failed += 1
-        self._probe_since_s = None
         if self._failed >= self._limit:
             self._opened_at_s = now_s

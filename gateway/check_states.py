@@ -5,10 +5,13 @@
 from the ledger and feeds `Restarted` through the same function.
 
 Rules of this module
-1. An outcome is set once. After that no event changes it (decision D1: a late answer is a notice).
+1. An outcome is set once, and what is on record or on a screen is never changed (decision D1: a
+   late answer is a notice). Only what nobody knows yet may still become a failure: an answer that
+   cannot be written is not given.
 2. Nothing is asked before `Recorded` says the attempt is on record; nothing is posted before
    `Recorded` says the outcome (and, for an answer, the disclosure) is on record.
-3. Every stage before the outcome reacts to `DeadlinePassed`, so every check ends.
+3. Every stage before the outcome reacts to `DeadlinePassed`, so every check ends; and an officer
+   whose record is stuck is told so (`WriteOverdue`), because silence is no answer either.
 """
 
 from __future__ import annotations
@@ -53,6 +56,8 @@ class Stage(StrEnum):
 
 
 BEFORE_OUTCOME = frozenset({Stage.OPENING, Stage.QUEUED, Stage.NOTING, Stage.ASKING, Stage.PAUSING})
+AWAITING = frozenset({Stage.HELD, Stage.PROMPTED, Stage.DISCLOSING, Stage.DELIVERING})
+"""On record and not yet with its officer: what may still go stale."""
 ENDED = frozenset({Stage.DELIVERED, Stage.SEEN, Stage.STALE, Stage.DROPPED})
 
 
@@ -109,6 +114,8 @@ class CheckState(msgspec.Struct, frozen=True, kw_only=True):
     hold: bool = False
     prompt: bool = False
     receipted: bool = False
+    withdrawn: bool = False
+    """The officer took it back while it was still being written."""
 
 
 # --------------------------------------------------------------------------- events
@@ -142,9 +149,19 @@ class Recorded(CheckEvent, frozen=True):
 
 
 class RecordFailed(CheckEvent, frozen=True):
-    """It could not be written; nothing of it stands."""
+    """It could not be written; nothing of it stands. defect: our own code failed on it, so that
+    trying the same again is no use."""
 
     what: Write
+    defect: bool = False
+
+
+class KnownAlready(CheckEvent, frozen=True):
+    """The ledger has the same question from before: this one never existed."""
+
+
+class WriteOverdue(CheckEvent, frozen=True):
+    """The officer should have heard by now, and the record still is not durable."""
 
 
 class PlaceGranted(CheckEvent, frozen=True):
@@ -152,9 +169,12 @@ class PlaceGranted(CheckEvent, frozen=True):
 
 
 class Answered(CheckEvent, frozen=True):
-    """The PNC answered, and the answer is for this check. denied: policy has since changed."""
+    """The PNC answered, and the answer is for this check. denied: why the policy of now forbids
+    it; hold, prompt: what the policy of now asks for before it may be shown."""
 
-    denied: bool = False
+    denied: str = ""
+    hold: bool = False
+    prompt: bool = False
 
 
 class AttemptFailed(CheckEvent, frozen=True):
@@ -162,6 +182,10 @@ class AttemptFailed(CheckEvent, frozen=True):
 
     cause: Cause
     retryable: bool
+
+
+class CircuitOpen(CheckEvent, frozen=True):
+    """The PNC is known to be down: the attempt is not made, and not put on record either."""
 
 
 class RetryDue(CheckEvent, frozen=True):
@@ -201,10 +225,15 @@ class WentStale(CheckEvent, frozen=True):
 
 
 class Restarted(CheckEvent, frozen=True):
-    """The process began anew. remaining_s: what is left of the deadline by the wall clock."""
+    """The process began anew. remaining_s: what is left of the deadline by the wall clock.
+
+    holder_same: the officer who asked still holds the terminal. may_see: policy still allows what
+    was released and not yet seen.
+    """
 
     remaining_s: float
     holder_same: bool
+    may_see: bool = True
 
 
 # --------------------------------------------------------------------------- effects
@@ -238,7 +267,10 @@ class WriteDisclosure(Effect, frozen=True):
 
 
 class WriteLate(Effect, frozen=True):
-    """Record that a reply came after the outcome, and tell officer and console, without content."""
+    """Record that a reply came after the outcome; tell the officer, without content, unless the
+    officer had taken the question back."""
+
+    tell: bool
 
 
 class GiveReceipt(Effect, frozen=True):
@@ -276,8 +308,12 @@ class Post(Effect, frozen=True):
     """Hand the result to the Courier."""
 
 
+class AwaitRelease(Effect, frozen=True):
+    """Held: it goes stale if no operator releases it in time."""
+
+
 class PromptOfficer(Effect, frozen=True):
-    pass
+    """Say RESULT WAITING, again and again, until the officer is free or it goes stale."""
 
 
 class SayUnrecorded(Effect, frozen=True):
@@ -336,16 +372,23 @@ def step(state: CheckState, event: CheckEvent, now_s: float) -> Step:
                 return state, ()
             cause = Cause.BUSY if state.stage is Stage.QUEUED else Cause.NO_REPLY
             return _conclude(state, Outcome.EXPIRED, cause)
-        case Cancelled() if state.stage in BEFORE_OUTCOME - {Stage.OPENING}:
+        case KnownAlready() if state.stage in {Stage.OPENING, Stage.CONCLUDING}:
+            return _put(state, stage=Stage.DROPPED), (LeavePlace(), Forget())
+        case WriteOverdue() if state.stage in {Stage.OPENING, Stage.CONCLUDING}:
+            return state, (SayUnrecorded(),)
+        case Cancelled() if state.stage is Stage.OPENING:
+            return _put(state, withdrawn=True), ()
+        case Cancelled() if state.stage in BEFORE_OUTCOME:
             return _conclude(state, Outcome.REFUSED, Cause.CANCELLED)
+        case CircuitOpen() if state.stage is Stage.NOTING:
+            unmade = _put(state, attempts=state.attempts - 1)
+            return _conclude(unmade, Outcome.FAILED, Cause.LINK_DOWN)
         case Faulted() if state.stage in BEFORE_OUTCOME - {Stage.OPENING}:
             return _conclude(state, Outcome.FAILED, Cause.FAULT)
-        case LateAnswer() if state.outcome is not None:
-            return state, (WriteLate(),)
+        case LateAnswer() | Answered() if state.outcome is not None:
+            return state, (WriteLate(tell=state.outcome is not Outcome.REFUSED),)
         case Answered() | AttemptFailed() if state.stage is Stage.ASKING:
             return _attempt_ended(state, event, now_s)
-        case Answered() if state.outcome is not None:
-            return state, (WriteLate(),)
         case Recorded() | RecordFailed() if event.what is _AWAITED.get(state.stage):
             return _written(state, event, now_s)
         case PlaceGranted() if state.stage is Stage.QUEUED:
@@ -365,7 +408,7 @@ def step(state: CheckState, event: CheckEvent, now_s: float) -> Step:
             return _put(state, stage=Stage.SEEN), (WriteEnd("read"), Forget())
         case Acknowledged() if state.stage is Stage.DELIVERING:
             return _put(state, stage=Stage.DELIVERED), (WriteEnd("delivered"), Forget())
-        case WentStale() if state.stage in {Stage.DELIVERING, Stage.HELD, Stage.PROMPTED}:
+        case WentStale() if state.stage in AWAITING:
             return _put(state, stage=Stage.STALE), (WriteEnd("stale"), Forget())
         case _:
             return state, ()
@@ -390,10 +433,11 @@ def _note_attempt(state: CheckState) -> Step:
 
 def _attempt_ended(state: CheckState, event: CheckEvent, now_s: float) -> Step:
     match event:
-        case Answered(denied=True):
-            return _conclude(state, Outcome.REFUSED, Cause.NOT_YOUR_ROLE)
+        case Answered(denied=why) if why:
+            return _conclude(state, Outcome.REFUSED, why)
         case Answered():
-            return _conclude(state, Outcome.ANSWERED, Cause.NONE)
+            now = _put(state, hold=event.hold, prompt=event.prompt)
+            return _conclude(now, Outcome.ANSWERED, Cause.NONE)
         case AttemptFailed(cause=Cause.PNC_INVALID):
             return _conclude(state, Outcome.REFUSED, Cause.PNC_INVALID)
         case AttemptFailed(retryable=True) if (
@@ -408,9 +452,10 @@ def _attempt_ended(state: CheckState, event: CheckEvent, now_s: float) -> Step:
 
 def _written(state: CheckState, event: CheckEvent, now_s: float) -> Step:
     done = isinstance(event, Recorded)
+    defect = isinstance(event, RecordFailed) and event.defect
     match state.stage:
         case Stage.OPENING if not done:
-            why = f"{Cause.NOT_RECORDED}. USE VOICE"
+            why = f"{Cause.FAULT if defect else Cause.NOT_RECORDED}. USE VOICE"
             return _put(state, stage=Stage.DROPPED), (
                 LeavePlace(),
                 GiveReceipt(accepted=False, why=why),
@@ -418,7 +463,11 @@ def _written(state: CheckState, event: CheckEvent, now_s: float) -> Step:
             )
         case Stage.OPENING if now_s >= state.deadline_s:
             receipted = _put(state, receipted=True)
-            concluded, effects = _conclude(receipted, Outcome.EXPIRED, Cause.BUSY)
+            concluded, effects = _conclude(receipted, Outcome.EXPIRED, Cause.NOT_RECORDED)
+            return concluded, (GiveReceipt(accepted=True), *effects)
+        case Stage.OPENING if state.withdrawn:
+            receipted = _put(state, receipted=True)
+            concluded, effects = _conclude(receipted, Outcome.REFUSED, Cause.CANCELLED)
             return concluded, (GiveReceipt(accepted=True), *effects)
         case Stage.OPENING if state.attempts:
             asking = _put(state, stage=Stage.ASKING, receipted=True)
@@ -429,9 +478,14 @@ def _written(state: CheckState, event: CheckEvent, now_s: float) -> Step:
         case Stage.NOTING if done:
             return _put(state, stage=Stage.ASKING), (Ask(state.attempts), Show())
         case Stage.NOTING:
-            return _conclude(state, Outcome.FAILED, Cause.NOT_RECORDED)
+            cause = Cause.FAULT if defect else Cause.NOT_RECORDED
+            return _conclude(state, Outcome.FAILED, cause)
         case Stage.CONCLUDING if done:
             return _concluded(state)
+        case Stage.CONCLUDING if defect and state.cause != Cause.FAULT:
+            # What made this outcome unwritable is left out of the next try (M13).
+            plain = _put(state, outcome=Outcome.FAILED, cause=str(Cause.FAULT))
+            return plain, (WriteOutcome(Outcome.FAILED, str(Cause.FAULT), disclose=True),)
         case Stage.CONCLUDING:
             # Nothing was shown, so the outcome that nobody knows may still be replaced: an answer
             # that cannot be put on record is not given.
@@ -455,7 +509,7 @@ def _concluded(state: CheckState) -> Step:
         receipt = (GiveReceipt(accepted=accepted, why="" if accepted else state.cause),)
         state = _put(state, receipted=True)
     if state.outcome is Outcome.ANSWERED and state.hold:
-        return _put(state, stage=Stage.HELD), (*receipt, ShowOutcome(), Show())
+        return _put(state, stage=Stage.HELD), (*receipt, ShowOutcome(), AwaitRelease(), Show())
     if state.outcome is Outcome.ANSWERED and state.prompt:
         return _put(state, stage=Stage.PROMPTED), (
             *receipt,
@@ -479,10 +533,12 @@ def _restarted(state: CheckState, event: Restarted, now_s: float) -> Step:
     if state.stage in ENDED:
         return rebased, (Forget(),)
     if state.outcome is not None:
-        if not event.holder_same:
+        if not (event.holder_same and event.may_see):
             return _put(rebased, stage=Stage.STALE), (WriteEnd("stale"), Forget())
         if state.stage is Stage.PROMPTED:
             return rebased, (PromptOfficer(), Show())
+        if state.stage is Stage.HELD:
+            return rebased, (AwaitRelease(), Show())
         return rebased, (Show(),)
     if event.remaining_s <= 0:
         concluded, effects = _conclude(rebased, Outcome.EXPIRED, Cause.INTERRUPTED)

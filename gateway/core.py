@@ -6,27 +6,34 @@ calls for the conversation, the bus only for fan-out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 
 from gateway import __version__
 from gateway.alarms import AlarmDesk
+from gateway.audit_watch import WatchedLedger
 from gateway.board import ControlRoom
 from gateway.breaker import Circuit
 from gateway.bus import EventBus
-from gateway.checks import CheckDesk, Rules
+from gateway.check_rows import Rules
+from gateway.checks import CheckDesk
 from gateway.delivery import Courier
+from gateway.errors import LedgerFatal, LedgerUnavailable
 from gateway.messages import Envelope, Issi, LinkChanged, LinkState, LocationFix
 from gateway.ports import Clock, Ids, Journal, Ledger, Link, Meter, Pnc, Record
 from gateway.roster import Roster
-from gateway.settings import Config
+from gateway.settings import BrokerSection, Config, SerialSection
 from gateway.supervise import Crew
 from gateway.switchboard import Desks, Switchboard
 from gateway.tracking import Tracker
 
 EMERGENCIES_MOST = 256
 """Emergencies whose record is being written at once; each is on the feed already."""
+STEP_S = 0.5
+"""The wall clock moved so much against the monotonic one: it was set, not merely adjusted."""
 
 
 _OPEN = (LinkState.UP, LinkState.SILENT)
@@ -57,11 +64,17 @@ class Core:
         self.meter = meter
         self.journal = journal
         self.bus = bus
-        self.ledger = ledger
+        self.ledger: Ledger = WatchedLedger(ledger, self._audit_seen)
         self.links: dict[str, Link] = {}
         self.states: dict[str, LinkState] = {}
         self._up_at_s: dict[str, float] = {}
         self.ledger_ok = True
+        """False once what was written may not be durable: the process must stop."""
+        self._gap_since_s: float | None = None
+        """When the audit was first found unwritable; None when that is over and on record."""
+        self._audit_up = True
+        self._minding: dict[str, asyncio.Task[None]] = {}
+        self._offset_ms = clock.wall_ms() - clock.monotonic_s() * 1000
         self.started = False
         self._fatal_told = fatal
         section, publish = config.settings, bus.publish
@@ -72,7 +85,7 @@ class Core:
             ids=ids,
             meter=meter,
             journal=journal,
-            ledger=ledger,
+            ledger=self.ledger,
             publish=publish,
             tracker=self.tracker,
         )
@@ -92,7 +105,7 @@ class Core:
             ids=ids,
             meter=meter,
             journal=journal,
-            ledger=ledger,
+            ledger=self.ledger,
             pnc=pnc,
             courier=self.courier,
             publish=publish,
@@ -159,23 +172,58 @@ class Core:
         await self.courier.stop(deadline_s / 4)
         await self._crew.drain(deadline_s / 4)
 
+    async def abandon(self) -> None:
+        """Drop every task where it stands, as a kill would; what is on record stays there."""
+        for crew in (self.checks.crew, self.courier.crew, self._crew):
+            await crew.cancel()
+
     async def mind(self) -> None:
-        """Owned by the composition root; never returns. Once a second: alarms with a delay, and
-        gauges that age."""
+        """Owned by the composition root; never returns. Once a second: what is due by time alone,
+        what still waits for the ledger, and gauges that age."""
         while True:
             await self.clock.sleep(1.0)
             now_s = self.clock.monotonic_s()
+            self.switchboard.sweep(now_s)
             self.alarms.tick(now_s, self.clock.wall_ms())
-            self.meter.gauge(
-                "check_oldest_in_flight_age_seconds", self.checks.oldest_age_s() or 0.0
-            )
+            if self.alarms.unrecorded:
+                self._mind("alarms", self._record_alarms)
+            if self._gap_since_s is not None:
+                self._mind("gap", self._record_gap)
+            self._mind_the_clock(now_s)
+            self.checks.see_circuit()
+            self._age_gauges()
             self._count_units()
             self._mind_silence(now_s)
+
+    def _mind(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """One at a time of each."""
+        running = self._minding.get(name)
+        if running is None or running.done():
+            self._minding[name] = self._crew.start(work())
+
+    async def _record_alarms(self) -> None:
+        """Whatever alarm is not yet on record: of a link, or of an emergency in a long outage."""
+        try:
+            await self.alarms.record()
+        except LedgerFatal as error:
+            self._fatal(error)
+
+    def _mind_the_clock(self, now_s: float) -> None:
+        offset_ms = self.clock.wall_ms() - now_s * 1000
+        step_s = abs(offset_ms - self._offset_ms) / 1000
+        self._offset_ms = offset_ms
+        if step_s > STEP_S:
+            self.meter.count("clock_step_seconds_total", step_s)
+
+    def _age_gauges(self) -> None:
+        self.meter.gauge("check_oldest_in_flight_age_seconds", self.checks.oldest_age_s() or 0.0)
+        self.meter.gauge("hit_oldest_unacked_age_seconds", self.checks.oldest_hit_age_s() or 0.0)
 
     def _mind_silence(self, now_s: float) -> None:
         """A link that is open but over which nobody was heard for so long is shown as silent."""
         settings = self.config.settings
-        for each in (*settings.serial, *settings.mqtt):
+        lines: list[SerialSection | BrokerSection] = [*settings.serial, *settings.mqtt]
+        for each in lines:
             state = self.states.get(each.name)
             link = self.links.get(each.name)
             if link is None or state not in _OPEN:
@@ -190,6 +238,44 @@ class Core:
         self.ledger_ok = False
         self.journal.warn("ledger.fatal", error=type(error).__name__)
         self._fatal_told(error)
+
+    def _audit_seen(self, up: bool) -> None:
+        """Each commit says whether it could be made; told on when that changes."""
+        if up is self._audit_up:
+            return
+        self._audit_up = up
+        if up:
+            self.journal.note("ledger.recovered")
+        else:
+            self.journal.warn("ledger.unavailable")
+            if self._gap_since_s is None:
+                self._gap_since_s = self.clock.monotonic_s()
+        self.bus.publish(
+            LinkChanged(
+                id="ledger",
+                kind="audit",
+                state=LinkState.UP if up else LinkState.DOWN,
+                since_ms=self.clock.wall_ms(),
+            )
+        )
+
+    async def _record_gap(self) -> None:
+        """How long the audit could not be written, as soon as it can: also what finds out that it
+        can when nobody asks anything."""
+        since_s = self._gap_since_s
+        if since_s is None:
+            return
+        gap_s = self.clock.monotonic_s() - since_s
+        detail = f"audit could not be written for {gap_s:.0f} s"
+        record = msgspec.structs.replace(self.life_record("alarm", detail), operation="AUD")
+        try:
+            await self.ledger.commit([record])
+        except LedgerUnavailable:
+            return
+        except LedgerFatal as error:
+            self._fatal(error)
+            return
+        self._gap_since_s = None
 
     def life_record(self, event: str, detail: str = "") -> Record:
         return Record(
@@ -254,10 +340,19 @@ class Core:
         )
 
         async def record() -> None:
-            await writing
+            try:
+                await writing
+            except LedgerFatal as error:
+                self._fatal(error)
+                return
             envelope.settle()
 
-        self._crew.start(record())
+        if self._crew.full:
+            # Its record waits with the others' and goes with them.
+            writing.close()
+            envelope.settle()
+            return
+        self._crew.start(record(), fault=lambda _error: envelope.settle())
 
     def _status(self, terminal: Issi, code: int) -> None:
         self.roster.status(terminal, code)
@@ -279,8 +374,9 @@ class Core:
 
     def ready_now(self) -> tuple[bool, list[dict[str, str]]]:
         """Ready to take questions: the ledger writes and at least one bearer is up."""
+        writes = self.ledger_ok and self._audit_up
         reasons = [
-            {"what": "ledger", "state": "up" if self.ledger_ok else "down", "why": ""},
+            {"what": "ledger", "state": "up" if writes else "down", "why": ""},
             {
                 "what": "pnc",
                 "state": "up" if self.checks.circuit is Circuit.CLOSED else "down",
@@ -291,7 +387,7 @@ class Core:
             state = self.states.get(name, LinkState.DOWN)
             reasons.append({"what": name, "state": state.value, "why": ""})
         bearers = not self.links or any(self.states.get(name) in _OPEN for name in self.links)
-        return self.started and self.ledger_ok and bearers, reasons
+        return self.started and writes and bearers, reasons
 
     # ----------------------------------------------------------------- rules
 
@@ -310,7 +406,7 @@ class Core:
         changes = self.roster.replace(config.fleet)
         for gone in changes.removed:
             self.bus.publish(self.roster.gone(gone, now_ms))
-        self.checks.rules = self._rules(config)
+        self.checks.rules_changed(self._rules(config))
         for meta in self.roster.metas(now_ms):
             self.bus.publish(meta)
         self.courier.holders_changed()

@@ -2,8 +2,9 @@
 
 An answer reaches the Courier only after its outcome, its disclosure and its outbox row are on
 record. What waits belongs to the officer who asked: if somebody else holds the terminal by then it
-is never sent (architecture, decision 13). Receipts and notices are said once and not kept: the
-terminal asks again when it hears no receipt.
+is never sent (architecture, decision 13), and a broker may keep it no longer than until the next
+attempt. Receipts and notices are said once and not kept: the terminal asks again when it hears no
+receipt.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from gateway.errors import SendFailed
-from gateway.messages import CheckDelivery, Downlink, Event, Issi, Notice, Receipt, Result
+from gateway.messages import (
+    AckState,
+    Bearer,
+    CheckDelivery,
+    Downlink,
+    Event,
+    Issi,
+    Notice,
+    Receipt,
+    Result,
+)
 from gateway.parcels import Parcel
 from gateway.ports import Clock, Journal, Link, Meter
 from gateway.supervise import Crew
@@ -21,14 +32,16 @@ SEND_DEADLINE_S = 5.0
 TELL_MOST = 2_000
 """Receipts and notices under way at once; more are dropped and counted."""
 RESEND_MOST_S = 120.0
+WAITING_MOST = 64
+"""Answers that wait for one terminal. One more, and the least of them goes stale: a terminal that
+acknowledges nothing must not fill the memory."""
 
 
 class Courier:
     """Holds what waits, newest attempt per terminal one at a time, most urgent first.
 
     link_for: the link over which the terminal is reached now, or None. holder_of: who holds the
-    terminal now, or None when it is revoked. ended(check, how): told when the wait is over:
-    "delivered", "read" or "stale".
+    terminal now; empty when nobody does. `stale` is told the check whose answer is given up.
     """
 
     def __init__(
@@ -39,7 +52,7 @@ class Courier:
         journal: Journal,
         publish: Callable[[Event], None],
         link_for: Callable[[Issi], Link | None],
-        holder_of: Callable[[Issi], str | None],
+        holder_of: Callable[[Issi], str],
         resend_s: float,
     ) -> None:
         self._clock = clock
@@ -49,7 +62,7 @@ class Courier:
         self._link_for = link_for
         self._holder_of = holder_of
         self._resend_s = resend_s
-        self._crew = Crew(name="courier", most=TELL_MOST, journal=journal, meter=meter)
+        self.crew = Crew(name="courier", most=TELL_MOST, journal=journal, meter=meter)
         self._parcels: dict[str, Parcel] = {}
         self._waiting: dict[Issi, OrderedDict[str, Parcel]] = {}
         self._busy: set[Issi] = set()
@@ -61,7 +74,11 @@ class Courier:
     def post(self, parcel: Parcel) -> None:
         """Take charge of an answer that is on record; the first attempt starts at once."""
         self._parcels[parcel.check] = parcel
-        self._waiting.setdefault(parcel.terminal, OrderedDict())[parcel.id] = parcel
+        waiting = self._waiting.setdefault(parcel.terminal, OrderedDict())
+        waiting[parcel.id] = parcel
+        if len(waiting) > WAITING_MOST:
+            self._meter.count("queue_dropped_total", queue="outbox", reason="terminal_limit")
+            self._go_stale(min(waiting.values(), key=_worth))
         self._gauge()
         self._pump(parcel.terminal)
 
@@ -76,22 +93,49 @@ class Courier:
             self._pump(parcel.terminal)
 
     def heard(self, terminal: Issi) -> None:
-        """The terminal lives: what failed to reach it is tried again now (O(1) when none waits)."""
+        """The terminal lives: what failed to reach it is tried again now, and so is what was sent
+        while it may have been out of reach, if this is its first word since (O(1) when none
+        waits)."""
         waiting = self._waiting.get(terminal)
         if not waiting:
             return
+        now_s = self._clock.monotonic_s()
+        due = False
         for parcel in waiting.values():
-            if parcel.failed:
-                parcel.next_at_s = 0.0
-        self._pump(terminal)
+            first_word, parcel.heard_since = not parcel.heard_since, True
+            was_away = first_word and now_s - parcel.tried_at_s >= self._resend_s
+            if parcel.failed or was_away:
+                parcel.next_at_s, due = 0.0, True
+        if due:
+            self._pump(terminal)
 
     def find(self, terminal: Issi, ref: str) -> str | None:
-        """The check that `ref` (short form or whole id) means among what this terminal awaits."""
-        newest: str | None = None
+        """The check that `ref` (short form or whole id) means among what was sent to this terminal
+        and is not yet acknowledged; empty: what a bearer took last. What was never tried cannot
+        have been read: it is not found."""
+        newest: Parcel | None = None
         for parcel in self._waiting.get(terminal, {}).values():
-            if ref in (parcel.short, parcel.check) or not ref:
-                newest = parcel.check
-        return newest
+            if ref:
+                if parcel.attempts and ref in (parcel.short, parcel.check):
+                    newest = parcel
+            elif parcel.sent_at_s is not None and (
+                newest is None or parcel.sent_at_s >= (newest.sent_at_s or 0.0)
+            ):
+                newest = parcel
+        return newest.check if newest is not None else None
+
+    def took(self, check: str, part: int, state: AckState) -> AckState | None:
+        """The terminal acknowledged a part (0: all of it). What that makes of the whole; None
+        while parts are missing."""
+        parcel = self._parcels.get(check)
+        if parcel is None or part == 0:
+            return state
+        if parcel.got.get(part) is not AckState.READ:
+            parcel.got[min(part, parcel.parts)] = state
+        if len(parcel.got) < parcel.parts:
+            return None
+        read = all(got is AckState.READ for got in parcel.got.values())
+        return AckState.READ if read else AckState.DELIVERED
 
     def done(self, check: str) -> None:
         """Seen, or gone stale: let go."""
@@ -127,7 +171,7 @@ class Courier:
                 self._pump(terminal)
 
     async def stop(self, deadline_s: float) -> None:
-        await self._crew.drain(deadline_s)
+        await self.crew.drain(deadline_s)
 
     # ----------------------------------------------------------------- what is said once
 
@@ -135,10 +179,10 @@ class Courier:
         self, terminal: Issi, message: Receipt | Notice | Result, *, expires_in_s: float
     ) -> None:
         """Say it now or not at all. A drop is counted; the terminal repeats what it must know."""
-        if self._crew.full:
+        if self.crew.full:
             self._meter.count("queue_dropped_total", queue="outbox", reason="full")
             return
-        self._crew.start(self._say(terminal, message, expires_in_s))
+        self.crew.start(self._say(terminal, message, expires_in_s))
 
     async def _say(self, terminal: Issi, message: Downlink, expires_in_s: float) -> None:
         if not await self._send(terminal, message, expires_in_s):
@@ -150,7 +194,7 @@ class Courier:
         if terminal in self._busy or terminal not in self._waiting:
             return
         self._busy.add(terminal)
-        self._crew.start(self._deliver(terminal), fault=lambda _error: self._busy.discard(terminal))
+        self.crew.start(self._deliver(terminal), fault=lambda _error: self._busy.discard(terminal))
 
     async def _deliver(self, terminal: Issi) -> None:
         """Send what is due to one terminal, most urgent first, one at a time."""
@@ -165,13 +209,26 @@ class Courier:
                     self._go_stale(parcel)
                     continue
                 parcel.attempts += 1
-                backoff_s = min(RESEND_MOST_S, self._resend_s * 2 ** (parcel.attempts - 1))
+                backoff_s = min(RESEND_MOST_S, self._resend_s * 2 ** min(parcel.attempts - 1, 16))
                 parcel.next_at_s = now_s + backoff_s
-                sent = await self._send(terminal, parcel.message, left_s)
+                parcel.tried_at_s, parcel.heard_since = now_s, False
+                parcel.parts = self._parts(parcel)
+                # A broker that waits for the terminal gets the next copy before this one expires.
+                expires_in_s = min(left_s, backoff_s + SEND_DEADLINE_S)
+                sent = await self._send(terminal, parcel.message, expires_in_s)
                 parcel.failed = not sent
-                self._sent(parcel, sent)
+                if self._parcels.get(parcel.check) is parcel:
+                    self._sent(parcel, sent)
         finally:
             self._busy.discard(terminal)
+
+    def _parts(self, parcel: Parcel) -> int:
+        """A line gets the texts one by one, and its terminal acknowledges each; over MQTT the
+        answer is one message."""
+        link = self._link_for(parcel.terminal)
+        if link is None or link.bearer is not Bearer.SERIAL:
+            return 1
+        return max(1, len(parcel.message.texts))
 
     def _next_due(self, terminal: Issi) -> Parcel | None:
         now_s = self._clock.monotonic_s()
@@ -198,10 +255,11 @@ class Courier:
         now_ms = self._clock.wall_ms()
         state = "sent" if sent else "failed"
         self._meter.count("result_parts_total", state=state)
-        if parcel.attempts > 1:
-            link = self._link_for(parcel.terminal)
-            bearer = link.bearer.value if link is not None else "other"
-            self._meter.count("result_retries_total", bearer=bearer)
+        link = self._link_for(parcel.terminal)
+        if parcel.attempts > 1 and link is not None:
+            self._meter.count("result_retries_total", bearer=link.bearer.value)
+        if sent:
+            parcel.sent_at_s = self._clock.monotonic_s()
         if sent and parcel.accepted_at_s is not None:
             self._meter.observe(
                 "result_delivery_latency_seconds", self._clock.monotonic_s() - parcel.accepted_at_s
@@ -226,3 +284,8 @@ class Courier:
 
     def _gauge(self) -> None:
         self._meter.gauge("queue_depth", len(self._parcels), queue="outbox")
+
+
+def _worth(parcel: Parcel) -> tuple[bool, bool, float]:
+    """The least goes first: no hit before a hit, one that was sent before one that never was."""
+    return parcel.priority == 0, parcel.sent_at_s is None, parcel.stale_at_s

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.messages import Issi, Result
+from gateway.messages import AckState, Issi, Result
 
 
 class Parcel(msgspec.Struct, kw_only=True):
-    """An answer under way. Times are monotonic. priority: 0 hit, 1 other answer, 2 notice."""
+    """An answer under way. Times are monotonic. priority: 0 hit, 1 other answer, 2 notice.
+
+    tried_at_s: when the last attempt began; sent_at_s: when a bearer last took it, None before.
+    parts: how many the terminal must acknowledge; got: what it said of each.
+    """
 
     id: str
     check: str
@@ -22,3 +26,8 @@ class Parcel(msgspec.Struct, kw_only=True):
     attempts: int = 0
     next_at_s: float = 0.0
     failed: bool = False
+    tried_at_s: float = 0.0
+    sent_at_s: float | None = None
+    heard_since: bool = True
+    parts: int = 1
+    got: dict[int, AckState] = {}

@@ -271,6 +271,9 @@ class Ledger(Protocol):
     async def last_check(self, terminal: Issi, short: str = "") -> CheckRow | None:
         """The newest of this terminal (with this short form, when given)."""
 
+    async def recent_checks(self, terminal: Issi, since_ms: int) -> list[CheckRow]:
+        """Those of this terminal that were opened since then, newest first; at most 64."""
+
     async def close(self) -> None:
         """Write what was accepted, then let go."""
 

@@ -127,9 +127,17 @@ class Crew:
         return task
 
     async def drain(self, deadline_s: float) -> None:
-        """Let what runs finish, at most so long (real seconds); then cancel the rest."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=deadline_s)
+        """Let what runs finish, and what it starts, at most so long; then cancel the rest.
+
+        Real seconds: a stop may not depend on a clock that somebody injects.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + deadline_s
+        while (running := {task for task in self._tasks if not task.done()}) and (
+            left_s := until_s - loop.time()
+        ) > 0:
+            await asyncio.wait(running, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)  # what ended may only now start what follows from it
         await self.cancel()
 
     async def cancel(self) -> None:

@@ -2,10 +2,16 @@
 
 Called by every link, synchronously, with an Envelope. Whatever path a message takes, its `settle`
 is called exactly once: here for what ends here, by the desk for what must first be on record.
+
+Emergencies, statuses and acknowledgements share a session, and a broker stops sending at its
+in-flight limit: there a record may hold the bearer's acknowledgement only HOLD_S long, else an
+emergency would stand behind a stalled disk. What is let go unrecorded is still recorded as soon as
+it can be; only a crash within the stall loses it, and an emergency is on every screen by then.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from gateway.messages import (
@@ -26,10 +32,13 @@ from gateway.ports import Clock, Journal, Meter
 from gateway.roster import Roster
 
 EMERGENCY = 0
+WHOLE = 0
+"""In place of a part's number: all of it."""
 RECEIVED = 15
 """Status 15, "received": the officer read the newest answer, or is free to receive it."""
 HELP_TEXT = "V MARK R1 / N SURNAME/FORENAME/DDMMYYYY/M R1 / P TYPE/SERIAL R1 / X CANCEL"
 NOTICE_EXPIRES_S = 60.0
+HOLD_S = 1.0
 
 
 class Desks:
@@ -37,10 +46,10 @@ class Desks:
 
     submit: Callable[[Envelope, CheckRequest], None]
     refuse_malformed: Callable[[Envelope, MalformedCheck], None]
-    cancel: Callable[[Issi, str], str | None]
+    cancel: Callable[[Issi, str, Callable[[], None]], str | None]
     free_to_receive: Callable[[Issi], bool]
-    acknowledge: Callable[[Issi, str, AckState, Callable[[], None]], None]
-    note_time: Callable[[Issi, int, int], None]
+    acknowledge: Callable[[Issi, str, int, AckState, Callable[[], None]], None]
+    note_time: Callable[[Issi, int, Envelope], None]
     fix: Callable[[Issi, LocationFix, Envelope], None]
     emergency: Callable[[Envelope], None]
     status: Callable[[Issi, int], None]
@@ -65,49 +74,71 @@ class Switchboard:
         self._clock = clock
         self._meter = meter
         self._journal = journal
+        self._held: deque[tuple[float, _Once]] = deque()
 
     def handle(self, envelope: Envelope) -> None:
         """Take one message. Never raises; never waits."""
-        self._roster().heard(envelope.terminal, envelope.link, envelope.received_at_s)
         settled = _Once(envelope.settle)
+        if not self._guarded(lambda: self._dispatch(envelope, settled)):
+            settled()
+        self._guarded(lambda: self._desks.heard(envelope.terminal))
+
+    def sweep(self, now_s: float) -> None:
+        """Let go what was held for a record longer than HOLD_S."""
+        while self._held and (self._held[0][1].done or self._held[0][0] <= now_s):
+            _, settle = self._held.popleft()
+            if not settle.done:
+                self._meter.count("queue_dropped_total", queue="status", reason="slow")
+                settle()
+
+    def _guarded(self, work: Callable[[], None]) -> bool:
+        """Do it; a defect of ours costs this message alone, the link lives on."""
         try:
-            self._dispatch(envelope, settled)
-        # A defect of ours: this message is given up and counted, the link lives on.
-        except Exception as error:  # noqa: BLE001
+            work()
+        except Exception as error:  # noqa: BLE001 - counted; the next message must be taken (M13)
             self._meter.count("task_restarts_total", task="switchboard")
             self._journal.warn("task.restarted", task="switchboard", error=type(error).__name__)
-            settled()
-        self._desks.heard(envelope.terminal)
+            return False
+        return True
 
-    def _dispatch(self, envelope: Envelope, settle: Callable[[], None]) -> None:
+    def _hold(self, settle: _Once) -> None:
+        now_s = self._clock.monotonic_s()
+        self.sweep(now_s)
+        self._held.append((now_s + HOLD_S, settle))
+
+    def _dispatch(self, envelope: Envelope, settle: _Once) -> None:
         desks, terminal = self._desks, envelope.terminal
+        self._roster().heard(terminal, envelope.link, envelope.received_at_s)
         match envelope.message:
             case StatusReport(code=code) if code == EMERGENCY:
+                self._hold(settle)
                 desks.emergency(_with_settle(envelope, settle))
             case LocationFix() as fix:
                 if fix.fixed_at_ms is not None:
-                    desks.note_time(terminal, fix.fixed_at_ms, envelope.reference_ms)
+                    desks.note_time(terminal, fix.fixed_at_ms, envelope)
                 desks.fix(terminal, fix, envelope)
                 settle()
             case CheckRequest() as request:
-                if request.fix is not None:
-                    desks.fix(terminal, request.fix, envelope)
                 desks.submit(_with_settle(envelope, settle), request)
+                if (along := request.fix) is not None:
+                    # A position that comes along must not cost the question.
+                    self._guarded(lambda: desks.fix(terminal, along, envelope))
             case MalformedCheck() as malformed:
                 desks.refuse_malformed(_with_settle(envelope, settle), malformed)
-            case DeliveryAck(check=ref, state=state):
-                desks.acknowledge(terminal, ref, state, settle)
+            case DeliveryAck(check=ref, part=part, state=state):
+                self._hold(settle)
+                desks.acknowledge(terminal, ref, part, state, settle)
             case StatusReport(code=code):
                 desks.status(terminal, code)
                 if code == RECEIVED and not desks.free_to_receive(terminal):
-                    desks.acknowledge(terminal, "", AckState.READ, settle)
+                    self._hold(settle)
+                    desks.acknowledge(terminal, "", WHOLE, AckState.READ, settle)
                 else:
                     settle()
             case CancelRequest(check=ref):
-                short = desks.cancel(terminal, ref)
-                if short is None:
+                if desks.cancel(terminal, ref, settle) is None:
                     self._say(terminal, "cancelled", "NOTHING TO CANCEL")
-                settle()
+                    settle()
             case HelpRequest():
                 self._say(terminal, "help", HELP_TEXT)
                 settle()
@@ -123,6 +154,10 @@ class _Once:
     """Exactly once, whatever goes wrong in between."""
 
     __slots__ = ("_settle",)
+
+    @property
+    def done(self) -> bool:
+        return self._settle is None
 
     def __init__(self, settle: Callable[[], None]) -> None:
         self._settle: Callable[[], None] | None = settle

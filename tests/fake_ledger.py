@@ -88,8 +88,14 @@ class FakeLedger:
         self.gate.set()
         self.wrote: Callable[[Sequence[Record]], None] = lambda _records: None
         self.closed = False
+        self._turn = asyncio.Lock()
 
     async def commit(self, records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
+        """One writer: in the order of the calls."""
+        async with self._turn:
+            await self._commit(records, changes)
+
+    async def _commit(self, records: Sequence[Record], changes: Sequence[Change]) -> None:
         await self.gate.wait()
         await asyncio.sleep(0)
         if self.broken:
@@ -140,7 +146,7 @@ class FakeLedger:
             for row in self.disk.checks.values()
             if row.terminal == terminal and row.opened_at_ms >= since_ms
         ]
-        return sorted(rows, key=lambda row: row.opened_at_ms, reverse=True)
+        return sorted(rows, key=lambda row: row.opened_at_ms, reverse=True)[:64]
 
     async def close(self) -> None:
         self.closed = True

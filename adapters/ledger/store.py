@@ -60,6 +60,7 @@ INODE_EVERY_S = 5.0
 HEADS_EVERY = 1000
 CHECKPOINT_PAGES = 1000
 CLOSE_S = 10.0
+RECENT_MOST = 64
 DISK_FULL = ("full", "readonly", "read-only", "locked", "busy", "unable to open")
 """Words of SQLite's messages whose cause may pass by itself."""
 
@@ -215,6 +216,16 @@ class Store:
             query = query.where(checks.c.short == short)
         query = query.order_by(checks.c.opened_at_ms.desc(), checks.c.id.desc()).limit(1)
         return await self._read(lambda db: _one(db.execute(query).first()))
+
+    async def recent_checks(self, terminal: Issi, since_ms: int) -> list[CheckRow]:
+        query = (
+            select(checks)
+            .where(checks.c.terminal == terminal, checks.c.opened_at_ms >= since_ms)
+            .where(checks.c.state.is_not(None))
+            .order_by(checks.c.opened_at_ms.desc(), checks.c.id.desc())
+            .limit(RECENT_MOST)
+        )
+        return await self._read(lambda db: [_check_row(row) for row in db.execute(query)])
 
     async def head(self) -> tuple[int, str]:
         """Sequence and hash of the newest durable record."""

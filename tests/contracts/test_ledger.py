@@ -26,9 +26,10 @@ from gateway.ports import (
     Record,
 )
 from gateway.settings import LedgerSection
+from tests.fake_ledger import Disk, FakeLedger
 from tests.fakes import FakeClock, FakeJournal, FakeMeter
 from tests.services import postgresql
-from tests.simulation.world import Disk, Faults, SimLedger
+from tests.simulation.world import Faults, SimLedger
 
 DAY_MS = 86_400_000
 Open = Callable[[], Awaitable[Ledger]]
@@ -46,7 +47,7 @@ def fresh_log(counter: list[int] = []) -> str:  # noqa: B006 - shared on purpose
     return f"log{len(counter)}"
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "simulated"])
+@pytest.fixture(params=["sqlite", "postgresql", "fake", "simulated"])
 async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens the same ledger each time it is called, as a restart does."""
     kept: list[Ledger] = []
@@ -68,6 +69,8 @@ async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     async def open_() -> Ledger:
         if request.param == "simulated":
             return SimLedger(stub)  # type: ignore[arg-type]
+        if request.param == "fake":
+            return FakeLedger(stub.disk)
         for each in kept:
             await each.close()
         kept.clear()
@@ -205,6 +208,19 @@ async def test_the_newest_check_of_a_terminal(opening: Open) -> None:
     assert await ledger.last_check("5001001", "C999") is None
 
 
+async def test_the_recent_checks_of_a_terminal(opening: Open) -> None:
+    """Newest first, since a moment; not another terminal's; a bounded number."""
+    ledger = await opening()
+    now_ms = FakeClock().wall_ms()
+    for n in range(70):
+        await ledger.commit([], [PutCheck(row(f"C{n:04}", at_ms=now_ms + n))])
+    await ledger.commit([], [PutCheck(row("X0001", terminal="5001002", at_ms=now_ms + 99))])
+    found = [each.id for each in await ledger.recent_checks("5001001", now_ms + 67)]
+    assert found == ["C0069", "C0068", "C0067"]
+    assert len(await ledger.recent_checks("5001001", 0)) == 64
+    assert await ledger.recent_checks("5001003", 0) == []
+
+
 async def test_many_at_once_all_stand(opening: Open) -> None:
     ledger = await opening()
     await asyncio.gather(
@@ -241,9 +257,6 @@ async def test_an_alarm_that_is_closed_is_not_raised_again(opening: Open) -> Non
 
 async def test_bookings_are_kept_by_terminal(opening: Open) -> None:
     ledger = await opening()
-    if isinstance(ledger, SimLedger):
-        assert await ledger.bookings() == []  # the core books nobody yet
-        return
     await ledger.commit([], [PutBooking(BookingRow(terminal="5", holder="a", since_ms=1))])
     await ledger.commit([], [PutBooking(BookingRow(terminal="5", holder="b", since_ms=2))])
     assert [(b.holder, b.since_ms) for b in await (await opening()).bookings()] == [("b", 2)]

@@ -114,6 +114,11 @@ class FakeLedger:
         found = [row for row in found if not short or row.short == short]
         return max(found, key=lambda row: row.opened_at_ms, default=None)
 
+    async def recent_checks(self, terminal: Issi, since_ms: int) -> list[CheckRow]:
+        found = [row for row in self.checks.values() if row.terminal == terminal]
+        found = [row for row in found if row.opened_at_ms >= since_ms]
+        return sorted(found, key=lambda row: row.opened_at_ms, reverse=True)
+
     async def close(self) -> None:
         return None
 

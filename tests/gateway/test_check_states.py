@@ -12,16 +12,21 @@ from gateway.check_states import (
     Answered,
     Ask,
     AttemptFailed,
+    AwaitRelease,
     Cancelled,
     Cause,
     CheckEvent,
     CheckState,
+    CircuitOpen,
     DeadlinePassed,
     Effect,
     Faulted,
+    Forget,
     FreeToReceive,
     GiveReceipt,
+    KnownAlready,
     LateAnswer,
+    LeavePlace,
     Pause,
     PlaceGranted,
     Post,
@@ -42,6 +47,7 @@ from gateway.check_states import (
     WriteLate,
     WriteOpening,
     WriteOutcome,
+    WriteOverdue,
     class_of,
     close_at_once,
     open_check,
@@ -149,9 +155,61 @@ def test_a_write_that_comes_back_late_is_not_taken_for_another() -> None:
 def test_deadline_while_the_question_is_being_written_expires_without_a_query() -> None:
     """A stalled ledger may not turn into a question nobody waits for any more."""
     state, effects = run(opened(), DeadlinePassed(), Recorded(Write.OPENING), now_s=15.0)
-    assert state.outcome is Outcome.EXPIRED
+    assert (state.outcome, state.cause) == (Outcome.EXPIRED, Cause.NOT_RECORDED)
     assert Ask not in kinds(effects)
     assert GiveReceipt in kinds(effects)
+
+
+def test_a_stuck_record_is_told_while_it_is_stuck() -> None:
+    """I4: neither a question nor an outcome that hangs on the disk may be silence."""
+    opening, effects = run(opened(), DeadlinePassed(), WriteOverdue(), now_s=16.0)
+    assert kinds(effects) == [SayUnrecorded]
+    assert opening.stage is Stage.OPENING, "once it is durable it still gets its outcome"
+    concluding, _ = run(opened(), Recorded(Write.OPENING), Answered())
+    _, effects = run(concluding, DeadlinePassed(), WriteOverdue(), now_s=16.0)
+    assert kinds(effects) == [SayUnrecorded]
+    on_its_way, _ = run(concluding, Recorded(Write.OUTCOME))
+    assert run(on_its_way, WriteOverdue(), now_s=16.0)[1] == []
+
+
+def test_taken_back_while_it_is_written_it_is_not_asked() -> None:
+    """An X right behind the question is not lost because the disk is slow."""
+    state, effects = run(opened(), Cancelled())
+    assert effects == []
+    state, effects = run(state, Recorded(Write.OPENING))
+    assert (state.outcome, state.cause) == (Outcome.REFUSED, Cause.CANCELLED)
+    assert Ask not in kinds(effects)
+    assert GiveReceipt(accepted=True) in effects
+
+
+def test_an_open_circuit_is_a_failure_without_an_attempt() -> None:
+    """Nothing is asked, and nothing says that it was."""
+    state, _ = run(opened(place=False), Recorded(Write.OPENING), PlaceGranted(), CircuitOpen())
+    assert (state.outcome, state.cause, state.attempts) == (Outcome.FAILED, Cause.LINK_DOWN, 0)
+
+
+def test_the_same_question_from_before_leaves_nothing_behind() -> None:
+    for first in (opened(), close_at_once(Outcome.REFUSED, Cause.BUSY)[0]):
+        state, effects = run(first, KnownAlready())
+        assert state.stage is Stage.DROPPED
+        assert kinds(effects) == [LeavePlace, Forget]
+
+
+def test_our_own_defect_ends_the_check_as_a_failure() -> None:
+    """M13: what cannot even be put into words is a plain failure; if that cannot be written
+    either, the officer is told and it is tried again."""
+    opening, effects = run(opened(), RecordFailed(Write.OPENING, defect=True))
+    assert opening.stage is Stage.DROPPED
+    assert [e.why for e in effects if isinstance(e, GiveReceipt)] == ["GATEWAY ERROR. USE VOICE"]
+    noting, _ = run(opened(place=False), Recorded(Write.OPENING), PlaceGranted())
+    noting, _ = run(noting, RecordFailed(Write.ATTEMPT, defect=True))
+    assert (noting.outcome, noting.cause) == (Outcome.FAILED, Cause.FAULT)
+    state, _ = run(opened(), Recorded(Write.OPENING), Answered())
+    state, effects = run(state, RecordFailed(Write.OUTCOME, defect=True))
+    assert (state.outcome, state.cause) == (Outcome.FAILED, Cause.FAULT)
+    assert effects == [WriteOutcome(Outcome.FAILED, Cause.FAULT, disclose=True)]
+    state, effects = run(state, RecordFailed(Write.OUTCOME, defect=True))
+    assert kinds(effects) == [SayUnrecorded, Rewrite]
 
 
 def test_no_record_no_query() -> None:
@@ -177,10 +235,11 @@ def test_an_answer_that_cannot_be_recorded_is_not_given() -> None:
 def test_held_then_prompted_then_disclosed_on_record() -> None:
     """Hold and prompt come before the disclosure record, and that before the post."""
     state, _ = run(opened(hold=True, prompt=True), Recorded(Write.OPENING))
-    state, effects = run(state, Answered())
+    state, effects = run(state, Answered(hold=True, prompt=True))
     assert WriteOutcome(Outcome.ANSWERED, "", disclose=False) in effects
     state, effects = run(state, Recorded(Write.OUTCOME))
     assert state.stage is Stage.HELD
+    assert AwaitRelease in kinds(effects), "else it would be held for ever"
     assert Post not in kinds(effects)
     state, effects = run(state, Released())
     assert PromptOfficer in kinds(effects)
@@ -193,15 +252,27 @@ def test_held_then_prompted_then_disclosed_on_record() -> None:
 
 def test_held_answer_goes_stale_undisclosed() -> None:
     """What nobody released in time is never delivered."""
-    state, _ = run(opened(hold=True), Recorded(Write.OPENING), Answered(), Recorded(Write.OUTCOME))
+    state, _ = run(
+        opened(hold=True), Recorded(Write.OPENING), Answered(hold=True), Recorded(Write.OUTCOME)
+    )
+    assert state.stage is Stage.HELD
     state, effects = run(state, WentStale(), Released(), FreeToReceive())
     assert state.stage is Stage.STALE
     assert Post not in kinds(effects)
 
 
+def test_a_hold_that_came_meanwhile_holds() -> None:
+    """The policy of now decides whether an answer is held, not that of the question; and a hold
+    that is gone holds no more."""
+    state, _ = run(opened(), Recorded(Write.OPENING), Answered(hold=True), Recorded(Write.OUTCOME))
+    assert state.stage is Stage.HELD
+    state, _ = run(opened(hold=True), Recorded(Write.OPENING), Answered(), Recorded(Write.OUTCOME))
+    assert state.stage is Stage.DELIVERING
+
+
 def test_policy_that_changed_meanwhile_refuses() -> None:
     """Asked again before anything is shown: no longer allowed is a refusal, not an answer."""
-    state, _ = run(opened(), Recorded(Write.OPENING), Answered(denied=True))
+    state, _ = run(opened(), Recorded(Write.OPENING), Answered(denied=Cause.NOT_YOUR_ROLE))
     assert (state.outcome, state.cause) == (Outcome.REFUSED, Cause.NOT_YOUR_ROLE)
 
 
@@ -225,9 +296,23 @@ def test_restart_asks_again_only_inside_the_deadline() -> None:
 def test_restart_with_another_holder_goes_stale_undelivered() -> None:
     """What waits belongs to the officer who asked."""
     waiting = CheckState(stage=Stage.DELIVERING, deadline_s=15, outcome=Outcome.ANSWERED)
-    state, effects = run(waiting, Restarted(remaining_s=-9, holder_same=False))
-    assert state.stage is Stage.STALE
-    assert kinds(effects)[0] is WriteEnd
+    for why in ({"holder_same": False}, {"holder_same": True, "may_see": False}):
+        state, effects = run(waiting, Restarted(remaining_s=-9, **why))
+        assert state.stage is Stage.STALE
+        assert kinds(effects)[0] is WriteEnd
+
+
+def test_what_waits_for_an_officer_waits_on_after_a_restart() -> None:
+    """A hold is still bounded in time, a prompt is said again."""
+    held = CheckState(stage=Stage.HELD, deadline_s=15, outcome=Outcome.ANSWERED, hold=True)
+    assert AwaitRelease in kinds(run(held, Restarted(remaining_s=-9, holder_same=True))[1])
+    asked = CheckState(stage=Stage.PROMPTED, deadline_s=15, outcome=Outcome.ANSWERED, prompt=True)
+    assert PromptOfficer in kinds(run(asked, Restarted(remaining_s=-9, holder_same=True))[1])
+
+
+def test_a_late_answer_to_what_was_taken_back_is_recorded_and_not_told() -> None:
+    taken_back, _ = run(opened(), Recorded(Write.OPENING), Cancelled())
+    assert run(taken_back, LateAnswer())[1] == [WriteLate(tell=False)]
 
 
 def test_refusals_and_old_questions_are_outcomes_too() -> None:
@@ -255,9 +340,16 @@ def test_no_cause_of_silence_maps_to_no_trace() -> None:
 EVENTS: list[CheckEvent] = [
     *(Recorded(what) for what in Write),
     *(RecordFailed(what) for what in Write),
+    *(RecordFailed(what, defect=True) for what in Write),
+    WriteOverdue(),
+    KnownAlready(),
+    CircuitOpen(),
     PlaceGranted(),
     Answered(),
-    Answered(denied=True),
+    Answered(denied=Cause.NOT_YOUR_ROLE),
+    Answered(hold=True),
+    Answered(prompt=True),
+    Answered(hold=True, prompt=True),
     AttemptFailed(Cause.LINK_DOWN, retryable=True),
     AttemptFailed(Cause.PNC_ERROR, retryable=False),
     RetryDue(),
@@ -272,6 +364,8 @@ EVENTS: list[CheckEvent] = [
     WentStale(),
     Restarted(remaining_s=5.0, holder_same=True),
     Restarted(remaining_s=-5.0, holder_same=True),
+    Restarted(remaining_s=5.0, holder_same=True, may_see=False),
+    Restarted(remaining_s=5.0, holder_same=False),
 ]
 
 
@@ -294,11 +388,12 @@ def test_any_order_of_events_keeps_the_rules(
         before = state
         state, effects = step(state, event, float(now_s))
         if before.outcome is not None and state.outcome is not before.outcome:
-            assert (before.outcome, state.outcome) == (Outcome.ANSWERED, Outcome.FAILED)
-            assert durable_outcome is None
+            assert state.outcome is Outcome.FAILED, "only ever into a failure"
+            assert before.stage is Stage.CONCLUDING
+            assert durable_outcome is None, "what is on record or shown does not change"
         if before.stage is Stage.CONCLUDING and event == Recorded(Write.OUTCOME):
             durable_outcome = before.outcome
-            kept = before.outcome is Outcome.ANSWERED and (hold or prompt)
+            kept = before.outcome is Outcome.ANSWERED and (before.hold or before.prompt)
             disclosed = disclosed or not kept
         if isinstance(event, Recorded) and before.stage is Stage.DISCLOSING:
             disclosed = disclosed or event.what is Write.DISCLOSURE

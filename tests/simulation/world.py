@@ -15,7 +15,6 @@ import msgspec
 from gateway.bus import EventBus
 from gateway.core import Core
 from gateway.errors import (
-    DuplicateCheck,
     LedgerUnavailable,
     LinkDown,
     PncDown,
@@ -24,7 +23,6 @@ from gateway.errors import (
 )
 from gateway.messages import (
     AckState,
-    AlarmChanged,
     Bearer,
     Block,
     CheckRequest,
@@ -44,19 +42,7 @@ from gateway.messages import (
     VehicleRecord,
     VehicleReport,
 )
-from gateway.ports import (
-    BookingRow,
-    Change,
-    CheckRow,
-    DropOutbox,
-    Handle,
-    OutboxRow,
-    PutAlarm,
-    PutBooking,
-    PutCheck,
-    PutOutbox,
-    Record,
-)
+from gateway.ports import Change, Handle, Record
 from gateway.settings import (
     ChecksSection,
     Config,
@@ -64,10 +50,10 @@ from gateway.settings import (
     load,
 )
 from gateway.supervise import keep
+from tests.fake_ledger import Disk, FakeLedger
 from tests.fakes import FakeIds, FakeJournal, FakeMeter
 from tests.simulation.loop import SimClock, SimLoop
 
-DAY_MS = 86_400_000
 MARKS = ("TE99AAA", "TE99AAB", "TE99ABC", "TE99STV")
 
 
@@ -88,33 +74,17 @@ class Faults(msgspec.Struct, kw_only=True):
     wall_step: float = 0.0
 
 
-class Disk:
-    """What survives a crash: exactly what was committed."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-        self.checks: dict[str, CheckRow] = {}
-        self.outbox: dict[str, OutboxRow] = {}
-        self.alarms: dict[str, AlarmChanged] = {}
-
-
-class SimLedger:
+class SimLedger(FakeLedger):
     """gateway.ports.Ledger over a Disk; a crash leaves what was committed and nothing else."""
 
     def __init__(self, world: World) -> None:
+        super().__init__(world.disk)
         self._world = world
-        self._disk = world.disk
         self._life = world.life
-        self._turn = asyncio.Lock()
 
     def _alive(self) -> None:
         if self._world.life != self._life:
             raise asyncio.CancelledError
-
-    async def commit(self, records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
-        """One writer: in the order of the calls (gateway.ports.Ledger)."""
-        async with self._turn:
-            await self._commit(records, changes)
 
     async def _commit(self, records: Sequence[Record], changes: Sequence[Change]) -> None:
         world = self._world
@@ -122,54 +92,10 @@ class SimLedger:
         self._alive()
         if world.chance(world.faults.disk_full) and not world.healed:
             raise LedgerUnavailable("full")
-        for change in changes:
-            if isinstance(change, PutCheck) and change.row.id not in self._disk.checks:
-                for row in self._disk.checks.values():
-                    fresh = world.clock.wall_ms() - row.opened_at_ms < DAY_MS
-                    if row.dedupe == change.row.dedupe and fresh:
-                        raise DuplicateCheck(row.id)
-        self._disk.records += records
-        for change in changes:
-            match change:
-                case PutCheck(row):
-                    self._disk.checks[row.id] = row
-                case PutOutbox(row):
-                    self._disk.outbox[row.id] = row
-                case DropOutbox(id_):
-                    self._disk.outbox.pop(id_, None)
-                case PutAlarm(alarm, still):
-                    if still:
-                        self._disk.alarms[alarm.id] = alarm
-                    else:
-                        self._disk.alarms.pop(alarm.id, None)
-                case PutBooking():
-                    pass
+        self.disk.write(records, changes)
         # Durable, but the answer to the caller takes its own time: a crash may fall in between.
         await world.clock.sleep(world.random.expovariate(1 / 0.0005))
         self._alive()
-
-    async def open_checks(self) -> list[CheckRow]:
-        return [row for row in self._disk.checks.values() if row.open]
-
-    async def outbox(self) -> list[OutboxRow]:
-        return list(self._disk.outbox.values())
-
-    async def open_alarms(self) -> list[AlarmChanged]:
-        return list(self._disk.alarms.values())
-
-    async def bookings(self) -> list[BookingRow]:
-        return []
-
-    async def check(self, id_: str) -> CheckRow | None:
-        return self._disk.checks.get(id_)
-
-    async def last_check(self, terminal: Issi, short: str = "") -> CheckRow | None:
-        rows = [row for row in self._disk.checks.values() if row.terminal == terminal]
-        rows = [row for row in rows if not short or row.short == short]
-        return max(rows, key=lambda row: row.opened_at_ms, default=None)
-
-    async def close(self) -> None:
-        return None
 
 
 class SimPnc:
@@ -413,9 +339,7 @@ class World:
         await asyncio.gather(*self._own, return_exceptions=True)
         self._own.clear()
         if core is not None:
-            await core.checks._crew.cancel()
-            await core.courier._crew.cancel()
-            await core._crew.cancel()
+            await core.abandon()
 
     def _saw(self, event: Event) -> None:
         self.events.append(event)

@@ -1,0 +1,57 @@
+"""Whether the audit can be written, seen from every commit that passes.
+
+No check can be asked while it cannot, so the control room must see it at once and ops must see it
+once, not once a message; and afterwards the audit itself says how long the gap was (D01, D2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gateway.errors import DuplicateCheck, LedgerUnavailable
+from gateway.messages import AlarmChanged, Issi
+from gateway.ports import BookingRow, Change, CheckRow, Ledger, OutboxRow, Record
+
+
+class WatchedLedger:
+    """gateway.ports.Ledger: the same ledger; `seen` is told of each commit whether it could be
+    made. A commit that still runs says nothing."""
+
+    def __init__(self, ledger: Ledger, seen: Callable[[bool], None]) -> None:
+        self._ledger = ledger
+        self._seen = seen
+
+    async def commit(self, records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
+        try:
+            await self._ledger.commit(records, changes)
+        except LedgerUnavailable:
+            self._seen(False)
+            raise
+        except DuplicateCheck:
+            self._seen(True)
+            raise
+        self._seen(True)
+
+    async def open_checks(self) -> list[CheckRow]:
+        return await self._ledger.open_checks()
+
+    async def outbox(self) -> list[OutboxRow]:
+        return await self._ledger.outbox()
+
+    async def open_alarms(self) -> list[AlarmChanged]:
+        return await self._ledger.open_alarms()
+
+    async def bookings(self) -> list[BookingRow]:
+        return await self._ledger.bookings()
+
+    async def check(self, id_: str) -> CheckRow | None:
+        return await self._ledger.check(id_)
+
+    async def last_check(self, terminal: Issi, short: str = "") -> CheckRow | None:
+        return await self._ledger.last_check(terminal, short)
+
+    async def recent_checks(self, terminal: Issi, since_ms: int) -> list[CheckRow]:
+        return await self._ledger.recent_checks(terminal, since_ms)
+
+    async def close(self) -> None:
+        await self._ledger.close()

@@ -1,0 +1,337 @@
+"""A check as the desk holds it, and how it is written down: its row, its records, its outbox row.
+
+What must survive a restart is in `Stored`; what the audit says of a check is made here and nowhere
+else, so that every record of one check names the same officer, receipt and policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway import originator
+from gateway.check_states import ENDED, CheckState, Stage
+from gateway.messages import (
+    CheckRequest,
+    Issi,
+    Kind,
+    Outcome,
+    PncAnswer,
+    PncQuery,
+    Result,
+    search_key,
+)
+from gateway.policy import Decision
+from gateway.ports import CheckRow, Clock, OutboxRow, Record
+from gateway.roster import Roster
+from gateway.settings import Policy, Terminal, Warnings
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What a reload may replace, always together."""
+
+    policy: Policy
+    warnings: Warnings
+    roster: Roster
+    budgets: dict[str, int]
+    zone: str
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a check lies in the ledger's state column: enough to go on after a restart."""
+
+    state: CheckState
+    request: CheckRequest | None
+    ref: str
+    client_ref: str
+    typed: str
+    asker: Terminal
+    holder: str
+    kind: Kind | None
+    opened_at_ms: int
+    deadline_ms: int
+    danger: bool = False
+    settled_at_ms: int | None = None
+    released: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Check:
+    """One check in memory. Wall times end in `_ms`, monotonic ones in `_s`.
+
+    settle: lets the bearer's acknowledgement of the question go; None once it went.
+    """
+
+    id: str
+    receipt: str
+    asker: Terminal
+    holder: str
+    request: CheckRequest | None
+    kind: Kind | None
+    opened_at_ms: int
+    accepted_at_s: float
+    deadline_ms: int
+    ref: str
+    client_ref: str
+    typed: str
+    dedupe: str
+    state: CheckState
+    settle: Callable[[], None] | None = None
+    recorded: bool = False
+    """Its question is durable."""
+    restored: bool = False
+    """Taken up after a restart: what was counted then is not counted again."""
+    decision: Decision | None = None
+    answer: PncAnswer | None = None
+    hidden: bool = False
+    """A record was withheld from the radio (covert, BLOCK)."""
+    misdirected: bool = False
+    """A reply to another question came in place of its own."""
+    danger: bool = False
+    shown_class: str = ""
+    """Class and danger words for those who may know them; without covert records."""
+    shown_danger: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
+    """The field groups that the result holds."""
+    result: Result | None = None
+    result_bytes: bytes | None = None
+    settled_at_s: float | None = None
+    settled_at_ms: int | None = None
+    """When its outcome was decided; durable a moment later."""
+    acked: Callable[[], None] | None = None
+    """Lets the acknowledgement of the terminal's own acknowledgement go."""
+    timer: asyncio.Task[None] | None = None
+    waiter: asyncio.Task[None] | None = None
+    asking: asyncio.Task[None] | None = None
+    placed: bool = False
+    queued_at_s: float = 0.0
+    pnc_s: float = 0.0
+    pnc_since_s: float | None = None
+    written: asyncio.Event | None = None
+    """Set once the newest write has ended: the next one waits for it."""
+    unrecorded_said: bool = False
+
+    @property
+    def short(self) -> str:
+        return self.id[-4:]
+
+    @property
+    def terminal(self) -> Issi:
+        return self.asker.issi
+
+    def settle_once(self) -> None:
+        """Let the bearer's acknowledgement go: what it carried need not come again."""
+        settle, self.settle = self.settle, None
+        if settle is not None:
+            settle()
+
+    def settle_too(self, settle: Callable[[], None]) -> None:
+        """Another copy of the question waits for the same commit."""
+        first = self.settle
+
+        def both() -> None:
+            if first is not None:
+                first()
+            settle()
+
+        self.settle = both
+
+
+# --------------------------------------------------------------------------- rows
+
+
+def row_of(check: Check, stage: Stage | None = None) -> CheckRow:
+    """The check as it is now, or as it will stand at `stage` once this row is durable."""
+    state = check.state
+    if stage is not None:
+        state = msgspec.structs.replace(state, stage=stage)
+    stored = Stored(
+        state=state,
+        request=check.request,
+        ref=check.ref,
+        client_ref=check.client_ref,
+        typed=check.typed,
+        asker=check.asker,
+        holder=check.holder,
+        kind=check.kind,
+        opened_at_ms=check.opened_at_ms,
+        deadline_ms=check.deadline_ms,
+        danger=check.danger,
+        settled_at_ms=check.settled_at_ms,
+        released=check.released,
+    )
+    return CheckRow(
+        id=check.id,
+        short=check.short,
+        receipt=check.receipt,
+        terminal=check.terminal,
+        dedupe=check.dedupe,
+        opened_at_ms=check.opened_at_ms,
+        state=msgspec.json.encode(stored),
+        open=state.stage not in ENDED,
+        outcome=state.outcome.value if state.outcome else "",
+        result=check.result_bytes if state.outcome is not None else None,
+    )
+
+
+def read_row(row: CheckRow, *, now_s: float, now_ms: int) -> Check:
+    """A check as the ledger keeps it. Raises msgspec.DecodeError when the row cannot be read."""
+    stored = msgspec.json.decode(row.state, type=Stored)
+    result = msgspec.json.decode(row.result, type=Result) if row.result else None
+    settled_at_s: float | None = None
+    if stored.settled_at_ms is not None:
+        settled_at_s = now_s - max(0, now_ms - stored.settled_at_ms) / 1000
+    return Check(
+        id=row.id,
+        receipt=row.receipt,
+        asker=stored.asker,
+        holder=stored.holder,
+        request=stored.request,
+        kind=stored.kind,
+        opened_at_ms=stored.opened_at_ms,
+        accepted_at_s=now_s - max(0, now_ms - stored.opened_at_ms) / 1000,
+        deadline_ms=stored.deadline_ms,
+        ref=stored.ref,
+        client_ref=stored.client_ref,
+        typed=stored.typed,
+        dedupe=row.dedupe,
+        state=stored.state,
+        recorded=True,
+        restored=True,
+        danger=stored.danger,
+        released=stored.released,
+        result=result,
+        result_bytes=row.result,
+        settled_at_s=settled_at_s,
+        settled_at_ms=stored.settled_at_ms,
+    )
+
+
+def outbox_row_of(check: Check, *, now_ms: int, stale_s: float) -> OutboxRow:
+    return OutboxRow(
+        id=check.id,
+        check=check.id,
+        terminal=check.terminal,
+        holder=check.holder,
+        payload=check.result_bytes or b"",
+        queued_at_ms=now_ms,
+        stale_at_ms=now_ms + round(stale_s * 1000),
+        priority=0 if check.danger else 1,
+    )
+
+
+# --------------------------------------------------------------------------- records
+
+
+class Scribe:
+    """Makes the audit's records of a check under the rules of the moment."""
+
+    def __init__(self, *, clock: Clock, rules: Callable[[], Rules]) -> None:
+        self._clock = clock
+        self._rules = rules
+
+    def record(
+        self,
+        check: Check,
+        event: str,
+        *,
+        outcome: Outcome | None = None,
+        recipient: str = "",
+        fields: tuple[str, ...] = (),
+        level: str = "",
+        attempt: int = 0,
+        detail: str = "",
+        content: bytes | None = None,
+    ) -> Record:
+        """event: one of AUDIT_EVENTS. content: personal data, purgeable."""
+        return Record(
+            event=event,
+            at_ms=self._clock.wall_ms(),
+            check=check.id,
+            terminal=check.terminal,
+            officer=check.asker.officer,
+            agency=check.asker.agency,
+            role=check.asker.role,
+            reason=check.request.reason if check.request else "",
+            operation=check.kind.value if check.kind else "",
+            outcome=outcome.value if outcome else "",
+            recipient=recipient,
+            fields=fields,
+            level=level,
+            policy=self._rules().policy.version,
+            attempt=attempt,
+            receipt=check.receipt,
+            detail=detail,
+            content=content,
+        )
+
+    def opened(self, check: Check) -> Record:
+        """The question, word for word."""
+        request = check.request
+        if request is None:
+            return self.record(check, "opened")
+        return self.record(
+            check,
+            "opened",
+            content=_content(
+                key=search_key(request.key),
+                justification=request.justification,
+                location=request.location,
+                collar=request.collar,
+            ),
+        )
+
+    def asked(self, check: Check, attempt: int) -> Record:
+        """An attempt, before it is made. Raises NoRequester."""
+        return self.record(
+            check, "asked", attempt=attempt, content=_content(originator=self.originator(check))
+        )
+
+    def disclosed(self, check: Check) -> Record:
+        """Who is about to be shown what, before the first send."""
+        assert check.result is not None
+        return self.record(
+            check,
+            "disclosed",
+            outcome=Outcome.ANSWERED,
+            recipient=check.holder,
+            fields=check.released,
+            level=check.result.level,
+            content=check.result_bytes,
+        )
+
+    def originator(self, check: Check) -> str:
+        assert check.request is not None
+        return originator.line(
+            check.asker,
+            reason=check.request.reason,
+            free=check.request.justification,
+            location=check.request.location,
+            most=self._rules().policy.originator_max,
+        )
+
+    def query(self, check: Check, attempt: int) -> PncQuery:
+        """One attempt at the PNC, as its record said it would be. Raises NoRequester."""
+        assert check.request is not None
+        agency, request = check.asker.agency, check.request
+        return PncQuery(
+            check=check.id,
+            attempt=attempt,
+            key=request.key,
+            key_text=search_key(request.key),
+            reason=request.reason,
+            justification=request.justification,
+            originator=self.originator(check),
+            location=request.location,
+            on_behalf_of=agency if agency in self._rules().policy.on_behalf_agencies else "",
+            asked_at_ms=self._clock.wall_ms(),
+            deadline_s=max(0.0, check.state.deadline_s - self._clock.monotonic_s()),
+        )
+
+
+def _content(**parts: str) -> bytes:
+    """Personal content of a record: canonical JSON, purgeable, in the chain only as a hash."""
+    return msgspec.json.encode({key: value for key, value in sorted(parts.items()) if value})

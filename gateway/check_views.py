@@ -1,0 +1,177 @@
+"""What is shown of a check: the one stored result, and what the control room sees of its progress.
+
+The result is made once, from one view under one policy; the officer gets those bytes, and so does
+whoever asks the same again. The control room never gets the subject, only class and danger words
+without covert records (the bus takes them out for those who may not know).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway import policy, rendering, results
+from gateway.check_rows import Check, Rules
+from gateway.check_states import Cause, class_of
+from gateway.messages import (
+    CheckDone,
+    CheckOpened,
+    CheckStaged,
+    Outcome,
+    PncAnswer,
+    Result,
+)
+from gateway.policy import View
+
+DEFAULT_BUDGET = 140
+_CAUSES = frozenset(Cause)
+
+
+def make_result(check: Check, outcome: Outcome, cause: str, rules: Rules, now_ms: int) -> None:
+    """Put the Result, as it will be stored and sent, into the check."""
+    view, as_of_ms = _view(check, outcome, cause, rules, now_ms)
+    answer = _open_answer(check) if outcome is Outcome.ANSWERED else None
+    clock_text = rendering.clock_text(as_of_ms, rules.zone)
+    check.shown_class = (
+        results.classify(answer, rules.warnings).value
+        if answer is not None
+        else class_of(outcome, cause).value
+    )
+    check.shown_danger = results.danger_words(answer, rules.warnings) if answer else ()
+    check.released = view.released
+    check.danger = bool(view.danger)
+    check.result = Result(
+        ref=check.ref,
+        check=check.id,
+        short=check.short,
+        outcome=outcome,
+        result_class=view.result_class,
+        danger=view.danger,
+        pages=rendering.screens(view, short=check.short, clock_text=clock_text),
+        texts=rendering.texts(
+            view,
+            short=check.short,
+            budget=rules.budgets.get(check.asker.device_class, DEFAULT_BUDGET),
+            client_ref=check.client_ref,
+            clock_text=clock_text,
+        ),
+        fields=dict(view.fields),
+        not_checked=view.not_checked,
+        as_of_ms=as_of_ms,
+        level=view.level,
+        receipt=check.receipt,
+        client_ref=check.client_ref,
+        why=cause if outcome is not Outcome.ANSWERED else "",
+    )
+    check.result_bytes = msgspec.json.encode(check.result)
+
+
+def make_plain_failure(check: Check, now_ms: int) -> None:
+    """NO ANSWER without anything that may have failed us: no answer, policy or layout (M13)."""
+    check.answer = None
+    check.hidden = check.danger = False
+    check.released, check.shown_danger = (), ()
+    check.shown_class = class_of(Outcome.FAILED, Cause.FAULT).value
+    lines = ("??NO ANSWER", "TREAT AS UNKNOWN", "USE VOICE", f"{check.short} CONTROL TOLD")
+    check.result = Result(
+        ref=check.ref,
+        check=check.id,
+        short=check.short,
+        outcome=Outcome.FAILED,
+        result_class="",
+        danger=(),
+        pages=("\n".join(lines),),
+        texts=(f"{check.short} 1/1 ??NO ANSWER. TREAT AS UNKNOWN. USE VOICE. CONTROL TOLD",),
+        fields={},
+        not_checked=(),
+        as_of_ms=now_ms,
+        level="",
+        receipt=check.receipt,
+        client_ref=check.client_ref,
+        why=str(Cause.FAULT),
+    )
+    check.result_bytes = msgspec.json.encode(check.result)
+
+
+def _view(
+    check: Check, outcome: Outcome, cause: str, rules: Rules, now_ms: int
+) -> tuple[View, int]:
+    if outcome is not Outcome.ANSWERED:
+        decision = check.decision
+        if decision is None and check.request is not None:
+            decision = policy.may_ask(rules.policy, check.asker, check.request)
+        level = decision.level if decision is not None else None
+        view = policy.without_answer(outcome, class_of(outcome, cause), cause, check.request, level)
+        return view, now_ms
+    assert check.answer is not None
+    assert check.decision is not None
+    assert check.request is not None
+    check.hidden = results.without_covert(check.answer).hidden
+    view = policy.project(rules.policy, check.decision, check.request, check.answer, rules.warnings)
+    return view, check.answer.as_of_ms
+
+
+def _open_answer(check: Check) -> PncAnswer | None:
+    return results.without_covert(check.answer).answer if check.answer is not None else None
+
+
+def may_still_see(check: Check, rules: Rules) -> bool:
+    """Policy of this moment: what was released once may not be released any more."""
+    if check.state.outcome is not Outcome.ANSWERED or check.result is None:
+        return True
+    asker = rules.roster.terminal(check.terminal)
+    if asker is None or check.request is None:
+        return False
+    decision = policy.may_ask(rules.policy, asker, check.request)
+    kept = set(check.released) - {"safety"} <= decision.fields
+    return decision.allowed and decision.level.value >= check.result.level and kept
+
+
+# --------------------------------------------------------------------------- the control room
+
+
+def opened_event(check: Check) -> CheckOpened | None:
+    """None for what was not even a question of a known kind."""
+    if check.kind is None:
+        return None
+    return CheckOpened(
+        short=check.short,
+        check=check.id,
+        terminal=check.terminal,
+        kind=check.kind,
+        opened_ms=check.opened_at_ms,
+        deadline_ms=check.deadline_ms,
+    )
+
+
+def staged_event(check: Check, now_ms: int) -> CheckStaged:
+    return CheckStaged(
+        short=check.short,
+        check=check.id,
+        terminal=check.terminal,
+        stage=check.state.stage.value,
+        t_ms=now_ms,
+    )
+
+
+def done_event(check: Check, *, now_ms: int, now_s: float) -> CheckDone | None:
+    """The outcome; None for what was not even a question of a known kind."""
+    outcome, result = check.state.outcome, check.result
+    if check.kind is None or outcome is None or result is None:
+        return None
+    elapsed_s = now_s - check.accepted_at_s
+    return CheckDone(
+        short=check.short,
+        check=check.id,
+        terminal=check.terminal,
+        kind=check.kind,
+        outcome=outcome,
+        result_class=check.shown_class,
+        danger=check.shown_danger,
+        parts=len(result.pages),
+        not_checked=result.not_checked,
+        level=result.level,
+        t_ms=now_ms,
+        elapsed_s=elapsed_s,
+        overhead_s=max(0.0, elapsed_s - check.pnc_s),
+        cause=check.state.cause if check.state.cause in _CAUSES else "",
+    )
