@@ -73,13 +73,9 @@ class World:
                 await radio.connected.wait()
 
     async def close(self) -> None:
-        left = set(self._tasks)
-        while left:
-            # Again and again: the officers' plain aiomqtt waits with `asyncio.wait_for`, which in
-            # Python 3.11 swallows a cancellation that comes with the result.
-            for task in left:
-                task.cancel()
-            _, left = await asyncio.wait(left, timeout=0.5)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for officer in self.lines.values():
             officer.unplug()
         if self.daemon is not None:
