@@ -70,8 +70,8 @@ def now_text() -> str:
 
 
 class _Client(aiomqtt.Client):
-    """Its waits are `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes with
-    the result: an officer who publishes at that moment would never end, nor the test."""
+    """Its waits are `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes
+    with the result: an officer who publishes at that moment would never end, nor the test."""
 
     async def _wait_for(self, fut: Awaitable[Any], timeout: float | None) -> Any:
         try:
@@ -96,6 +96,8 @@ class MqttOfficer(Officer):
         self.connected = asyncio.Event()
         self._numbers = itertools.count(1)
         self._open: dict[str, tuple[float, bytes]] = {}
+        self.duties: set[asyncio.Task[None]] = set()
+        """What it does now: a TaskGroup passes a cancellation on to them once and never again."""
 
     async def run(self) -> None:
         while True:
@@ -105,8 +107,10 @@ class MqttOfficer(Officer):
                     self._client = client
                     self.connected.set()
                     async with asyncio.TaskGroup() as group:
-                        group.create_task(self._repeat(client))
-                        group.create_task(self._listen(client))
+                        self.duties = {
+                            group.create_task(self._repeat(client)),
+                            group.create_task(self._listen(client)),
+                        }
             except* (aiomqtt.MqttError, OSError):
                 await asyncio.sleep(BACKOFF_S)
             finally:
