@@ -81,6 +81,18 @@ class _Client(aiomqtt.Client):
             raise aiomqtt.MqttError("timed out") from None
 
 
+class _Client(aiomqtt.Client):
+    """aiomqtt waits with `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that
+    comes with the result: an officer who should stop would go on, and the teardown with it."""
+
+    async def _wait_for(self, fut: Any, timeout: float | None) -> Any:
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("timed out") from None
+
+
 class MqttOfficer(Officer):
     """A JSON terminal. `run` stays connected until cancelled; `ask` repeats until the receipt."""
 
