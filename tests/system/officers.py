@@ -81,18 +81,6 @@ class _Client(aiomqtt.Client):
             raise aiomqtt.MqttError("timed out") from None
 
 
-class _Client(aiomqtt.Client):
-    """aiomqtt waits with `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that
-    comes with the result: an officer who should stop would go on, and the teardown with it."""
-
-    async def _wait_for(self, fut: Any, timeout: float | None) -> Any:
-        try:
-            async with asyncio.timeout(self.timeout if timeout is None else timeout):
-                return await fut
-        except TimeoutError:
-            raise aiomqtt.MqttError("timed out") from None
-
-
 class MqttOfficer(Officer):
     """A JSON terminal. `run` stays connected until cancelled; `ask` repeats until the receipt."""
 
@@ -108,8 +96,6 @@ class MqttOfficer(Officer):
         self.connected = asyncio.Event()
         self._numbers = itertools.count(1)
         self._open: dict[str, tuple[float, bytes]] = {}
-        self.duties: set[asyncio.Task[None]] = set()
-        """What it does now: a TaskGroup passes a cancellation on to them once and never again."""
 
     async def run(self) -> None:
         while True:
@@ -119,10 +105,8 @@ class MqttOfficer(Officer):
                     self._client = client
                     self.connected.set()
                     async with asyncio.TaskGroup() as group:
-                        self.duties = {
-                            group.create_task(self._repeat(client)),
-                            group.create_task(self._listen(client)),
-                        }
+                        group.create_task(self._repeat(client))
+                        group.create_task(self._listen(client))
             except* (aiomqtt.MqttError, OSError):
                 await asyncio.sleep(BACKOFF_S)
             finally:
