@@ -24,7 +24,7 @@ from gateway.messages import (
 )
 from gateway.settings import HttpSection
 from tests.adapters.web.board import FakeBoard, alarm, done, fix, link, opened, unit
-from tests.services import require
+from tests.services import require_chromium
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -74,7 +74,7 @@ def folder(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def chromium(folder: Path) -> AsyncIterator[Browser]:
-    path = require("chromium")
+    path = require_chromium()
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=path, args=ARGUMENTS, env={"HOME": str(folder)}

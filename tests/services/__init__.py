@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import socket
+from typing import NoReturn
 
 import pytest
 
@@ -22,12 +24,26 @@ EXTRA_FOLDERS = ("/usr/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql
 def require(program: str) -> str:
     """The program's path. Missing: a visible skip on a desk, a failure in CI."""
     path = shutil.which(program) or shutil.which(program, path=os.pathsep.join(EXTRA_FOLDERS))
-    if path:
-        return path
-    says = f"{program} is missing: apt-get install {DEBIAN_PACKAGES.get(program, program)}"
+    if path is None:
+        _missing(program, DEBIAN_PACKAGES.get(program, program))
+    return path
+
+
+def _missing(what: str, package: str) -> NoReturn:
+    says = f"{what} is missing: apt-get install {package}"
     if os.environ.get("CI"):
         pytest.fail(says)
     pytest.skip(says)
+
+
+def require_chromium() -> str:
+    """Chromium's path, and what the driver that Playwright brings (a node) is linked to."""
+    path = require("chromium")
+    try:
+        ctypes.CDLL("libatomic.so.1")
+    except OSError:
+        _missing("libatomic.so.1", "libatomic1")
+    return path
 
 
 def free_port() -> int:
