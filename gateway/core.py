@@ -298,6 +298,7 @@ class Core:
             return
         if state is LinkState.UP and self.states.get(name) is not LinkState.SILENT:
             self._up_at_s[name] = self.clock.monotonic_s()
+            self.courier.link_up()
         self.states[name] = state
         up = state in _OPEN
         self.meter.gauge("link_up", float(up), link=name, kind=kind)

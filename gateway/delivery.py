@@ -109,6 +109,13 @@ class Courier:
         if due:
             self._pump(terminal)
 
+    def link_up(self) -> None:
+        """A link is up again: what failed while it was down does not wait out its back-off, which
+        may be two minutes by then. `tend` sends it."""
+        for parcel in self._parcels.values():
+            if parcel.failed:
+                parcel.next_at_s = 0.0
+
     def find(self, terminal: Issi, ref: str) -> str | None:
         """The check that `ref` (short form or whole id) means among what was sent to this terminal
         and is not yet acknowledged; empty: what a bearer took last. What was never tried cannot

@@ -69,3 +69,16 @@ async def test_a_terminal_is_reached_where_it_was_heard_last(rig: Rig) -> None:
     rig.say(StatusReport(code=2), ISSI)
     await settle()
     assert rig.core.link_for(ISSI) is broker, "it was heard there"
+
+
+async def test_answers_go_out_as_soon_as_their_link_is_back(rig: Rig) -> None:
+    """After a long failure the back-off is long; an officer does not wait for that (M02)."""
+    rig.link.up = False
+    rig.core.link_seen("line", "mqtt", LinkState.DOWN, "broker silent")
+    await rig.ask()
+    await rig.clock.advance(75)
+    assert rig.results() == []
+    rig.link.up = True
+    rig.core.link_seen("line", "mqtt", LinkState.UP, "")
+    await rig.clock.advance(1)
+    assert len(rig.results()) == 1
