@@ -156,7 +156,7 @@ def _add_terminal(commands: argparse._SubParsersAction[_Parser]) -> None:
         "terminal",
         help="be one officer: a virtual radio over the real codec and bearer",
         epilog='examples:\n  radio-gateway terminal --once "V TE99ABC R1" --wait\n'
-        "  radio-gateway terminal --bearer serial --port run/radio-1",
+        "  radio-gateway terminal --bearer serial --port radio-1",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     terminal.add_arguments(parser)

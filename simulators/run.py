@@ -103,7 +103,7 @@ async def simulate(
     broker_version: str = "5",
     passwords: Mapping[str, str] | None = None,
     prefix: str = "radio",
-    serial_folder: Path = Path("run"),
+    serial_folder: Path = Path("var/lines"),
     pnc_host: str = "127.0.0.1",
     pnc_port: int | None = None,
     pnc_records: Path = Path("config/pnc"),
@@ -256,7 +256,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--passwords", type=Path, default=None, metavar="FILE", help="lines `issi:password`"
     )
     parser.add_argument(
-        "--serial-folder", type=Path, default=Path("run"), metavar="DIR", help="links to the PTYs"
+        "--serial-folder",
+        type=Path,
+        default=Path("var/lines"),
+        metavar="DIR",
+        help="links to the PTYs (var/lines)",
     )
     parser.add_argument("--pnc-host", default="127.0.0.1")
     parser.add_argument(

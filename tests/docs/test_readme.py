@@ -100,6 +100,16 @@ def test_the_interfaces_name_every_command_with_every_option_it_must_have() -> N
     assert named == leaves
 
 
+def test_default_paths_are_not_taken_by_something_else() -> None:
+    """In a checkout, where the commands are tried: `run` is a script and no folder for lines."""
+    for name, parser in COMMANDS.items():
+        for action in parser._actions:
+            if isinstance(action.default, Path):
+                path = ROOT / action.default
+                wanted = path.is_file if action.metavar == "FILE" else path.is_dir
+                assert wanted() or not path.exists(), f"{name}: {action.option_strings}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_every_link_leads_somewhere(page: Path) -> None:
     """To a file or folder of this repository, and to a heading that is there."""
