@@ -84,8 +84,6 @@ class MqttLink:
         self._topic = re.compile(re.escape(section.prefix) + r"/([^/]*)/(up/[a-z]{1,12})")
         self._writer = codecs("terminal_json", side="gateway")
         self._main: Connection | None = None
-        self.heard_at_s: float | None = None
-        """When a terminal was heard last; None before the first word since the link came up."""
 
     # ----------------------------------------------------------------- life
 
@@ -99,7 +97,6 @@ class MqttLink:
             journal=self._journal,
             handle=handle,
         )
-        self.heard_at_s = None
         # Status first: an emergency comes in while the rest is still being opened.
         async with self._session(self._access("status"), STATUS, intake) as status:
             await self._subscribe(status, STATUS)
@@ -240,7 +237,6 @@ class MqttLink:
             intake.reject(reason or "decode")
             settle()
             return
-        self.heard_at_s = self._clock.monotonic_s()
         received_at_ms = self._clock.wall_ms()
         codec = self._codecs(
             "terminal_json",
