@@ -22,6 +22,10 @@ class FakeClock:
     def monotonic_s(self) -> float:
         return self._mono_s
 
+    def step_wall(self, by_ms: int) -> None:
+        """Somebody sets the clock; the monotonic one goes on."""
+        self._wall_ms += by_ms
+
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)
