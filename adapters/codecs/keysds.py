@@ -5,8 +5,14 @@
     ?  help      X [ref]  cancel      E [text]  echo test
     options: R reason (mandatory), L place ('.' for a blank), O collar, Q client reference, F full
 
-Whatever cannot be asked is answered with what to do, never with what was typed. Source: reference
-radio-protocols, 6.2 (the project's own design, not a published standard).
+Whatever cannot be asked is answered with what to do, never with what was typed.
+
+The trap: subjects hold blanks, so in `V TE99 LXX R1` the end of the mark looks like a place, and in
+`N TESTER/NORA LOUISE R1` the second forename does. Taken for an option, another vehicle and another
+person would be asked about, and their NO TRACE shown. Rule: every reading is tried; where more than
+one makes sense nothing is asked, and the officer is told how to write it (one exception, in
+`_vehicle`). After the reason an option is always an option.
+Source: reference radio-protocols, 6.2 (the project's own design, not a published standard).
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ from gateway.messages import (
     Key,
     Kind,
     MalformedCheck,
+    Message,
     PersonKey,
     PropertyKey,
     VehicleKey,
@@ -37,10 +44,20 @@ ECHO_MAX = 40
 Parsed = CheckRequest | MalformedCheck | CancelRequest | HelpRequest | EchoTest
 
 _OPTION = re.compile(r"R[0-9]{1,2}|L[^ ]+|O[A-Z0-9]{1,10}|Q[0-9]{1,3}|F")
+_REASON = re.compile(r"R[0-9]{1,2}")
 _VIN = re.compile(r"[A-HJ-NPR-Z0-9]{17}|[A-HJ-NPR-Z0-9]{5,8}")
+_USUAL_MARK = re.compile(r"(?:[A-Z]{2}[0-9]{2}|[A-Z][0-9]{1,3})[A-Z]{3}")
+"""Marks of the current format and the one before it, where three letters follow digits."""
 _KINDS = {"V": Kind.VEHICLE, "VIN": Kind.VEHICLE, "N": Kind.PERSON, "P": Kind.PROPERTY}
 FORBIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that may not stand in what is shown to people: controls, bidi marks ..."""
+BAD_CHARACTER = "BAD CHARACTER. USE A-Z 0-9"
+_BAD = {
+    "V": "BAD VRM. 2-8 OF A-Z 0-9",
+    "VIN": "BAD VIN. 17 OR LAST 5-8",
+    "N": "N SURNAME/FORENAME/DOB/SEX",
+    "P": "BAD SERIAL. 3-30 OF A-Z 0-9",
+}
 
 
 def parse(text: str) -> Parsed:
@@ -49,8 +66,9 @@ def parse(text: str) -> Parsed:
         return MalformedCheck(why=f"TOO LONG. MAX {TEXT_MAX}", typed=True)
     folded = unicodedata.normalize("NFC", text)
     if any(unicodedata.category(each) in FORBIDDEN for each in folded.strip("\r\n\t ")):
-        return MalformedCheck(why="BAD CHARACTER. USE A-Z 0-9", typed=True)
-    words = folded.upper().split()
+        return MalformedCheck(why=BAD_CHARACTER, typed=True)
+    # Again, because capitals may come apart: U+0390 has none of its own.
+    words = unicodedata.normalize("NFC", folded.upper()).split()
     typed = " ".join(words)
     if len(typed) > TEXT_MAX:
         return MalformedCheck(why=f"TOO LONG. MAX {TEXT_MAX}", typed=True)
@@ -65,35 +83,53 @@ def parse(text: str) -> Parsed:
         case "E":
             return EchoTest(text=" ".join(rest)[:ECHO_MAX])
         case "V" | "VIN" | "N" | "P":
-            return _enquiry(verb, rest, typed)
+            # Before it was folded: a Kelvin sign or a long s becomes a letter A-Z by folding.
+            exact = [word.isascii() for word in text.split()[1:]]
+            return _enquiry(verb, rest, exact, typed)
         case _:
             return MalformedCheck(why="UNKNOWN. ? FOR HELP", typed=True)
+
+
+def written(message: Message) -> str | None:
+    """The text that says this message; None when KeySDS has no word for it."""
+    match message:
+        case CheckRequest(typed=text) if text:
+            return text
+        case CancelRequest(check=check):
+            return f"X {check}".rstrip()
+        case HelpRequest():
+            return "?"
+        case EchoTest(text=text):
+            return f"E {text}".rstrip()
+        case _:
+            return None
 
 
 class _Wrong(Exception):
     """Says what to do; never quotes."""
 
 
-def _enquiry(verb: str, rest: list[str], typed: str) -> CheckRequest | MalformedCheck:
-    subject, options = _split(rest)
-    client_ref = next((o[1:] for o in options if o.startswith("Q")), "")
+def _enquiry(
+    verb: str, rest: list[str], exact: list[bool], typed: str
+) -> CheckRequest | MalformedCheck:
+    """exact: of each word in rest, whether it was ASCII as it came."""
+    cut = _subject_end(verb, rest)
+    options = rest[cut:]
     kind = _KINDS[verb]
-
-    def wrong(why: str) -> MalformedCheck:
-        return MalformedCheck(why=why, kind=kind, client_ref=client_ref, typed=True)
-
-    if len({o[0] for o in options}) != len(options):
-        return wrong("OPTION GIVEN TWICE")
-    reason = next((o[1:] for o in options if o.startswith("R")), "")
+    client_ref = next((o[1:] for o in options if o.startswith("Q")), "")
     try:
-        key = _key(verb, subject)
-    except _Wrong as error:
-        return wrong(str(error))
-    if not reason:
-        return wrong("R? GIVE REASON")
-    place = next((o[1:] for o in options if o.startswith("L")), "").replace(".", " ").strip()
-    if len(place) > PLACE_MAX:
-        return wrong(f"L TOO LONG. MAX {PLACE_MAX}")
+        cut, key = _reading(verb, rest, exact, cut)
+        options = rest[cut:]
+        if len({o[0] for o in options}) != len(options):
+            raise _Wrong("OPTION GIVEN TWICE")
+        reason = next((o[1:] for o in options if o.startswith("R")), "")
+        if not reason:
+            raise _Wrong("R? GIVE REASON")
+        place = next((o[1:] for o in options if o.startswith("L")), "").replace(".", " ").strip()
+        if len(place) > PLACE_MAX:
+            raise _Wrong(f"L TOO LONG. MAX {PLACE_MAX}")
+    except _Wrong as wrong:
+        return MalformedCheck(why=str(wrong), kind=kind, client_ref=client_ref, typed=True)
     return CheckRequest(
         key=key,
         reason=str(int(reason)),
@@ -105,12 +141,78 @@ def _enquiry(verb: str, rest: list[str], typed: str) -> CheckRequest | Malformed
     )
 
 
-def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Subject and options: options stand at the end, the subject is at least the first word."""
+def _subject_end(verb: str, words: list[str]) -> int:
+    """How many words are the subject's in the shortest reading: options stand at the end.
+
+    The subject is at least the first word. Where `/` parts the subject, a word with one in it, or
+    behind one, is an option only after the reason: `N TESTER/NORA LOUISE/01011970 R1` has no place.
+    """
     cut = len(words)
     while cut > 1 and _OPTION.fullmatch(words[cut - 1]):
         cut -= 1
-    return words[:cut], words[cut:]
+    if verb in {"N", "P"}:
+        for at in range(cut, len(words)):
+            if _REASON.fullmatch(words[at]):
+                break
+            if "/" in words[at] or words[at - 1].endswith("/"):
+                cut = at + 1
+    return cut
+
+
+def _reading(verb: str, words: list[str], exact: list[bool], cut: int) -> tuple[int, Key]:
+    """Where the subject ends, and what it means; raises when that cannot be told for sure."""
+    found: list[tuple[int, Key]] = []
+    first: _Wrong | None = None
+    for end in range(cut, len(words) + 1):
+        if end > cut and not _may_belong(verb, words[cut - 1], words[end - 1]):
+            break
+        try:
+            if verb != "N" and not all(exact[:end]):
+                raise _Wrong(_BAD[verb])
+            found.append((end, _key(verb, words[:end])))
+        except _Wrong as wrong:
+            first = first or wrong
+    if not found:
+        raise first or _Wrong(_BAD[verb])
+    if len(found) == 1:
+        return found[0]
+    if verb == "V":
+        usual = _vehicle(found)
+        if usual is not None:
+            return usual
+    raise _Wrong("UNCLEAR. END NAME WITH /" if verb == "N" else "UNCLEAR. NO BLANKS, R FIRST")
+
+
+def _may_belong(verb: str, last: str, word: str) -> bool:
+    """Whether a word that looks like an option may as well go on with the subject.
+
+    Of a mark or a name only letters: `R1`, `Q12` and `O1001` are no group of any. A serial that is
+    one word so far is whole; one that was typed in groups may have any other.
+    """
+    match verb:
+        case "V" | "N":
+            return word.isalpha()
+        case "VIN":
+            return word[0] in "LF"
+        case _:
+            return "/" not in last and not _REASON.fullmatch(word)
+
+
+def _vehicle(found: list[tuple[int, Key]]) -> tuple[int, Key] | None:
+    """`TE99 LXX`: where the next word makes a mark of the usual form, it is that mark.
+
+    That is how marks are written; a place or collar number of two letters right behind a mark of
+    four is not. And a mark that has its usual form is whole: `TE99ABC F` asks for the full answer.
+    Anything else that reads two ways is left to the officer.
+    """
+    usual = [
+        (end, key)
+        for end, key in found[:2]
+        if isinstance(key, VehicleKey) and _USUAL_MARK.fullmatch(key.vrm)
+    ]
+    if usual and usual[0][0] <= found[0][0] + 1:
+        return usual[0]
+    return None
 
 
 def _key(verb: str, subject: list[str]) -> Key:
@@ -118,12 +220,12 @@ def _key(verb: str, subject: list[str]) -> Key:
         case "V":
             mark = re.sub(r"[ .\-]", "", " ".join(subject))
             if not re.fullmatch(r"[A-Z0-9]{2,8}", mark):
-                raise _Wrong("BAD VRM. 2-8 OF A-Z 0-9")
+                raise _Wrong(_BAD[verb])
             return VehicleKey(vrm=mark)
         case "VIN":
             vin = re.sub(r"[ .\-]", "", " ".join(subject))
             if not _VIN.fullmatch(vin):
-                raise _Wrong("BAD VIN. 17 OR LAST 5-8")
+                raise _Wrong(_BAD[verb])
             return VehicleKey(vin=vin)
         case "P":
             kind, _, serial = " ".join(subject).partition("/")
@@ -131,7 +233,7 @@ def _key(verb: str, subject: list[str]) -> Key:
             if not re.fullmatch(r"[A-Z0-9 ]{2,20}", kind):
                 raise _Wrong("P TYPE/SERIAL")
             if not re.fullmatch(r"[A-Z0-9]{3,30}", serial):
-                raise _Wrong("BAD SERIAL")
+                raise _Wrong(_BAD[verb])
             return PropertyKey(type=kind, serial=serial)
         case _:
             return _person(" ".join(subject))
@@ -140,7 +242,7 @@ def _key(verb: str, subject: list[str]) -> Key:
 def _person(text: str) -> PersonKey:
     parts = [part.strip() for part in text.split("/")]
     if not 2 <= len(parts) <= 4:
-        raise _Wrong("N SURNAME/FORENAME/DOB/SEX")
+        raise _Wrong(_BAD["N"])
     parts += [""] * (4 - len(parts))
     surname, forenames, born, sex = parts
     if not surname or not is_name(surname) or (forenames and not is_name(forenames)):
@@ -160,12 +262,26 @@ def _person(text: str) -> PersonKey:
 
 
 def is_name(text: str) -> bool:
-    """Letters of any script with their marks, blank, apostrophe, hyphen, dot; at most 54."""
-    if not 1 <= len(text) <= NAME_MAX:
+    """Letters of any script with their marks, blank, apostrophe, hyphen, dot; at most 54.
+
+    Not two scripts in one word, nor letters that are another's look-alike by definition (full
+    width, mathematical): the PNC would find nobody by a name that reads right on every screen.
+    """
+    if not 1 <= len(text) <= NAME_MAX or not unicodedata.is_normalized("NFKC", text):
         return False
-    return all(each in " '’-." or unicodedata.category(each)[0] in "LM" for each in text) and any(
-        unicodedata.category(each)[0] == "L" for each in text
-    )
+    letters = False
+    for word in re.split(r"[ '’.\-]+", text):
+        scripts: set[str] = set()
+        for each in word:
+            category = unicodedata.category(each)
+            if category[0] not in "LM":
+                return False
+            if category[0] == "L" and category != "Lm":
+                scripts.add(unicodedata.name(each, "").split(" ", 1)[0])
+        letters = letters or bool(scripts)
+        if "LATIN" in scripts and len(scripts) > 1:
+            return False
+    return letters
 
 
 def _born(text: str) -> str:
