@@ -25,12 +25,17 @@ SENTENCE_MAX = 120
 """The standard says 82; real receivers send a little more."""
 LINE_MAX = 1024
 SPEED_MAX_MPS = 400 * KNOT_MPS
+HDOP_UNKNOWN = 50.0
+"""From here a dilution of precision says that there is none: receivers write 99 or 99.99."""
+ACCURACY_PER_HDOP_M = 5.0
 ROLLOVER = timedelta(weeks=1024)
 ROLLOVER_BEFORE = timedelta(weeks=512)
 DAY = timedelta(days=1)
 FUTURE_SLACK = timedelta(days=1)
-RMC_MEMORY = 30
-"""Sentences for which GGA and GLL make no fix after an RMC was heard: it says the same and more."""
+"""The reference may be a date alone, at any time of that day."""
+LEADS = {"GGA": ("RMC",), "GLL": ("RMC", "GGA")}
+"""Which sentences say the same and more: beside one of them this one makes no fix of its own."""
+LED_FOR = timedelta(seconds=10)
 SEEN_MOST = 8
 TIMED_TYPES = {"RMC", "GGA", "GLL", "ZDA"}
 
@@ -46,10 +51,11 @@ class Nmea0183:
         self._side = side
         self._accept_estimated = accept_estimated
         self._lines = LineSplitter(LINE_MAX)
-        self._date: date | None = None
         self._last: datetime | None = None
-        self._since_rmc = RMC_MEMORY
-        self._seen: list[tuple[str, str, float, float]] = []
+        """The newest moment with a date to it, and when it was heard."""
+        self._last_heard: datetime | None = None
+        self._fixed: dict[str, datetime] = {}
+        self._seen: list[tuple[str, datetime, str, float, float]] = []
 
     def feed(self, data: bytes, *, received_at_ms: int, channel: str = "") -> Sequence[Decoded]:
         """Take any slice of the stream; return what is now complete. Never raises on content."""
@@ -62,10 +68,9 @@ class Nmea0183:
         return out
 
     def encode(self, message: Message) -> Sequence[Frame]:
-        """A fix as one RMC sentence; other messages have no word here."""
-        if not isinstance(message, LocationFix):
-            return ()
-        return (Frame(data=rmc(message) + b"\r\n"),)
+        """A fix as one RMC sentence; other messages, and a fix without time, have no word here."""
+        sentence = rmc(message) if isinstance(message, LocationFix) else None
+        return () if sentence is None else (Frame(data=sentence + b"\r\n"),)
 
     def line(self, line: bytes, *, received_at_ms: int) -> list[Decoded]:
         """All sentences of one line; resynchronises on every `$`."""
@@ -88,12 +93,10 @@ class Nmea0183:
         if b"*" not in raw:
             return BadFrame("no_checksum")
         body, _, tail = raw[1:].partition(b"*")
-        digits = re.match(rb" *([0-9A-Fa-f]{2})(?![0-9A-Fa-f])", tail.ljust(3))
+        # What follows is not looked at: some devices append characters after the checksum.
+        digits = re.match(rb" *([0-9A-Fa-f]{2})", tail)
         if digits is None:
-            # One digit, or more than two: some devices append characters after the checksum.
-            digits = re.match(rb" *([0-9A-Fa-f]{2})", tail)
-            if digits is None:
-                return BadFrame("crc")
+            return BadFrame("crc")
         want = int(digits.group(1), 16)
         if checksum(body) != want:
             # Blanks before the star are not always counted by those who write them.
@@ -107,9 +110,8 @@ class Nmea0183:
         return self._parse(text, received_at_ms)
 
     def _parse(self, text: str, received_at_ms: int) -> Decoded:
-        kind = text.split(",", 1)[0]
-        kind = kind[2:5] if not kind.startswith("P") else kind[:4]
-        self._since_rmc = min(RMC_MEMORY, self._since_rmc + 1)
+        name = text.split(",", 1)[0]
+        talker, kind = ("", name[:4]) if name.startswith("P") else (name[:2], name[2:5])
         if kind not in TIMED_TYPES:
             return Ignored(kind or "?")
         now = datetime.fromtimestamp(received_at_ms / 1000, tz=UTC)
@@ -117,16 +119,14 @@ class Nmea0183:
             sentence = pynmea2.parse(f"${text}*{checksum(text.encode()):02X}", check=True)
             match kind:
                 case "RMC":
-                    return self._rmc(sentence, now)
+                    return self._rmc(talker, sentence, now)
                 case "ZDA":
-                    self._date = date(
-                        int(sentence.data[3]), int(sentence.data[2]), int(sentence.data[1])
-                    )
+                    self._zda(sentence, now)
                     return Ignored(kind)
                 case "GGA":
-                    return self._gga(sentence, now)
+                    return self._gga(talker, sentence, now)
                 case _:
-                    return self._gll(sentence, now)
+                    return self._gll(talker, sentence, now)
         except _Rejected as rejected:
             return BadFrame(rejected.reason)
         except pynmea2.ParseError:
@@ -135,32 +135,39 @@ class Nmea0183:
             # pynmea2's lazy attributes leak these (measured); the sentence cannot be read.
             return BadFrame("decode")
 
-    def _rmc(self, sentence: pynmea2.NMEASentence, now: datetime) -> Decoded:
+    def _rmc(self, talker: str, sentence: pynmea2.NMEASentence, now: datetime) -> Decoded:
         fields = _padded(sentence.data, 12)
         if fields[1] != "A":
             raise _Rejected("void")
-        # Old receivers put the mode where E/W of the magnetic variation stands.
-        mode = fields[11][:1] or (
-            fields[10] if fields[10] in {"A", "D", "N", "E", "S", "M"} else ""
-        )
-        estimated = self._mode(mode)
+        estimated = self._mode(fields[11][:1] or _mode_before_2_3(fields[9], fields[10]))
         lat, lon = _position(fields[2:6])
-        moment, repaired = self._dated(_time(fields[0]), _ddmmyy(fields[8]), now)
-        self._date = moment.date()
-        self._since_rmc = 0
-        self._once("RMC", fields[0], lat, lon)
+        speed_mps, course_deg = _speed(fields[6]), _course(fields[7])
+        moment, repaired = _dated(_time(fields[0]), _ddmmyy(fields[8]), now)
+        self._remember(moment, now)
+        self._once("RMC", talker, moment, lat, lon)
         return LocationFix(
             lat=lat,
             lon=lon,
             fixed_at_ms=round(moment.timestamp() * 1000),
-            speed_mps=_speed(fields[6]),
-            course_deg=_course(fields[7]),
+            speed_mps=speed_mps,
+            course_deg=course_deg,
             source=FixSource.GNSS,
             repaired=repaired,
             estimated=estimated,
         )
 
-    def _gga(self, sentence: pynmea2.NMEASentence, now: datetime) -> Decoded:
+    def _zda(self, sentence: pynmea2.NMEASentence, now: datetime) -> None:
+        """A moment with a four-digit year; empty before the receiver knows it."""
+        clock, day, month, year = _padded(sentence.data, 4)[:4]
+        if not (clock and day and month and year):
+            return
+        if not re.fullmatch(r"[0-9]{2},[0-9]{2},[0-9]{4}", f"{day},{month},{year}"):
+            raise _Rejected("date")
+        self._remember(
+            datetime.combine(_date(int(year), int(month), int(day)), _time(clock), UTC), now
+        )
+
+    def _gga(self, talker: str, sentence: pynmea2.NMEASentence, now: datetime) -> Decoded:
         fields = _padded(sentence.data, 9)
         quality = fields[5]
         if quality in ("", "0"):
@@ -168,56 +175,57 @@ class Nmea0183:
         if quality not in {"1", "2", "3", "4", "5", "6"}:
             raise _Rejected("mode")
         estimated = self._mode("E" if quality == "6" else "A")
-        lat, lon = _position(fields[1:5])
-        if self._since_rmc < RMC_MEMORY:
-            return Ignored("GGA")
-        hdop = _number(fields[7])
-        return self._undated("GGA", fields[0], lat, lon, now, estimated, hdop)
+        return self._undated("GGA", talker, fields[0], fields[1:5], now, estimated, fields[7])
 
-    def _gll(self, sentence: pynmea2.NMEASentence, now: datetime) -> Decoded:
+    def _gll(self, talker: str, sentence: pynmea2.NMEASentence, now: datetime) -> Decoded:
         fields = _padded(sentence.data, 7)
         if fields[5] != "A":
             raise _Rejected("void")
         estimated = self._mode(fields[6][:1])
-        lat, lon = _position(fields[0:4])
-        if self._since_rmc < RMC_MEMORY:
-            return Ignored("GLL")
-        return self._undated("GLL", fields[4], lat, lon, now, estimated, None)
+        return self._undated("GLL", talker, fields[4], fields[0:4], now, estimated, "")
 
     def _undated(
         self,
         kind: str,
+        talker: str,
         clock: str,
-        lat: float,
-        lon: float,
+        position: Sequence[str],
         now: datetime,
         estimated: bool,
-        hdop: float | None,
+        dilution: str,
     ) -> Decoded:
         """GGA and GLL carry no date: that of the last RMC or ZDA, midnight minded; else today."""
-        at = _time(clock)
-        day = self._date
-        if day is None or abs(now.date() - day) > DAY:
-            # Nearest to now: shortly after midnight a fix may still be of yesterday.
-            moment = min(
-                (datetime.combine(now.date() + shift * DAY, at, UTC) for shift in (-1, 0, 1)),
-                key=lambda candidate: abs(candidate - now),
-            )
-        else:
-            moment = datetime.combine(day, at, UTC)
-            if self._last is not None and self._last - moment > DAY / 2:
-                moment += DAY
-                self._date = moment.date()
-        self._last = moment
-        self._once(kind, clock, lat, lon)
+        lat, lon = _position(position)
+        accuracy_m = _accuracy(dilution)
+        moment = _nearest(self._dated_by(now), _time(clock))
+        if any(
+            abs(moment - self._fixed.get(lead, moment - DAY)) <= LED_FOR for lead in LEADS[kind]
+        ):
+            return Ignored(kind)
+        self._remember(moment, now)
+        self._once(kind, talker, moment, lat, lon)
         return LocationFix(
             lat=lat,
             lon=lon,
             fixed_at_ms=round(moment.timestamp() * 1000),
-            accuracy_m=hdop * 5.0 if hdop is not None else None,
+            accuracy_m=accuracy_m,
             source=FixSource.GNSS,
             estimated=estimated,
         )
+
+    def _remember(self, moment: datetime, now: datetime) -> None:
+        self._last, self._last_heard = moment, now
+
+    def _dated_by(self, now: datetime) -> datetime:
+        """Near which moment a time of day without a date is meant.
+
+        The last dated one, so that a log is dated by itself. After half a day of silence it cannot
+        tell one day from the next, and a receiver without a date of its own may say any: then now.
+        """
+        last, heard = self._last, self._last_heard
+        if last is None or heard is None or now - heard > DAY / 2:
+            return now
+        return now if abs(now.date() - last.date()) > DAY else last
 
     def _mode(self, mode: str) -> bool:
         """Whether the fix is estimated; raises for what is no fix of this moment and place."""
@@ -229,24 +237,17 @@ class Nmea0183:
             raise _Rejected("mode")
         return False
 
-    def _dated(self, at: time, day: date, now: datetime) -> tuple[datetime, bool]:
-        """The moment, with a GPS week roll-over repaired when that lands not in the future."""
-        moment = datetime.combine(day, at, UTC)
-        repaired = False
-        if moment < now - ROLLOVER_BEFORE:
-            mended = moment + ROLLOVER
-            if mended <= now + FUTURE_SLACK:
-                moment, repaired = mended, True
-        self._last = moment
-        return moment, repaired
-
-    def _once(self, kind: str, clock: str, lat: float, lon: float) -> None:
-        """One fix a moment, though each constellation tells it: same type, time and place."""
-        key = (kind, clock, round(lat, 5), round(lon, 5))
-        if key in self._seen:
-            raise _Rejected("duplicate")
-        self._seen.append(key)
+    def _once(self, kind: str, talker: str, moment: datetime, lat: float, lon: float) -> None:
+        """One fix a moment, though each constellation tells it: the first one's. One that tells the
+        same moment at another place means to: it is faster than its clock."""
+        lat, lon = round(lat, 5), round(lon, 5)
+        for seen in self._seen:
+            other = seen[2] != talker or seen[3:] == (lat, lon)
+            if seen[:2] == (kind, moment) and other:
+                raise _Rejected("duplicate")
+        self._seen.append((kind, moment, talker, lat, lon))
         del self._seen[:-SEEN_MOST]
+        self._fixed[kind] = moment
 
 
 class _Rejected(Exception):
@@ -272,6 +273,28 @@ def _number(text: str) -> float | None:
         return None
     value = float(text)
     return value if math.isfinite(value) else None
+
+
+def _mode_before_2_3(variation: str, direction: str) -> str:
+    """The mode of an RMC that ends with the magnetic variation; empty when it has none.
+
+    Some receivers put the mode where E/W of the variation stands (seen in captures: `0,A`). An E
+    behind a figure is East, not "estimated": taken for that, an old receiver would have no fixes.
+    Behind a bare 0, or nothing, it is taken for the worse.
+    """
+    if direction == "E" and variation not in {"", "0"}:
+        return ""
+    return direction if direction in {"A", "D", "N", "E", "S", "M"} else ""
+
+
+def _accuracy(dilution: str) -> float | None:
+    """Metres, from the horizontal dilution of precision; refused where that says it has none."""
+    hdop = _number(dilution)
+    if hdop is None or hdop <= 0:
+        return None
+    if hdop >= HDOP_UNKNOWN:
+        raise _Rejected("range")
+    return hdop * ACCURACY_PER_HDOP_M
 
 
 def _angle(text: str, degrees: int) -> float:
@@ -306,8 +329,8 @@ def _time(text: str) -> time:
         raise _Rejected("date")
     hour, minute, second = (int(found.group(n)) for n in (1, 2, 3))
     micro = int((found.group(4) or "0").ljust(6, "0")[:6])
-    if second == 60:
-        # A leap second: the last moment of the minute that there is.
+    if (hour, minute, second) == (23, 59, 60):
+        # A leap second: the last moment of the day that there is.
         second, micro = 59, 999_999
     if hour > 23 or minute > 59 or second > 59:
         raise _Rejected("date")
@@ -318,11 +341,31 @@ def _ddmmyy(text: str) -> date:
     if not re.fullmatch(r"[0-9]{6}", text):
         raise _Rejected("date")
     day, month, year = int(text[:2]), int(text[2:4]), int(text[4:])
+    # gpsd's rule: below 69 is this century.
+    return _date(2000 + year if year < 69 else 1900 + year, month, day)
+
+
+def _date(year: int, month: int, day: int) -> date:
     try:
-        # gpsd's rule: below 69 is this century.
-        return date(2000 + year if year < 69 else 1900 + year, month, day)
+        return date(year, month, day)
     except ValueError:
         raise _Rejected("date") from None
+
+
+def _dated(at: time, day: date, now: datetime) -> tuple[datetime, bool]:
+    """The moment, with a GPS week roll-over repaired when that lands not in the future."""
+    moment = datetime.combine(day, at, UTC)
+    mended = moment + ROLLOVER
+    if moment < now - ROLLOVER_BEFORE <= mended <= now + FUTURE_SLACK:
+        return mended, True
+    return moment, False
+
+
+def _nearest(anchor: datetime, at: time) -> datetime:
+    """The moment at this time of day that is nearest to the anchor: a day before or after it when
+    midnight lies between."""
+    same_day = datetime.combine(anchor.date(), at, UTC)
+    return min((same_day - DAY, same_day, same_day + DAY), key=lambda each: abs(each - anchor))
 
 
 def _speed(text: str) -> float | None:
@@ -345,16 +388,21 @@ def _course(text: str) -> float | None:
     return course % 360
 
 
-def rmc(fix: LocationFix) -> bytes:
-    """One RMC sentence without line end (terminal side; never a source of test corpora)."""
-    moment = datetime.fromtimestamp((fix.fixed_at_ms or 0) / 1000, tz=UTC)
+def rmc(fix: LocationFix) -> bytes | None:
+    """One RMC sentence without line end; None for a fix without time, which it cannot say.
+
+    Terminal side; never a source of test corpora.
+    """
+    if fix.fixed_at_ms is None:
+        return None
+    moment = datetime.fromtimestamp(fix.fixed_at_ms / 1000, tz=UTC)
     speed = "" if fix.speed_mps is None else f"{fix.speed_mps / KNOT_MPS:.2f}"
     course = "" if fix.course_deg is None else f"{fix.course_deg:.1f}"
     body = (
         f"GPRMC,{moment:%H%M%S}.{moment.microsecond // 1000:03d},A,"
         f"{_degrees(fix.lat, 2)},{'S' if fix.lat < 0 else 'N'},"
         f"{_degrees(fix.lon, 3)},{'W' if fix.lon < 0 else 'E'},"
-        f"{speed},{course},{moment:%d%m%y},,,A"
+        f"{speed},{course},{moment:%d%m%y},,,{'E' if fix.estimated else 'A'}"
     ).encode()
     return b"$%s*%02X" % (body, checksum(body))
 
