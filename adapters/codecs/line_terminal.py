@@ -2,8 +2,9 @@
 
 Up: `$...` an NMEA sentence · `#S <code>` a status, 0 is an emergency · `#A <short> <part> D|R` a
 part was delivered or read · anything else an enquiry as typed (KeySDS). Down: `SENT C7F3` the
-receipt · `C8A1 1/3 !!WEAPONS ...` a part of an answer · `C7F3 LATE REPLY ...` a notice. Where the
-enquiry had a client reference, `Q12 ` stands in front. One message a line, CR LF, ASCII.
+receipt, `XX R? GIVE REASON` a refusal · `C8A1 1/3 !!WEAPONS ...` a part of an answer · `C7F3 LATE
+REPLY ...` a notice. Where the enquiry had a client reference, `Q12 ` stands in front of receipt,
+refusal and parts. One message a line, CR LF, ASCII.
 Source: docs/interfaces.md (ours).
 """
 
@@ -19,13 +20,9 @@ from adapters.codecs.nmea0183 import Nmea0183, rmc
 from gateway.messages import (
     AckState,
     BadFrame,
-    CancelRequest,
-    CheckRequest,
     Decoded,
     DeliveryAck,
-    EchoTest,
     Frame,
-    HelpRequest,
     LocationFix,
     Message,
     Notice,
@@ -42,7 +39,9 @@ _STATUS = re.compile(r"#S ([0-9]{1,5})")
 _ACK = re.compile(r"#A ([0-9A-Z]{4}) ([1-9]) ([DR])")
 _PART = re.compile(r"(?:Q([0-9]{1,3}) )?([0-9A-Z]{4}) ([1-9])/([1-9]) (.*)")
 _SENT = re.compile(r"(?:Q([0-9]{1,3}) )?SENT ([0-9A-Z]{4})")
-_NOTICE = re.compile(r"([0-9A-Z]{4}) (.*)")
+_REFUSED = re.compile(r"(?:Q([0-9]{1,3}) )?XX (.*)")
+_NOTICE = re.compile(r"([0-9A-HJKMNP-TV-Z]{4}) (.*)")
+"""A short form has no I, L, O, U: `CALL CONTROL` and `ECHO ...` begin with a word."""
 
 
 class LineTerminal:
@@ -78,8 +77,8 @@ class LineTerminal:
         if any(each < " " and each != "\t" for each in text):
             # A wrong baud rate, not an officer: nobody is answered, nothing is put on record.
             return [BadFrame("decode")]
-        if text.startswith("#"):
-            return [_control(text.rstrip())]
+        if text.lstrip().startswith("#"):
+            return [_control(text.strip().upper())]
         return [keysds.parse(text)]
 
     def encode(self, message: Message) -> Sequence[Frame]:
@@ -106,7 +105,17 @@ def _down(line: bytes) -> Decoded:
         return Receipt(
             ref="", check="", short=sent.group(2), accepted=True, client_ref=sent.group(1) or ""
         )
-    if part := _PART.fullmatch(text):
+    if refused := _REFUSED.fullmatch(text):
+        return Receipt(
+            ref="",
+            check="",
+            short="",
+            accepted=False,
+            why=refused.group(2),
+            client_ref=refused.group(1) or "",
+        )
+    part = _PART.fullmatch(text)
+    if part and int(part.group(3)) <= int(part.group(4)):
         return TextPart(
             short=part.group(2),
             part=int(part.group(3)),
@@ -124,8 +133,8 @@ def _down_lines(message: Message) -> Sequence[str]:
         case Receipt(accepted=True):
             return (f"{_client(message.client_ref)}SENT {message.short}",)
         case Receipt():
-            # A refusal with an id is told by its Result; one without has no other word.
-            return () if message.check else (f"XX {message.why}",)
+            # Said even where a Result will say it again: not every refusal has one.
+            return (f"{_client(message.client_ref)}XX {message.why}",)
         case Result():
             return message.texts
         case Notice():
@@ -139,22 +148,17 @@ def _down_lines(message: Message) -> Sequence[str]:
 
 
 def _up_lines(message: Message) -> Sequence[str]:
+    if (text := keysds.written(message)) is not None:
+        return (text,)
     match message:
-        case CheckRequest():
-            return (message.typed,) if message.typed else ()
         case StatusReport():
             return (f"#S {message.code}",)
         case DeliveryAck():
             letter = "R" if message.state is AckState.READ else "D"
             return (f"#A {message.check[-4:]} {message.part} {letter}",)
         case LocationFix():
-            return (rmc(message).decode("ascii"),)
-        case CancelRequest():
-            return (f"X {message.check}".rstrip(),)
-        case HelpRequest():
-            return ("?",)
-        case EchoTest():
-            return (f"E {message.text}".rstrip(),)
+            sentence = rmc(message)
+            return () if sentence is None else (sentence.decode("ascii"),)
         case _:
             return ()
 
