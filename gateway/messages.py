@@ -346,7 +346,7 @@ class Result(Value, frozen=True, tag="result"):
 class Notice(Value, frozen=True, tag="notice"):
     """Something without subject data: late reply, result waiting, help, echo, clock.
 
-    kind: late | waiting | help | echo | clock | cancelled | operator.
+    kind: late | waiting | unrecorded | help | echo | clock | cancelled | operator.
     """
 
     kind: str

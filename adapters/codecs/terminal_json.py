@@ -2,11 +2,13 @@
 
 The size and the nesting are bounded before anything is parsed. What is no JSON, or claims another
 identity, is a bad frame; what is JSON but no question that can be asked is a MalformedCheck, so
-that the officer is told what to do. No error text ever quotes the payload.
+that the officer is told what to do. A position that comes along never costs the question: one that
+is no position is a bad frame beside it. No error text ever quotes the payload.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -42,8 +44,14 @@ from gateway.messages import (
 )
 
 NESTING_MAX = 16
-TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z")
+NAME_MAX = 300
+"""As sent; the name itself is judged by keysds.is_name."""
+TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?Z")
+_REF = re.compile(r"[!-~]{1,32}")
+_CHECK_ID = re.compile(r"[0-9A-Z]{4,40}")
 _VIN = re.compile(r"[A-HJ-NPR-Z0-9]{17}|[A-HJ-NPR-Z0-9]{5,8}")
+_BEYOND = re.compile(r"Expected `(?:float|int)` [<>]=|(?:Number|Integer value) out of range")
+"""How msgspec says that a number is one, but not where it may be."""
 
 W = TypeVar("W", bound=msgspec.Struct)
 
@@ -59,9 +67,12 @@ class TerminalJson:
         self._max_payload = max_payload
 
     def feed(self, data: bytes, *, received_at_ms: int, channel: str = "") -> Sequence[Decoded]:
-        """One datagram is one message (`up/nmea` may hold several). Never raises on content."""
+        """One datagram is one message, and a check may bring a bad fix along; `up/nmea` may hold
+        several. Never raises on content."""
         if len(data) > self._max_payload:
             return (BadFrame("length"),)
+        if not channel.startswith("down/" if self._side == "terminal" else "up/"):
+            return (BadFrame("decode"),)
         match channel:
             case "up/nmea":
                 line = Nmea0183()
@@ -73,7 +84,7 @@ class TerminalJson:
         try:
             match channel:
                 case "up/check":
-                    return (self._check(data),)
+                    return self._check(data)
                 case "up/fix":
                     return (self._fix(data),)
                 case "up/status":
@@ -85,19 +96,30 @@ class TerminalJson:
                 case _:
                     return (BadFrame("decode"),)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, _Wrong):
-            return (BadFrame("decode"),)
+            return (BadFrame("identity" if self._names_another(data) else "decode"),)
 
     # ----------------------------------------------------------------- up
 
-    def _own(self, issi: str | None) -> bool:
+    def _own(self, issi: object) -> bool:
         """A payload may repeat the identity of its topic; it may not name another."""
         return issi is None or issi == self._identity
 
+    def _names_another(self, data: bytes) -> bool:
+        """Of what could not be read otherwise: a forged identity is told from mere nonsense."""
+        try:
+            raw = msgspec.json.decode(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return False
+        return isinstance(raw, dict) and not self._own(raw.get("issi"))
+
     def _fix(self, data: bytes) -> Decoded:
-        fix = _decode(data, wire.Fix)
-        if not self._own(fix.issi):
-            return BadFrame("identity")
-        return _location(fix) or BadFrame("date")
+        try:
+            fix = _decode(data, wire.Fix)
+        except msgspec.ValidationError as error:
+            if self._names_another(data):
+                return BadFrame("identity")
+            return BadFrame(_fix_fault(error))
+        return _location(fix) if self._own(fix.issi) else BadFrame("identity")
 
     def _status(self, data: bytes) -> Decoded:
         status = _decode(data, wire.Status)
@@ -107,25 +129,35 @@ class TerminalJson:
         ack = _decode(data, wire.Ack)
         if not self._own(ack.issi):
             return BadFrame("identity")
-        if ack.state not in set(AckState):
+        if ack.state not in set(AckState) or not _CHECK_ID.fullmatch(ack.check):
             return BadFrame("decode")
         return DeliveryAck(check=ack.check, part=ack.part, state=AckState(ack.state))
 
-    def _check(self, data: bytes) -> Decoded:
+    def _check(self, data: bytes) -> Sequence[Decoded]:
         raw = msgspec.json.decode(data)
         if not isinstance(raw, dict):
-            return BadFrame("decode")
-        issi = raw.get("issi")
-        if issi is not None and issi != self._identity:
-            return BadFrame("identity")
+            return (BadFrame("decode"),)
+        along = raw.pop("fix", None)
+        if not self._own(raw.get("issi")):
+            return (BadFrame("identity"),)
+        if isinstance(along, dict) and not self._own(along.get("issi")):
+            return (BadFrame("identity"),)
         ref, kind = _told(raw)
+        if (twice := _given_twice(data)) is not None:
+            if twice == "issi":
+                return (BadFrame("identity"),)
+            # Which of the two was meant nobody can say.
+            ref = "" if twice == "ref" else ref
+            return (MalformedCheck(why="MEMBER GIVEN TWICE", ref=ref, kind=kind),)
+        fix = None if along is None else _along(along)
+        bad = (fix,) if isinstance(fix, BadFrame) else ()
         try:
             check = msgspec.convert(raw, wire.Check)
-            return _request(check)
+            return (_request(check, None if isinstance(fix, BadFrame) else fix), *bad)
         except msgspec.ValidationError as error:
-            return MalformedCheck(why=_missing(error), ref=ref, kind=kind)
+            return (MalformedCheck(why=_missing(error), ref=ref, kind=kind), *bad)
         except _Wrong as wrong:
-            return MalformedCheck(why=str(wrong), ref=ref, kind=kind)
+            return (MalformedCheck(why=str(wrong), ref=ref, kind=kind), *bad)
 
     # ----------------------------------------------------------------- out
 
@@ -141,6 +173,7 @@ class TerminalJson:
                     short=message.short,
                     accepted=message.accepted,
                     why=message.why,
+                    client_ref=message.client_ref,
                 )
                 return (Frame(data=msgspec.json.encode(body), channel="down/receipt"),)
             case Result():
@@ -190,13 +223,46 @@ def _typed(data: bytes) -> Decoded:
     try:
         return keysds.parse(data.decode("utf-8"))
     except UnicodeDecodeError:
-        return BadFrame("decode")
+        # No noise comes over a broker: somebody asked, with a terminal that writes otherwise.
+        return MalformedCheck(why=keysds.BAD_CHARACTER, typed=True)
+
+
+class _Twice(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__("twice")
+        self.name = name
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise _Twice(name)
+        seen.add(name)
+
+
+def _given_twice(data: bytes) -> str | None:
+    """The first member that stands twice in one object; None when none does. data: read before.
+
+    msgspec takes the last one, other readers the first: an officer could be shown the answer about
+    a mark that somebody else's screen never named.
+    """
+    try:
+        json.loads(
+            data.decode("utf-8"), object_pairs_hook=_each_once, parse_int=str, parse_float=str
+        )
+    except _Twice as twice:
+        return twice.name
+    except ValueError:
+        # Two readers that do not agree whether it is JSON at all: then it is none.
+        raise _Wrong("BAD CHECK") from None
+    return None
 
 
 def _told(raw: dict[str, object]) -> tuple[str, Kind | None]:
     """What of a faulty check is good enough to answer it by."""
     ref, kind = raw.get("ref"), raw.get("kind")
-    usable = isinstance(ref, str) and re.fullmatch(r"[!-~]{1,32}", ref)
+    usable = isinstance(ref, str) and _REF.fullmatch(ref)
     known = isinstance(kind, str) and kind in set(Kind)
     return (str(ref) if usable else ""), (Kind(str(kind)) if known else None)
 
@@ -213,7 +279,10 @@ def _missing(error: msgspec.ValidationError) -> str:
 
 
 def moment_ms(text: str) -> int:
-    """ISO 8601 with Z to milliseconds; raises for anything else, a naive time included."""
+    """ISO 8601 with Z to milliseconds; raises for anything else, a naive time included.
+
+    Up to nine digits of a second: some clocks write nanoseconds.
+    """
     found = TIME.fullmatch(text)
     if found is None:
         raise _Wrong("BAD T. USE UTC WITH Z")
@@ -221,7 +290,8 @@ def moment_ms(text: str) -> int:
         moment = datetime.fromisoformat(found.group(1)).replace(tzinfo=UTC)
     except ValueError:
         raise _Wrong("BAD T. USE UTC WITH Z") from None
-    return round(moment.timestamp() * 1000)
+    micros = int((found.group(2) or "0").ljust(6, "0")[:6])
+    return round(moment.timestamp()) * 1000 + round(micros / 1000)
 
 
 def moment_text(ms: int) -> str:
@@ -229,11 +299,27 @@ def moment_text(ms: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 
 
-def _location(fix: wire.Fix) -> LocationFix | None:
+def _fix_fault(error: msgspec.ValidationError) -> str:
+    """Which of the declared reasons: nothing there, beyond what can be, or no fix at all."""
+    text = str(error)
+    if "got `null`" in text:
+        return "void"
+    return "range" if _BEYOND.match(text) else "decode"
+
+
+def _along(raw: object) -> LocationFix | BadFrame:
+    """The position that came with a question."""
+    try:
+        return _location(msgspec.convert(raw, wire.Fix))
+    except msgspec.ValidationError as error:
+        return BadFrame(_fix_fault(error))
+
+
+def _location(fix: wire.Fix) -> LocationFix | BadFrame:
     try:
         fixed_at_ms = moment_ms(fix.t) if fix.t is not None else None
     except _Wrong:
-        return None
+        return BadFrame("date")
     return LocationFix(
         lat=fix.lat,
         lon=fix.lon,
@@ -245,22 +331,23 @@ def _location(fix: wire.Fix) -> LocationFix | None:
     )
 
 
-def _request(check: wire.Check) -> CheckRequest:
+def _request(check: wire.Check, fix: LocationFix | None) -> CheckRequest:
+    if not _REF.fullmatch(check.ref):
+        # The schema's `$` lets a line feed pass behind it; a reference goes back onto screens.
+        raise _Wrong("BAD REF")
     if check.kind not in set(Kind):
         raise _Wrong("BAD KIND")
-    location = None
-    if check.fix is not None:
-        location = _location(check.fix)
-        if location is None:
-            raise _Wrong("BAD FIX.T")
+    reason = _line(check.reason, "REASON", 16)
+    if not reason:
+        raise _Wrong("BAD REASON")
     return CheckRequest(
         key=_key(Kind(check.kind), check),
-        reason=_line(check.reason, "REASON", 16),
+        reason=reason,
         ref=check.ref,
         sent_at_ms=moment_ms(check.t),
         justification=_line(check.justification, "JUSTIFICATION", 250),
         location=_line(check.location, "LOCATION", 40),
-        fix=location,
+        fix=fix,
         full=check.full,
     )
 
@@ -272,7 +359,7 @@ def _key(kind: Kind, check: wire.Check) -> Key:
         case Kind.PERSON:
             return _person(check)
         case Kind.DRIVER:
-            number = re.sub(r"[ -]", "", (check.driver_no or "").upper())
+            number = re.sub(r"[ -]", "", _upper(check.driver_no or ""))
             if number:
                 if not re.fullmatch(r"[A-Z0-9]{16}", number):
                     raise _Wrong("BAD DRIVER_NO")
@@ -282,8 +369,8 @@ def _key(kind: Kind, check: wire.Check) -> Key:
                 raise _Wrong("DRIVER: GIVE DRIVER_NO OR NAME AND DOB")
             return DriverKey(surname=person.surname, forenames=person.forenames, dob=person.dob)
         case Kind.PROPERTY:
-            kind_text = _line(check.type or "", "TYPE", 40).upper()
-            serial = re.sub(r"[ .\-]", "", _line(check.serial or "", "SERIAL", 60)).upper()
+            kind_text = _upper(_line(check.type or "", "TYPE", 40))
+            serial = re.sub(r"[ .\-]", "", _upper(_line(check.serial or "", "SERIAL", 60)))
             if not re.fullmatch(r"[A-Z0-9 ]{2,40}", kind_text):
                 raise _Wrong("BAD TYPE")
             if not re.fullmatch(r"[A-Z0-9/]{3,30}", serial):
@@ -295,13 +382,11 @@ def _vehicle(check: wire.Check) -> VehicleKey:
     if (check.vrm is None) == (check.vin is None):
         raise _Wrong("GIVE VRM OR VIN")
     if check.vin is not None:
-        vin = re.sub(r"[ -]", "", check.vin.upper())
+        vin = re.sub(r"[ -]", "", _upper(check.vin))
         if not _VIN.fullmatch(vin):
             raise _Wrong("BAD VIN. 17 OR LAST 5-8")
         return VehicleKey(vin=vin)
-    # Only ASCII is folded: a Cyrillic letter that looks like A is a mistake to be told of.
-    mark = re.sub(r"[ .\-]", "", check.vrm or "")
-    mark = mark.upper() if mark.isascii() else mark
+    mark = re.sub(r"[ .\-]", "", _upper(check.vrm or ""))
     if not re.fullmatch(r"[A-Z0-9]{1,10}", mark):
         raise _Wrong("BAD VRM")
     return VehicleKey(vrm=mark)
@@ -326,8 +411,15 @@ def _person(check: wire.Check) -> PersonKey:
     return PersonKey(surname=surname, forenames=forenames, dob=dob, age_years=check.age, sex=sex)
 
 
+def _upper(text: str) -> str:
+    """Only ASCII is folded: a Cyrillic A, or what folds to one (the long s), is told of."""
+    return text.upper() if text.isascii() else text
+
+
 def _name(text: str) -> str:
-    name = " ".join(unicodedata.normalize("NFC", text).upper().split())
+    folded = _line(text, "NAME", NAME_MAX).upper()
+    # Again, because capitals may come apart: U+0390 has none of its own.
+    name = " ".join(unicodedata.normalize("NFC", folded).split())
     if name and not keysds.is_name(name):
         raise _Wrong("BAD NAME")
     return name
@@ -361,6 +453,7 @@ def _result(message: Result) -> wire.DownResult:
         synthetic=message.synthetic,
         receipt=message.receipt,
         why=message.why,
+        client_ref=message.client_ref,
     )
 
 
@@ -374,6 +467,7 @@ def _down(channel: str, data: bytes) -> Decoded:
                 short=receipt.short,
                 accepted=receipt.accepted,
                 why=receipt.why,
+                client_ref=receipt.client_ref,
             )
         case "down/result":
             result = _decode(data, wire.DownResult)
@@ -396,6 +490,7 @@ def _down(channel: str, data: bytes) -> Decoded:
                 marking=result.marking,
                 synthetic=result.synthetic,
                 why=result.why,
+                client_ref=result.client_ref,
             )
         case _:
             notice = _decode(data, wire.DownNotice)
@@ -405,9 +500,9 @@ def _down(channel: str, data: bytes) -> Decoded:
 
 
 def _up(message: Message) -> Sequence[Frame]:
+    if (text := keysds.written(message)) is not None:
+        return (Frame(data=text.encode(), channel="up/text"),)
     match message:
-        case CheckRequest(typed=text) if text:
-            return (Frame(data=text.encode(), channel="up/text"),)
         case CheckRequest():
             return (Frame(data=msgspec.json.encode(_wire_check(message)), channel="up/check"),)
         case LocationFix():

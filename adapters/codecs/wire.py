@@ -59,7 +59,7 @@ class Check(Wire, kw_only=True, omit_defaults=True):
     dob: Annotated[str, Meta(max_length=10)] | None = None
     age: Annotated[int, Meta(ge=0, le=120)] | None = None
     sex: Annotated[str, Meta(max_length=1)] | None = None
-    driver_no: Annotated[str, Meta(max_length=16)] | None = None
+    driver_no: Annotated[str, Meta(max_length=24)] | None = None
     type: Annotated[str, Meta(max_length=40)] | None = None
     serial: Annotated[str, Meta(max_length=60)] | None = None
     justification: Annotated[str, Meta(max_length=250)] = ""
@@ -85,18 +85,19 @@ class Ack(Wire, kw_only=True, omit_defaults=True):
     issi: Identity | None = None
 
 
-class DownReceipt(msgspec.Struct, kw_only=True):
-    """`down/receipt`."""
+class DownReceipt(Wire, kw_only=True, omit_defaults=True):
+    """`down/receipt`. client_ref: the `Q` of a typed enquiry."""
 
     ref: str
     check: str
     short: str
     accepted: bool
     why: str
+    client_ref: str = ""
 
 
 class DownResult(Wire, kw_only=True, omit_defaults=True):
-    """`down/result`."""
+    """`down/result`. client_ref: the `Q` of a typed enquiry."""
 
     ref: str
     check: str
@@ -113,13 +114,17 @@ class DownResult(Wire, kw_only=True, omit_defaults=True):
     synthetic: bool
     receipt: str
     why: str = ""
+    client_ref: str = ""
 
 
 class DownNotice(Wire, kw_only=True, omit_defaults=True):
     """`down/notice`."""
 
     kind: Annotated[
-        str, _one_of(("late", "waiting", "help", "echo", "clock", "cancelled", "operator"))
+        str,
+        _one_of(
+            ("late", "waiting", "unrecorded", "help", "echo", "clock", "cancelled", "operator")
+        ),
     ]
     text: str
     check: str = ""
