@@ -61,6 +61,11 @@ class Intake:
             kind=self._kind,
         )
 
+    def readable(self, decoded: Sequence[Decoded]) -> bool:
+        """Whether anything of it says something, be it that there is no fix: noise does not, nor
+        does a device at another speed, and a line that carries only that is as good as silent."""
+        return any(not isinstance(each, BadFrame) or each.reason in _REASONS for each in decoded)
+
     def take(
         self,
         decoded: Sequence[Decoded],

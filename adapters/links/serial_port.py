@@ -1,47 +1,40 @@
-"""The link to one terminal on a serial line, or behind `socket://host:port`.
+"""The link to one terminal on a serial port, or behind a device server (`socket://host:port`).
 
 The problem: a line may hang up at any moment (USB pulled, PTY closed), may not read, may babble
-at any speed. The answer: pyserial's transport, opened in a thread and exclusively; every end of
-it is LinkDown; what waits to be written is bounded in bytes and in time; what comes is judged in
-the turn that reads it, so a line that floods waits in the kernel. Source: reference libraries, 3;
-reliability-security, rows S01 to S06.
+at any speed. The answer: opened in a thread and exclusively, by a path that is followed anew each
+time; every end of it is LinkDown; what waits to be written is bounded in bytes and in time; what
+comes is judged in the turn that reads it, so a line that floods waits in the kernel.
+Source: reference libraries, 3; reliability-security, F12 and rows S01 to S06, S09.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime
-import errno
-import threading
+import fcntl
+import os
+import termios
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import serial
 import serial_asyncio_fast
 
+from adapters.dialling import Lookup, in_own_thread
+from adapters.links.device_server import SCHEME, open_socket
 from adapters.links.intake import Intake, word_of
+from adapters.links.line import Line, Opened, drained, why
 from gateway.errors import LinkDown, SendFailed
-from gateway.messages import Bearer, Downlink, Frame, Issi
+from gateway.messages import Bearer, Downlink, Issi, Notice
 from gateway.ports import Clock, Codec, Handle, Journal, Meter
 from gateway.settings import SerialSection
 
 OPEN_WITHIN_S = 5.0
 CLOSE_WITHIN_S = 0.5
-DRAIN_EVERY_S = 0.005
+PTYS = "/dev/pts/"
 DAY_MS = 86_400_000
-
-_REASONS = {
-    errno.ENOENT: "no such port",
-    errno.ENODEV: "no such port",
-    errno.ENXIO: "no such port",
-    errno.EACCES: "no permission: put the user into group dialout",
-    errno.EPERM: "no permission: put the user into group dialout",
-    errno.EBUSY: "in use by another program",
-    errno.EAGAIN: "in use by another program",
-    errno.EIO: "hung up",
-    errno.ECONNREFUSED: "refused",
-}
 
 
 class SerialLink:
@@ -70,16 +63,22 @@ class SerialLink:
         self._journal = journal
         self._known = known
         self._codecs = codecs
-        self._writer = codecs(section.codec, side="gateway")
-        self._line: _Line | None = None
+        self._day = _replayed(section.reference_date)
+        self._lookup = Lookup()
+        self._line: Line | None = None
+        self._codec = codecs(section.codec, side="gateway")
+        # A bare receiver has no screen: an answer sent there would count as sent, and nobody reads.
+        self._has_screen = bool(self._codec.encode(Notice(kind="text", text="-")))
         self._turn = asyncio.Lock()
+        self._pledged = 0
         self.heard_at_s: float | None = None
-        """When the line was heard last; None before its first byte since it came up."""
+        """When something came last that can be read; None before that since the line came up."""
+
+    # ----------------------------------------------------------------- life
 
     async def run(self, handle: Handle, up: Callable[[], None]) -> None:
         """Open, then serve until the line is gone. Raises LinkDown."""
         section = self._section
-        reference_ms = _reference(section.reference_date)
         intake = Intake(
             link=self.name,
             bearer=self.bearer,
@@ -87,183 +86,185 @@ class SerialLink:
             meter=self._meter,
             journal=self._journal,
             handle=handle,
-            reference_ms=reference_ms,
+            reference_ms=self._reference_ms,
         )
+        if section.port.startswith(SCHEME):
+            opened = await open_socket(
+                section.port, self._lookup, write_buffer=section.write_buffer
+            )
+        else:
+            opened = await _open_port(section)
         # A fresh codec each time: half a sentence from before a hang-up is nobody's.
-        codec = self._codecs(
+        self._codec = codec = self._codecs(
             section.codec, side="gateway", accept_estimated=section.accept_estimated
         )
-        port = await _open(section)
-        line = _Line(lambda data: self._take(data, codec, intake, reference_ms))
+        line = Line(opened, lambda data: self._take(data, codec, intake), self._flooding)
         loop = asyncio.get_running_loop()
+        line.serve(serial_asyncio_fast.SerialTransport(loop, line, line.port))
         try:
-            transport = serial_asyncio_fast.SerialTransport(loop, line, port)
-        except (OSError, serial.SerialException) as error:
-            await asyncio.to_thread(port.close)
-            raise LinkDown(_why(error)) from error
-        transport.set_write_buffer_limits(high=section.write_buffer)
-        try:
-            await asyncio.wait({line.opened}, timeout=OPEN_WITHIN_S)
-            self._line = line
             self.heard_at_s = None
+            self._line = line
             up()
             await asyncio.wait({line.lost})
             raise LinkDown(line.lost.result())
         finally:
             self._line = None
-            line.abort()
-            await asyncio.wait({line.lost}, timeout=CLOSE_WITHIN_S)
+            await line.close(CLOSE_WITHIN_S)
 
-    def _take(
-        self, data: bytes, codec: Codec, intake: Intake, reference_ms: Callable[[int], int]
-    ) -> None:
-        """One slice, in one turn of the loop. Dates of an old log are judged against its day."""
-        self.heard_at_s = self._clock.monotonic_s()
+    # ----------------------------------------------------------------- in
+
+    def _take(self, data: bytes, codec: Codec, intake: Intake) -> int:
+        """Judge one slice, in one turn of the loop; returns how many frames were complete."""
         received_at_ms = self._clock.wall_ms()
         intake.heard(len(data))
-        decoded = codec.feed(data, received_at_ms=reference_ms(received_at_ms))
-        if not decoded:
-            return
-        if not self._known(self._section.terminal):
-            intake.reject("unknown_terminal")
-            return
-        intake.take(decoded, self._section.terminal, received_at_ms, _nothing)
+        # To the codec an old log's day is at noon: the day that is nearest to any time of day.
+        today_ms = received_at_ms if self._day is None else self._day + DAY_MS // 2
+        try:
+            decoded = codec.feed(data, received_at_ms=today_ms)
+            if intake.readable(decoded):
+                self.heard_at_s = self._clock.monotonic_s()
+            if decoded and not self._known(self._section.terminal):
+                intake.reject("unknown_terminal")
+            else:
+                intake.take(decoded, self._section.terminal, received_at_ms, _nothing)
+        # Neither a codec nor a desk may raise; should one, this slice is given up, and the line
+        # goes on: the next may be an emergency.
+        except Exception as error:  # noqa: BLE001
+            self._journal.warn("frame.rejected", link=self.name, error=type(error).__name__)
+            intake.reject("decode")
+            return 1
+        return len(decoded)
+
+    def _reference_ms(self, received_at_ms: int) -> int:
+        """What fix times are judged against: their receipt, or the end of an old log's day."""
+        return received_at_ms if self._day is None else self._day + DAY_MS - 1
+
+    def _flooding(self, more: bool) -> None:
+        say = self._journal.warn if more else self._journal.note
+        state = "flooding" if more else "calm"
+        say("link.state", link=self.name, kind=self.kind, state=state)
+
+    # ----------------------------------------------------------------- out
 
     def reaches(self, terminal: Issi) -> bool:
-        return self._line is not None and terminal == self._section.terminal
+        up = self._line is not None and not self._line.lost.done()
+        return up and self._has_screen and terminal == self._section.terminal
 
     async def send(
         self, terminal: Issi, message: Downlink, *, expires_in_s: float, deadline_s: float
     ) -> None:
-        """The port has taken it within the deadline, or SendFailed. expires_in_s has no word on
-        a line: what the port took is on the air."""
+        """The port has taken it within the deadline, or SendFailed, and then it never does.
+        expires_in_s has no word on a line: what the port took is on the air."""
         del expires_in_s
-        line = self._line
-        if line is None or terminal != self._section.terminal:
+        section, line = self._section, self._line
+        if line is None or terminal != section.terminal:
             raise SendFailed("link down")
-        frames = self._writer.encode(message)
-        size = sum(len(frame.data) for frame in frames)
-        if line.waiting() + size > self._section.write_buffer:
+        data = b"".join(frame.data for frame in self._codec.encode(message))
+        if not data:
+            return  # this protocol has no word for it
+        if self._pledged + len(data) > section.write_buffer:
             self._meter.count("queue_dropped_total", queue="outbox", reason="full")
             raise SendFailed("line does not take it: buffer full")
+        self._pledged += len(data)
         try:
-            async with asyncio.timeout(min(deadline_s, self._section.write_deadline_s)):
-                async with self._turn:
-                    await self._write(line, frames)
+            async with asyncio.timeout(min(deadline_s, section.write_deadline_s)), self._turn:
+                await line.write(data)
         except TimeoutError as error:
             raise SendFailed("line does not take it in time") from error
-        self._meter.count("link_send_bytes_total", size, link=self.name)
+        finally:
+            self._pledged -= len(data)
+        self._meter.count("link_send_bytes_total", len(data), link=self.name)
         self._meter.count("frames_sent_total", link=self.name, type=word_of(message))
-
-    async def _write(self, line: _Line, frames: tuple[Frame, ...] | Any) -> None:
-        for frame in frames:
-            line.write(frame.data)
-        while line.waiting():
-            # pyserial's transport has no word for "empty"; the deadline is the caller's.
-            await asyncio.sleep(DRAIN_EVERY_S)
-            if line.lost.done():
-                raise SendFailed("link down")
-
-
-class _Line(asyncio.Protocol):
-    """The transport's other half: slices in, bounded bytes out, one end."""
-
-    def __init__(self, take: Callable[[bytes], None]) -> None:
-        loop = asyncio.get_running_loop()
-        self.opened: asyncio.Future[None] = loop.create_future()
-        self.lost: asyncio.Future[str] = loop.create_future()
-        self._take = take
-        self._transport: Any = None
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        if not self.opened.done():
-            self.opened.set_result(None)
-
-    def data_received(self, data: bytes) -> None:
-        """At most 1,024 bytes a turn of the loop (the transport reads no more at once), so that
-        whatever one line says, the others have their turn in between (S04)."""
-        if not self.lost.done():
-            self._take(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.lost.done():
-            self.lost.set_result("hung up" if exc is None else _why(exc))
-
-    def waiting(self) -> int:
-        """Bytes that the port has not taken yet."""
-        return 0 if self.lost.done() else int(self._transport.get_write_buffer_size())
-
-    def write(self, data: bytes) -> None:
-        if self.lost.done():
-            raise SendFailed("link down")
-        self._transport.write(data)
-
-    def abort(self) -> None:
-        """Let go at once: `close` would wait for ever on a peer that does not read."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.abort()
-
-
-async def _open(section: SerialSection) -> Any:
-    """The port, opened in a thread. Raises LinkDown; a port that opens too late is closed."""
-    given_up = threading.Event()
-
-    def open_port() -> Any:
-        options: dict[str, Any] = {
-            "baudrate": section.baud,
-            "bytesize": section.bits,
-            "parity": section.parity,
-            "stopbits": section.stop,
-            "rtscts": section.rtscts,
-            "xonxoff": section.xonxoff,
-            "timeout": 0,
-            "write_timeout": 0,
-        }
-        if "://" not in section.port:
-            options["exclusive"] = True
-        port = serial.serial_for_url(section.port, **options)
-        if given_up.is_set():
-            port.close()
-        return port
-
-    try:
-        async with asyncio.timeout(OPEN_WITHIN_S):
-            return await asyncio.to_thread(open_port)
-    except TimeoutError as error:
-        given_up.set()
-        raise LinkDown("does not open") from error
-    except (OSError, serial.SerialException) as error:
-        raise LinkDown(_why(error)) from error
-    except ValueError as error:
-        raise LinkDown("settings that this port does not know", refused=True) from error
-    except asyncio.CancelledError:
-        given_up.set()
-        raise
-
-
-def _why(error: BaseException) -> str:
-    """A few words without the path: errors of pyserial quote it, and its number may hide."""
-    number = getattr(error, "errno", None)
-    if number is None:
-        text = str(error)
-        if "Errno" in text:
-            digits = text.partition("[Errno ")[2].partition("]")[0]
-            number = int(digits) if digits.isdigit() else None
-        elif "lock" in text:
-            number = errno.EAGAIN
-    return _REASONS.get(number or 0, "hung up")
-
-
-def _reference(reference_date: str) -> Callable[[int], int]:
-    """What fix times are judged against: now, or the named day at the same time of day."""
-    if not reference_date:
-        return lambda received_at_ms: received_at_ms
-    day = datetime.date.fromisoformat(reference_date)
-    midnight = datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC)
-    base_ms = round(midnight.timestamp() * 1000)
-    return lambda received_at_ms: base_ms + received_at_ms % DAY_MS
 
 
 def _nothing() -> None:
     """A line waits for no acknowledgement."""
+
+
+def _replayed(reference_date: str) -> int | None:
+    """Midnight, in ms, of the day that an old log is judged against; None for a live line."""
+    if not reference_date:
+        return None
+    day = datetime.date.fromisoformat(reference_date)
+    midnight = datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC)
+    return round(midnight.timestamp() * 1000)
+
+
+# --------------------------------------------------------------------------- opening and closing
+
+
+async def _open_port(section: SerialSection) -> Opened:
+    """The port, opened in a thread of its own. Raises LinkDown; one that opens late is closed."""
+    opening = in_own_thread(lambda: _claimed(section))
+    try:
+        await asyncio.wait({opening}, timeout=OPEN_WITHIN_S)
+    finally:
+        if not opening.done():
+            opening.add_done_callback(_let_go)
+    if not opening.done():
+        raise LinkDown("does not open")
+    try:
+        port = opening.result()
+    except ValueError as error:
+        raise LinkDown("settings that this port does not know", refused=True) from error
+    # termios.error is not an OSError, and a port pulled while it is being set up raises it.
+    except (OSError, serial.SerialException, termios.error) as error:
+        raise LinkDown(why(error, "cannot be opened")) from error
+    return Opened(
+        descriptor=port.fileno(),
+        discard=lambda: _discard(port.fileno()),
+        close=lambda: _close(port),
+    )
+
+
+def _claimed(section: SerialSection) -> Any:
+    """Opened and locked; whatever else was found, nothing of it stays open."""
+    port = serial.Serial(
+        section.port,
+        baudrate=section.baud,
+        bytesize=section.bits,
+        parity=section.parity,
+        stopbits=section.stop,
+        rtscts=section.rtscts,
+        xonxoff=section.xonxoff,
+        timeout=0,
+        write_timeout=0,
+        exclusive=True,
+    )
+    try:
+        if _is_ours_alone(port.fileno()):
+            fcntl.ioctl(port.fileno(), termios.TIOCEXCL)
+    except BaseException:
+        port.close()
+        raise
+    return port
+
+
+def _is_ours_alone(descriptor: int) -> bool:
+    """Whether TIOCEXCL, which also keeps out programs that ask for no lock, may be set. On a PTY it
+    would outlive us, because whoever made it has our side open as well: nobody would get in."""
+    return not os.ttyname(descriptor).startswith(PTYS)
+
+
+def _let_go(opened: asyncio.Future[Any]) -> None:
+    """Nobody waits for it any more."""
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()
+
+
+def _discard(descriptor: int) -> bool:
+    """Throw away what the kernel holds for a radio that does not take it."""
+    with suppress(OSError, termios.error):
+        termios.tcflush(descriptor, termios.TCOFLUSH)
+    return True
+
+
+def _close(port: Any) -> None:
+    """Without the discarding, the kernel waits up to 30 s for a radio that holds us off."""
+    descriptor = port.fileno()
+    if not drained(descriptor):
+        _discard(descriptor)
+    with suppress(OSError):
+        fcntl.ioctl(descriptor, termios.TIOCNXCL)
+    with suppress(OSError, termios.error):
+        port.close()

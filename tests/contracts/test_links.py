@@ -106,7 +106,7 @@ async def serial_ends(folder: Path) -> AsyncIterator[Ends]:
             return
         while b"\r\n" in rest:
             line, _, more = bytes(rest).partition(b"\r\n")
-            ends.heard.append(line)
+            ends.heard += [line] if line else []  # an empty line says nothing
             rest[:] = more
 
     loop.add_reader(master, readable)

@@ -246,7 +246,8 @@ class LineOfficer(Officer):
             return
         *lines, self._rest = self._rest.split(b"\n")
         for raw in lines:
-            self._line(raw.rstrip(b"\r"))
+            if raw.rstrip(b"\r"):  # an empty line says nothing
+                self._line(raw.rstrip(b"\r"))
 
     def _line(self, raw: bytes) -> None:
         text = raw.decode("ascii")
