@@ -6,7 +6,8 @@ SQLAlchemy costs half a second of import, so it is loaded when a ledger is opene
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,9 +33,30 @@ async def open_ledger(
         state_dir=state_dir,
         instance=instance,
         meter=meter,
-        journal=journal,
+        journal=_FromThread(journal),
         clock=clock,
     )
+
+
+class _FromThread:
+    """gateway.ports.Journal for the writer's thread: the journal itself belongs to the loop."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._loop = asyncio.get_running_loop()
+
+    def note(self, event: str, **fields: str | int | float | bool | None) -> None:
+        self._say(partial(self._journal.note, event, **fields))
+
+    def warn(self, event: str, **fields: str | int | float | bool | None) -> None:
+        self._say(partial(self._journal.warn, event, **fields))
+
+    def _say(self, line: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(line)
+        except RuntimeError:
+            # The loop is closed: at the very end nobody reads the journal any more.
+            return
 
 
 def url_of(section: LedgerSection, state_dir: Path) -> str:
@@ -44,13 +66,16 @@ def url_of(section: LedgerSection, state_dir: Path) -> str:
 
 def verify_chain(section: LedgerSection, *, state_dir: Path, heads: Path | None) -> Iterator[str]:
     """Prove every log, a line for each. Raises ChainBroken, LedgerUnavailable. Read-only."""
-    from adapters.ledger.verify import read_heads, verify
+    from adapters.ledger.heads import read_heads
+    from adapters.ledger.verify import verify
 
     known = read_heads(heads) if heads is not None else {}
     for log in verify(url_of(section, state_dir), known):
         purged = f", content of {log.purged} purged" if log.purged else ""
         against = " against the heads" if heads is not None else ""
-        yield f"{log.log}: {log.seq} records verify{against}{purged}; head {log.hash}"
+        missing = ", ".join(f"{first}..{last}" for first, last in log.gaps)
+        gaps = f"; NOT HERE, as is on record: {missing}" if missing else ""
+        yield f"{log.log}: {log.records} records verify{against}{purged}; head {log.hash}{gaps}"
 
 
 def export_records(

@@ -15,6 +15,9 @@ from gateway.ports import Record
 
 GENESIS = "0" * 64
 """The previous hash of a log's first record."""
+SEGMENT = "segment"
+"""`operation` of the record (event `security`) with which a log goes on after a gap: the records
+before it are not in this ledger, and it says where they are."""
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 

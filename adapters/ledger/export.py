@@ -36,7 +36,7 @@ def lines(
     digest = hashlib.sha256()
     with reading(url) as db:
         for log in logs(db):
-            for leaf in leaves(db, log):
+            for leaf in leaves(db, log, contents=False):
                 if since_ms is not None and leaf.at_ms < since_ms:
                     continue
                 if until_ms is not None and leaf.at_ms >= until_ms:

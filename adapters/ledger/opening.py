@@ -1,41 +1,37 @@
-"""Opening a ledger: lock, file modes, pragmas, migrations, version and rollback checks."""
+"""Opening a ledger: lock, look at what is there, migrate, take the fence, go on with the chain.
+
+A chain that does not verify is not appended to (D04): SQLite's file is moved aside as it is and a
+new one begun, linked to the newest head that is known; what must survive is carried over. A ledger
+that lacks records which the heads know (D12: an old copy was put back) goes on behind them. Both
+are put on record as a gap (docs/adr/0011).
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
-import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import msgspec
 from alembic import command
 from alembic.config import Config as AlembicConfig
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from adapters.ledger import url_of
-from adapters.ledger.store import Store, head_of, next_fence
+from adapters.ledger import canonical, remedy, url_of
+from adapters.ledger.access import Access
+from adapters.ledger.ballast import BALLAST_BYTES, Ballast
+from adapters.ledger.broken import Broken, carry_over, set_aside, what_is_wrong
+from adapters.ledger.heads import Head, HeadsFile
+from adapters.ledger.jobs import Waiting
+from adapters.ledger.schema import meta
+from adapters.ledger.store import Store
+from adapters.ledger.writer import Writer, fence_key, head_of
 from gateway.errors import LedgerUnavailable
-from gateway.ports import Clock, Journal, Meter
+from gateway.ports import Clock, Journal, Meter, Record
 from gateway.settings import LedgerSection
 
-PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "secure_delete=ON",
-    "foreign_keys=ON",
-    "trusted_schema=OFF",
-    "cell_size_check=ON",
-    "mmap_size=0",
-    "busy_timeout=2000",
-    "wal_autocheckpoint=0",
-)
-"""Reference settings: reliability-security, section 9. FULL: NORMAL lost acknowledged commits in
-787 of 1,000 simulated power cuts, FULL in none."""
 WAL_RESET_FIXED = (3, 51, 3)
 """Older SQLite can corrupt a WAL database that two connections write at once; we have one."""
 
@@ -50,118 +46,173 @@ def open_store(
     clock: Clock,
 ) -> Store:
     """Blocking. Raises LedgerUnavailable with what to do when it cannot be opened for writing."""
-    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    url = url_of(section, state_dir)
-    path = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else None
-    release: Callable[[], None] = _lock_file(path) if path else (lambda: None)
     try:
-        engine = _engine(url, path)
-        connection = engine.connect()
-        if path is None:
-            _lock_postgresql(connection, instance)
-        else:
-            path.chmod(0o600)
-            if sqlite3.sqlite_version_info < WAL_RESET_FIXED:
-                journal.note("ledger.version", version=sqlite3.sqlite_version)
-        migrate(connection)
-        with connection.begin():
-            fence = next_fence(connection, instance)
-            head = head_of(connection, instance)
-    except (DBAPIError, OSError) as error:
-        release()
-        why = getattr(error, "orig", error)
-        raise LedgerUnavailable(f"cannot be opened: {type(why).__name__}: {why}") from error
-    except LedgerUnavailable:
-        release()
-        raise
-    heads = state_dir / "heads.jsonl"
-    if _behind(heads, instance, head[0]):
-        journal.warn("ledger.behind", reason="the heads file knows records that the ledger lacks")
+        with contextlib.ExitStack() as undo:
+            _own_folder(state_dir)
+            url = url_of(section, state_dir)
+            path = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else None
+            access = Access(url, path)
+            undo.callback(access.release)
+            heads = HeadsFile(state_dir / "heads.jsonl", instance)
+            known = heads.newest()
+            broken = _without_the_broken(url, path, instance, known, journal, clock)
+            _make_private(path)
+            db = access.connect()
+            undo.callback(db.close)
+            _judge_engine(db, path, journal)
+            migrate(access, db)
+            with db.begin():
+                fence = _next_fence(db, instance)
+                head = head_of(db, instance)
+            if broken is not None:
+                _take_over(broken, db, fence, journal)
+            after = _after_a_gap(head, known, broken, journal, instance)
+            waiting = Waiting(section.queue)
+            writer = Writer(
+                access,
+                db,
+                waiting,
+                log=instance,
+                fence=fence,
+                head=after or head,
+                heads=heads,
+                ballast=_ballast(path, journal),
+                group_rows=section.group_rows,
+                meter=meter,
+                journal=journal,
+            )
+            if after is not None:
+                segment = _segment(clock.wall_ms(), after[0] + 1, head[0], known, broken)
+                writer.append_now(segment)
+            undo.pop_all()
+    except (DBAPIError, CommandError, OSError) as error:
+        raise LedgerUnavailable(f"cannot be opened: {_why(error)}") from error
+    meter.gauge("queue_capacity", section.queue, queue="audit")
     return Store(
-        engine,
-        connection,
-        log=instance,
-        fence=fence,
-        head=head,
-        path=path,
-        heads=heads,
-        queue=section.queue,
-        group_rows=section.group_rows,
-        meter=meter,
-        journal=journal,
-        clock=clock,
-        release=release,
+        writer, waiting, log=instance, fence=fence, meter=meter, journal=journal, clock=clock
     )
 
 
-def _engine(url: str, path: Path | None) -> Engine:
+def _why(error: DBAPIError | CommandError | OSError) -> str:
+    if isinstance(error, CommandError):
+        return "this version does not know its schema; was it made by a newer one?"
+    return remedy.said_of(error) if isinstance(error, DBAPIError) else f"{error.strerror}"
+
+
+# --------------------------------------------------------------------------- the file and its house
+
+
+def _own_folder(state_dir: Path) -> None:
+    """Mode 0700 when made. root does not write into another's folder: the daemon, which runs as
+    that other, could not open the files that root made."""
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    owner = state_dir.stat().st_uid
+    if os.geteuid() == 0 and owner != 0:
+        raise LedgerUnavailable(
+            f"{state_dir.name} belongs to user {owner}: run this as that user (sudo -u '#{owner}')"
+        )
+
+
+def _make_private(path: Path | None) -> None:
+    """Before SQLite opens it: its companions (-wal, -shm) take over the mode of the file."""
+    if path is not None:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
+
+
+def _ballast(path: Path | None, journal: Journal) -> Ballast | None:
     if path is None:
-        return create_engine(url, isolation_level="READ COMMITTED", pool_pre_ping=False)
-    engine = create_engine(url, connect_args={"check_same_thread": False})
-
-    @event.listens_for(engine, "connect")
-    def connected(dbapi: Any, _record: Any) -> None:
-        # The driver's own transactions would begin late and commit around DDL: we say BEGIN.
-        dbapi.isolation_level = None
-        cursor = dbapi.cursor()
-        for pragma in PRAGMAS:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begun(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+        return None
+    ballast = Ballast(path.with_name(path.name + ".ballast"), BALLAST_BYTES)
+    if not ballast.keep():
+        journal.warn("ledger.unavailable", reason="disk full", stage="open")
+    return ballast
 
 
-def migrate(connection: Connection) -> None:
+def _judge_engine(db: Connection, path: Path | None, journal: Journal) -> None:
+    if path is not None:
+        if sqlite3.sqlite_version_info < WAL_RESET_FIXED:
+            journal.note("ledger.version", version=sqlite3.sqlite_version)
+        return
+    if db.execute(text("SHOW fsync")).scalar() == "off":
+        raise LedgerUnavailable("PostgreSQL runs with fsync = off: what it takes is not durable")
+    db.commit()
+
+
+def migrate(access: Access, db: Connection) -> None:
     """Bring the schema to the newest revision."""
     config = AlembicConfig()
     config.set_main_option("script_location", "adapters.ledger:migrations")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    if connection.in_transaction():
-        connection.commit()
+    config.attributes["connection"] = db
+    with access.unhurried(db):
+        command.upgrade(config, "head")
+        if db.in_transaction():
+            db.commit()
 
 
-def _lock_file(path: Path) -> Callable[[], None]:
-    """One writer for life: the lock goes with the process, whatever ends it."""
-    lock = path.with_name(path.name + ".lock")
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
+def _next_fence(db: Connection, log: str) -> int:
+    """The writer's epoch: one more than the last writer's, so that an old one can be told apart."""
+    key = fence_key(log)
+    found = db.execute(select(meta.c.value).where(meta.c.key == key)).scalar()
+    fence = int(found or 0) + 1
+    if found is None:
+        db.execute(insert(meta).values(key=key, value=str(fence)))
+    else:
+        db.execute(update(meta).where(meta.c.key == key).values(value=str(fence)))
+    return fence
+
+
+# --------------------------------------------------------------------------- going on after a gap
+
+
+def _without_the_broken(
+    url: str, path: Path | None, log: str, known: Head | None, journal: Journal, clock: Clock
+) -> Broken | None:
+    """Look at what is there; when it is not what was written, move it out of the way."""
+    wrong = what_is_wrong(url, path, log, known)
+    if not wrong:
+        return None
+    journal.warn("ledger.broken", log=log, reason=wrong)
+    if path is None:
         raise LedgerUnavailable(
-            f"another daemon writes {path.name}: stop it, or give this one its own state_dir"
-        ) from error
-
-    def release() -> None:
-        with contextlib.suppress(OSError):
-            os.close(handle)
-
-    return release
+            f"log {log} is not appended to: {wrong} (see `radio-gateway audit verify`)"
+        )
+    return set_aside(path, log, wrong, clock.wall_ms())
 
 
-def _lock_postgresql(connection: Connection, instance: str) -> None:
-    key = zlib.crc32(instance.encode())
-    held = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}).scalar()
-    connection.commit()
-    if not held:
-        raise LedgerUnavailable(f"another daemon writes log {instance}: stop it, or rename this")
+def _take_over(broken: Broken, db: Connection, fence: int, journal: Journal) -> None:
+    with db.begin():
+        for table in carry_over(broken, db, fence):
+            journal.warn("ledger.broken", stage="carry over", reason=f"{table}: not all readable")
 
 
-def _behind(heads: Path, log: str, seq: int) -> bool:
-    """Whether the heads file knows of more than the database holds (an old copy was put back)."""
-    try:
-        lines = heads.read_bytes().splitlines()
-    except FileNotFoundError:
-        return False
-    known = 0
-    for line in lines:
-        with contextlib.suppress(msgspec.DecodeError):
-            head = msgspec.json.decode(line)
-            if head.get("log") == log:
-                known = max(known, int(head["seq"]))
-    return known > seq
+def _after_a_gap(
+    head: tuple[int, str], known: Head | None, broken: Broken | None, journal: Journal, log: str
+) -> tuple[int, str] | None:
+    """Where the chain goes on when records are missing, else None. Their numbers are not used
+    again: two records of one number would be two truths."""
+    if broken is None and (known is None or known.seq <= head[0]):
+        return None
+    if known is not None and broken is None:
+        journal.warn(
+            "ledger.behind", log=log, seq=head[0], count=known.seq - head[0],
+            reason=f"history missing {head[0] + 1}..{known.seq}",
+        )  # fmt: skip
+    last = broken.seq if broken is not None else 0
+    if known is None:
+        return last, canonical.GENESIS
+    return max(last, known.seq), known.hash
+
+
+def _segment(
+    at_ms: int, seq: int, before: int, known: Head | None, broken: Broken | None
+) -> Record:
+    where = f"in {broken.path.name}: {broken.reason}" if broken is not None else "not there"
+    link = f"after head {known.seq}" if known is not None else "no head known"
+    missing = f"{before + 1}..{seq - 1}" if seq > before + 1 else "none"
+    return Record(
+        event="security",
+        at_ms=at_ms,
+        operation=canonical.SEGMENT,
+        detail=f"{link}; records {missing} {where}",
+    )

@@ -14,13 +14,20 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from sqlalchemy import Connection, create_engine, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from adapters.ledger import remedy
 from adapters.ledger.schema import audit_content, audit_leaf
 from gateway.errors import LedgerUnavailable
 
 PAGE = 2000
+READ_WITHIN_S = 5
+"""A page takes milliseconds; whatever takes longer is given up rather than left open."""
+SESSION = (
+    "SET default_transaction_read_only = on",
+    f"SET statement_timeout = '{READ_WITHIN_S}s'",
+)
 
 
 class Leaf(msgspec.Struct, frozen=True):
@@ -38,21 +45,44 @@ class Leaf(msgspec.Struct, frozen=True):
 @contextlib.contextmanager
 def reading(url: str) -> Iterator[Connection]:
     """A read-only connection to this ledger. Raises LedgerUnavailable, which says what to do."""
-    if url.startswith("sqlite:///"):
-        path = Path(url.removeprefix("sqlite:///"))
-        if not path.is_file():
-            raise LedgerUnavailable(f"{path.name}: no such ledger; has the daemon ever run here?")
-        engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
-    else:
-        engine = create_engine(url, execution_options={"postgresql_readonly": True})
+    try:
+        engine = _engine(url)
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise LedgerUnavailable(f"[ledger] url: cannot be used: {type(error).__name__}") from error
     try:
         with engine.connect() as connection:
             yield connection
     except DBAPIError as error:
-        why = getattr(error, "orig", error)
-        raise LedgerUnavailable(f"cannot be read: {type(why).__name__}: {why}") from error
+        raise LedgerUnavailable(f"cannot be read: {remedy.said_of(error)}") from error
     finally:
         engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    if url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        if not path.is_file():
+            raise LedgerUnavailable(f"{path.name}: no such ledger; has the daemon ever run here?")
+        engine = create_engine(
+            f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true",
+            connect_args={"timeout": READ_WITHIN_S},
+        )
+
+        @event.listens_for(engine, "connect")
+        def opened(dbapi: Any, _record: Any) -> None:
+            dbapi.text_factory = text_of
+
+        return engine
+    engine = create_engine(url, connect_args={"connect_timeout": READ_WITHIN_S})
+
+    @event.listens_for(engine, "connect")
+    def connected(dbapi: Any, _record: Any) -> None:
+        with dbapi.cursor() as cursor:
+            for statement in SESSION:
+                cursor.execute(statement)
+        dbapi.commit()
+
+    return engine
 
 
 def logs(db: Connection) -> list[str]:
@@ -63,39 +93,43 @@ def logs(db: Connection) -> list[str]:
     return found
 
 
-def leaves(db: Connection, log: str) -> Iterator[Leaf]:
-    """Every record of a log in order, with its personal content where that was not purged."""
-    after = 0
-    joined = audit_leaf.outerjoin(
-        audit_content,
-        (audit_leaf.c.log == audit_content.c.log) & (audit_leaf.c.seq == audit_content.c.seq),
-    )
-    columns = (
-        audit_leaf.c.log,
-        audit_leaf.c.seq,
-        audit_leaf.c.at_ms,
-        audit_leaf.c.record,
-        audit_leaf.c.hash,
-        audit_content.c.salt,
-        audit_content.c.content,
-    )
+def leaves(
+    db: Connection, log: str, *, after: int = 0, until: int | None = None, contents: bool = True
+) -> Iterator[Leaf]:
+    """The records of a log in order, those with after < seq <= until.
+
+    contents: with the personal content, where that was not purged.
+    """
+    columns: list[Any] = [audit_leaf.c[name] for name in ("log", "seq", "at_ms", "record", "hash")]
+    source: Any = audit_leaf
+    if contents:
+        columns += [audit_content.c.salt, audit_content.c.content]
+        same = (audit_leaf.c.log == audit_content.c.log) & (audit_leaf.c.seq == audit_content.c.seq)
+        source = audit_leaf.outerjoin(audit_content, same)
+    query = select(*columns).select_from(source).where(audit_leaf.c.log == log)
+    if until is not None:
+        query = query.where(audit_leaf.c.seq <= until)
     while True:
-        query = (
-            select(*columns)
-            .select_from(joined)
-            .where(audit_leaf.c.log == log, audit_leaf.c.seq > after)
-            .order_by(audit_leaf.c.seq)
-            .limit(PAGE)
-        )
-        page = [_leaf(row) for row in db.execute(query)]
+        page = query.where(audit_leaf.c.seq > after).order_by(audit_leaf.c.seq).limit(PAGE)
+        found = [_leaf(*row) for row in db.execute(page)]
         db.rollback()
-        yield from page
-        if len(page) < PAGE:
+        yield from found
+        if len(found) < PAGE:
             return
-        after = page[-1].seq
+        after = found[-1].seq
 
 
-def _leaf(row: Any) -> Leaf:
+def _leaf(log: str, seq: int, at_ms: int, record: Any, hash_: str, *content: Any) -> Leaf:
     """SQLite keeps what it is given: a record that somebody made text must not stop a verifier."""
-    record = row.record if isinstance(row.record, bytes) else str(row.record).encode()
-    return Leaf(row.log, row.seq, row.at_ms, record, row.hash, row.salt, row.content)
+    return Leaf(
+        log, seq, at_ms, _bytes(record), hash_, *(each and _bytes(each) for each in content)
+    )
+
+
+def text_of(raw: bytes) -> str:
+    """Damaged text must be seen and judged, not end whoever looks at it."""
+    return raw.decode(errors="replace")
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()

@@ -1,55 +1,63 @@
 """Proving the chain: every record in its place, hashed as it stands, linked to the one before.
 
 A plain chain verifies after its tail is cut off; heads kept elsewhere (`heads.jsonl` copied off
-the host) are what shows that. Purged content leaves nothing to check but its commitment.
+the host) are what shows that. Purged content leaves nothing to check but its commitment. Where a
+log went on after a gap (a broken file was moved aside, an old copy was put back) the record of it
+stands behind the gap, and the gap is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Set
+from typing import NamedTuple
 
 import msgspec
 
 from adapters.ledger import canonical
 from adapters.ledger.readers import Leaf, leaves, logs, reading
-from gateway.errors import ChainBroken, LedgerUnavailable
+from gateway.errors import ChainBroken
+
+Heads = Mapping[int, Set[str]]
+"""Sequence -> what heads files say its hash is."""
+
+
+class Place(NamedTuple):
+    """A record's sequence and hash: where to go on from."""
+
+    seq: int
+    hash: str
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """A log that verifies, up to and with `seq`. purged: records whose content is gone."""
+    """A log that verifies, up to and with `seq`.
+
+    records: how many there are. purged: those whose content is gone. gaps: first and last number
+    of the records that are not here, each on record itself.
+    """
 
     log: str
     seq: int
     hash: str
+    records: int
     purged: int
+    gaps: tuple[tuple[int, int], ...]
 
 
-class Head(msgspec.Struct):
+class _Body(msgspec.Struct):
+    """What of a record the chain is made of."""
+
     log: str
     seq: int
-    hash: str
+    prev: str
+    event: str
+    operation: str = ""
+    commitment: str = ""
 
 
-def read_heads(path: Path) -> dict[str, dict[int, str]]:
-    """log -> sequence -> hash. Raises LedgerUnavailable naming file and line."""
-    heads: dict[str, dict[int, str]] = {}
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise LedgerUnavailable(f"{path.name}: cannot be read: {error.strerror}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            head = msgspec.json.decode(line, type=Head)
-        except msgspec.DecodeError as error:
-            raise LedgerUnavailable(f"{path.name}:{number}: not a head") from error
-        heads.setdefault(head.log, {})[head.seq] = head.hash
-    return heads
+_DECODER = msgspec.json.Decoder(_Body)
 
 
-def verify(url: str, heads: Mapping[str, Mapping[int, str]]) -> list[Verified]:
+def verify(url: str, heads: Mapping[str, Heads]) -> list[Verified]:
     """Every log of this ledger. Raises ChainBroken naming the first bad record."""
     with reading(url) as db:
         found = [verify_log(log, leaves(db, log), heads.get(log, {})) for log in logs(db)]
@@ -59,31 +67,57 @@ def verify(url: str, heads: Mapping[str, Mapping[int, str]]) -> list[Verified]:
     return found
 
 
-def verify_log(log: str, records: Iterable[Leaf], heads: Mapping[int, str]) -> Verified:
-    """One log from its first record on. Raises ChainBroken."""
-    seq, prev, purged = 0, canonical.GENESIS, 0
+def verify_log(
+    log: str, records: Iterable[Leaf], heads: Heads, *, start: Place | None = None
+) -> Verified:
+    """One log, from its first record on or behind `start`. Raises ChainBroken."""
+    seq, prev = start or (0, canonical.GENESIS)
+    count = purged = 0
+    gaps: list[tuple[int, int]] = []
     for leaf in records:
-        seq += 1
-        if leaf.seq != seq:
-            raise ChainBroken(log, seq, f"missing; the next one there is {leaf.seq}")
-        if canonical.digest(leaf.record) != leaf.hash:
-            raise ChainBroken(log, seq, "its bytes do not have its hash")
-        try:
-            body = msgspec.json.decode(leaf.record, type=dict[str, object])
-        except msgspec.DecodeError as error:
-            raise ChainBroken(log, seq, "not a record") from error
-        if (body.get("log"), body.get("seq"), body.get("prev")) != (log, seq, prev):
+        expected, seq = seq + 1, leaf.seq
+        body = _body(log, expected, leaf)
+        if seq != expected:
+            if not _begins_segment(body, leaf, heads):
+                raise ChainBroken(log, expected, f"missing; the next one there is {seq}")
+            gaps.append((expected, seq - 1))
+            prev = body.prev
+        if (body.log, body.seq, body.prev) != (log, seq, prev):
             raise ChainBroken(log, seq, "does not follow the record before it")
-        promised = body.get("commitment")
         if leaf.content is not None and leaf.salt is not None:
-            if canonical.commitment(leaf.salt, leaf.content) != promised:
+            if canonical.commitment(leaf.salt, leaf.content) != body.commitment:
                 raise ChainBroken(log, seq, "its content is not what was committed to")
-        elif promised:
+        elif body.commitment:
             purged += 1
-        if heads.get(seq, leaf.hash) != leaf.hash:
+        if heads and not heads.get(seq, {leaf.hash}) <= {leaf.hash}:
             raise ChainBroken(log, seq, "not the record that the heads file knows")
         prev = leaf.hash
+        count += 1
     known = max(heads, default=0)
     if known > seq:
         raise ChainBroken(log, seq + 1, f"cut off: the heads know {known} records")
-    return Verified(log, seq, prev, purged)
+    return Verified(log, seq, prev, count, purged, tuple(gaps))
+
+
+def _body(log: str, expected: int, leaf: Leaf) -> _Body:
+    """Raises ChainBroken. Behind a missing record the next one is not yet worth a look."""
+    bad = "its bytes do not have its hash" if canonical.digest(leaf.record) != leaf.hash else ""
+    try:
+        if not bad:
+            return _DECODER.decode(leaf.record)
+    except msgspec.DecodeError:
+        bad = "not a record"
+    if leaf.seq != expected:
+        raise ChainBroken(log, expected, f"missing; the next one there is {leaf.seq}")
+    raise ChainBroken(log, leaf.seq, bad)
+
+
+def _begins_segment(body: _Body, leaf: Leaf, heads: Heads) -> bool:
+    """Whether this record may stand behind a gap: it says so, and hangs on a head that is known.
+
+    Without heads nothing can tell a gap from a tail that was cut off and written anew (F17).
+    """
+    if (body.event, body.operation) != ("security", canonical.SEGMENT):
+        return False
+    before = [hashes for seq, hashes in heads.items() if seq < leaf.seq]
+    return not before or any(body.prev in hashes for hashes in before)

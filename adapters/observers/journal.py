@@ -64,6 +64,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "ledger.opened": _LEDGER | {"version"},
     "ledger.version": _LEDGER | {"version"},
     "ledger.behind": _LEDGER,
+    "ledger.broken": _LEDGER,
     "ledger.unavailable": _LEDGER,
     "ledger.recovered": _LEDGER,
     "ledger.fatal": _LEDGER,
