@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -26,8 +27,8 @@ def _as_server_user() -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[str]:
-    """The URL of an empty database, as gateway.toml has it."""
+def running(*options: str) -> Iterator[str]:
+    """The URL of an empty database, as gateway.toml has it. options: more words for the server."""
     initdb, postgres = require("initdb"), require("postgres")
     user = _as_server_user()
     # Not below pytest's folder: the server's user must be able to enter it.
@@ -47,7 +48,7 @@ def running() -> Iterator[str]:
             **user,
         )
         server = subprocess.Popen(  # type: ignore[call-overload]
-            [postgres, "-D", str(data), "-k", str(folder), "-c", "listen_addresses="],
+            [postgres, "-D", str(data), "-k", str(folder), "-c", "listen_addresses=", *options],
             env=environ,
             **quiet,
             **user,
@@ -56,7 +57,7 @@ def running() -> Iterator[str]:
         yield f"postgresql+psycopg://gateway@/postgres?host={folder}"
     finally:
         if server is not None:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # fast: it does not wait for whoever is connected
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(10)
             server.kill()

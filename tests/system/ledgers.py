@@ -1,8 +1,8 @@
 """Four independent records of what happened, and the questions that their join must answer.
 
 T what the terminals said and heard; Q what the PNC server was asked; A the audit records, read
-from the ledger's file by a reader of our own; C the console's stream. The daemon's own counters
-are never evidence. Invariants I1 to I9, I21: reliability-security reference, section 4.
+from the ledger's file by a reader of our own (tests/chain.py); C the console's stream. The daemon's
+own counters are never evidence. Invariants I1 to I9, I21: reliability-security reference, 4.
 """
 
 from __future__ import annotations
@@ -10,69 +10,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import hashlib
 import json
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from tests.chain import Leaf, audit, chain_faults, contents
 from tests.system.officers import Officer
 
-GENESIS = "0" * 64
+__all__ = ["Console", "Leaf", "audit", "canaries", "chain_faults", "contents", "join"]
+
 OUTCOMES = {"answered", "refused", "expired", "failed"}
 CONCLUDING = {"answered", "refused", "cancelled"}
 """The events of the audit that carry a check's one outcome."""
-
-
-# --------------------------------------------------------------------------- A
-
-
-class Leaf:
-    """One audit record: its canonical bytes, what they say, and its hash as stored."""
-
-    def __init__(self, log: str, seq: int, raw: bytes, stored_hash: str) -> None:
-        self.log, self.seq, self.raw, self.stored_hash = log, seq, raw, stored_hash
-        self.body: dict[str, Any] = json.loads(raw)
-
-    def __getitem__(self, key: str) -> Any:
-        return self.body.get(key, "")
-
-
-def audit(state: Path) -> list[Leaf]:
-    """Every record of the ledger's file, in order, read-only."""
-    with contextlib.closing(
-        sqlite3.connect(f"file:{state / 'ledger.db'}?mode=ro", uri=True, timeout=5)
-    ) as db:
-        rows = db.execute("SELECT log, seq, record, hash FROM audit_leaf ORDER BY log, seq")
-        return [Leaf(log, seq, bytes(record), hash_) for log, seq, record, hash_ in rows]
-
-
-def contents(state: Path) -> dict[int, tuple[bytes, bytes]]:
-    """Sequence -> (salt, content) of what has not been purged."""
-    with contextlib.closing(
-        sqlite3.connect(f"file:{state / 'ledger.db'}?mode=ro", uri=True, timeout=5)
-    ) as db:
-        rows = db.execute("SELECT seq, salt, content FROM audit_content")
-        return {seq: (bytes(salt), bytes(content)) for seq, salt, content in rows}
-
-
-def chain_faults(leaves: Sequence[Leaf]) -> list[str]:
-    """I9: what is wrong with the chain, one line each."""
-    faults, prev = [], GENESIS
-    for seq, leaf in enumerate(leaves, 1):
-        if leaf.seq != seq or leaf.body.get("seq") != seq:
-            faults.append(f"I9 {leaf.log}:{leaf.seq}: sequence, expected {seq}")
-            return faults
-        if leaf.body.get("prev") != prev:
-            faults.append(f"I9 {leaf.log}:{leaf.seq}: previous hash")
-        if hashlib.sha256(b"\x00" + leaf.raw).hexdigest() != leaf.stored_hash:
-            faults.append(f"I9 {leaf.log}:{leaf.seq}: hash")
-        prev = leaf.stored_hash
-    return faults
 
 
 # --------------------------------------------------------------------------- C
