@@ -220,7 +220,10 @@ class Core:
         self.meter.gauge("hit_oldest_unacked_age_seconds", self.checks.oldest_hit_age_s() or 0.0)
 
     def _mind_silence(self, now_s: float) -> None:
-        """A link that is open but over which nobody was heard for so long is shown as silent."""
+        """A link that is open but over which nothing was heard for so long is shown as silent.
+
+        Heard is more than messages: a receiver that says each second that it has no fix is alive.
+        """
         settings = self.config.settings
         lines: list[SerialSection | BrokerSection] = [*settings.serial, *settings.mqtt]
         for each in lines:
@@ -228,8 +231,12 @@ class Core:
             link = self.links.get(each.name)
             if link is None or state not in _OPEN:
                 continue
-            heard_s = self.roster.link_heard_at_s(each.name) or 0.0
-            silent = now_s - max(heard_s, self._up_at_s[each.name]) >= each.silent_s
+            heard_s = max(
+                self.roster.link_heard_at_s(each.name) or 0.0,
+                link.heard_at_s or 0.0,
+                self._up_at_s[each.name],
+            )
+            silent = now_s - heard_s >= each.silent_s
             if silent != (state is LinkState.SILENT):
                 now = LinkState.SILENT if silent else LinkState.UP
                 self.link_seen(each.name, link.kind, now, "nothing heard" if silent else "")

@@ -94,6 +94,9 @@ class Link(Protocol):
     name: str
     kind: str
     bearer: Bearer
+    heard_at_s: float | None
+    """Monotonic time of the last thing said over it that can be read, be it only that a receiver
+    has no fix; None before the first since it came up. Noise is not heard."""
 
     async def run(self, handle: Handle, up: Callable[[], None]) -> None:
         """Open, call `up`, serve until it breaks. Raises LinkDown; never returns otherwise."""

@@ -29,6 +29,7 @@ class FakeLink:
         self.kind = bearer.value
         self.bearer = bearer
         self.sent: list[Sent] = []
+        self.heard_at_s: float | None = None
         self.up = True
         self.failing = False
         self.error: Exception | None = None

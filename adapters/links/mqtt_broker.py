@@ -84,6 +84,7 @@ class MqttLink:
         self._topic = re.compile(re.escape(section.prefix) + r"/([^/]*)/(up/[a-z]{1,12})")
         self._writer = codecs("terminal_json", side="gateway")
         self._main: Connection | None = None
+        self.heard_at_s: float | None = None
 
     # ----------------------------------------------------------------- life
 
@@ -97,6 +98,7 @@ class MqttLink:
             journal=self._journal,
             handle=handle,
         )
+        self.heard_at_s = None
         # Status first: an emergency comes in while the rest is still being opened.
         async with self._session(self._access("status"), STATUS, intake) as status:
             await self._subscribe(status, STATUS)
@@ -248,6 +250,8 @@ class MqttLink:
             decoded = codec.feed(
                 received.payload, received_at_ms=received_at_ms, channel=found.group(2)
             )
+            if intake.readable(decoded):
+                self.heard_at_s = self._clock.monotonic_s()
             intake.take(decoded, issi, received_at_ms, settle)
         # Neither a codec nor a desk may raise; should one, this message is given up: raised further
         # it would end the connection, and the broker would send the same for ever (M13).

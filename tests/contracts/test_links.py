@@ -129,6 +129,7 @@ async def serial_ends(folder: Path) -> AsyncIterator[Ends]:
         status=(b"#S 4", "status"),
         fix=(b"$GPGLL,5234.350,N,00014.586,W,101502,A*37", "nmea"),
         bad=(b"$GPGLL,5234.350,N,00014.586,W,101502,A*00", "nmea"),
+        noise=(b"\x80\x81\xfe", "nmea"),
         notice=lambda text: text.encode(),
     )
     yield ends
@@ -174,6 +175,7 @@ async def broker_ends(folder: Path, broker: Mosquitto) -> AsyncIterator[Ends]:
         status=(b'{"code": 4}', "status"),
         fix=(b'{"lat": 52.5725, "lon": -0.2431}', "fix"),
         bad=(b'{"lat": 91, "lon": 0}', "fix"),
+        noise=(b"\x80\x81\xfe", "fix"),
         notice=lambda text: b'{"kind":"echo","text":"' + text.encode() + b'"}',
     )
     yield ends
@@ -204,6 +206,21 @@ async def test_what_is_said_is_handed_over(ends: Ends) -> None:
     assert envelope.reference_ms == envelope.received_at_ms > 0
     assert ends.meter.total("frames_received_total", link="line", type="status") == 1
     assert ends.meter.total("link_receive_bytes_total", link="line") >= 4
+
+
+async def test_what_can_be_read_is_heard(ends: Ends) -> None:
+    """`heard_at_s` is what silence is told from: none before the first word that can be read."""
+    clock = SystemClock()
+    await ends.opened()
+    assert ends.link.heard_at_s is None
+    await ends.say(*ends.words.noise)
+    await ends.until(lambda: ends.meter.total("frames_rejected_total", link="line"))
+    assert ends.link.heard_at_s is None, "noise"
+    before_s = clock.monotonic_s()
+    await ends.say(*ends.words.status)
+    await ends.until(lambda: ends.envelopes)
+    assert ends.link.heard_at_s is not None
+    assert before_s <= ends.link.heard_at_s <= clock.monotonic_s()
 
 
 async def test_a_fix_and_a_bad_frame(ends: Ends) -> None:

@@ -175,6 +175,7 @@ class FakeLink:
     bearer = Bearer.MQTT
 
     def __init__(self, log: list[str]) -> None:
+        self.heard_at_s: float | None = None
         self.up = True
         self.sent: list[tuple[Issi, Downlink]] = []
         self._log = log

@@ -51,6 +51,30 @@ async def test_silence_is_shown_as_silence(rig: Rig) -> None:
     await asyncio.gather(minding, return_exceptions=True)
 
 
+@pytest.mark.parametrize("kind", ["serial", "mqtt"])
+async def test_a_receiver_without_a_fix_is_not_silent(rig: Rig, kind: str) -> None:
+    """What the link itself heard counts, though no message came of it; noise it does not hear."""
+    section: dict[str, object] = (
+        {"serial": (SerialSection(name="line", port="/x", silent_s=60.0),)}
+        if kind == "serial"
+        else {"mqtt": (BrokerSection(name="line", silent_s=60.0),)}
+    )
+    settings = msgspec.structs.replace(rig.config.settings, **{"serial": (), "mqtt": (), **section})
+    rig.core.config = msgspec.structs.replace(rig.core.config, settings=settings)
+    minding = asyncio.ensure_future(rig.core.mind())
+    rig.core.link_seen("line", kind, LinkState.UP, "")
+    for _ in range(10):
+        await rig.clock.advance(30)
+        rig.link.heard_at_s = rig.clock.monotonic_s()
+        assert rig.core.states["line"] is LinkState.UP
+    await rig.clock.advance(58)
+    assert rig.core.states["line"] is LinkState.UP
+    await rig.clock.advance(4)
+    assert rig.core.states["line"] is LinkState.SILENT
+    minding.cancel()
+    await asyncio.gather(minding, return_exceptions=True)
+
+
 async def test_a_terminal_is_reached_where_it_was_heard_last(rig: Rig) -> None:
     """Else over its own line; one with a line of its own is not sent to a broker for nobody."""
     line, broker = FakeLink([]), FakeLink([])

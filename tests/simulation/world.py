@@ -160,6 +160,7 @@ class SimLink:
 
     def __init__(self, world: World, name: str) -> None:
         self.name = name
+        self.heard_at_s: float | None = None
         self._world = world
         self._up = False
         self._cut: asyncio.Event | None = None
