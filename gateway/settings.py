@@ -7,6 +7,7 @@ to the file.
 
 from __future__ import annotations
 
+import datetime
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,7 +95,8 @@ class SerialSection(Section, frozen=True, kw_only=True):
     write_deadline_s: float = 2.0
     silent_s: float = 120.0
     reference_date: str = ""
-    """For replayed logs only: ISO date that stands for today when this line's fixes are judged."""
+    """For replayed logs only: ISO date that stands for today when this line's fixes are judged:
+    against its end, and without a date of their own they are of that day."""
     accept_estimated: bool = False
 
 
@@ -405,8 +407,7 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     for link in settings.serial:
         if known is not None and link.terminal not in known:
             found.append(f"serial {link.name}: terminal: not in the fleet file")
-        if link.parity not in "NEOMS":
-            found.append(f"serial {link.name}: parity: one of N E O M S")
+        found += [f"serial {link.name}: {text}" for text in _check_line(link)]
     for broker in settings.mqtt:
         found += [f"mqtt {broker.name}: {text}" for text in _check_broker(path, broker)]
     sessions = [(broker.host, broker.port, broker.client_id) for broker in settings.mqtt]
@@ -414,6 +415,41 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         # Each would throw the other off, for ever.
         found.append("mqtt: the same client_id stands twice at one broker")
     return found
+
+
+_DEVICE_SERVER = re.compile(r"socket://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})\Z")
+
+
+def _check_line(link: SerialSection) -> list[str]:
+    found: list[str] = []
+    server = _DEVICE_SERVER.match(link.port)
+    if server is None and not link.port.startswith("/"):
+        found.append("port: an absolute path, or socket://host:port")
+    if server is not None and not 0 < int(server.group(2)) < 65536:
+        found.append("port: socket://host:port with a port between 1 and 65535")
+    if link.parity not in {"N", "E", "O", "M", "S"}:
+        found.append("parity: one of N E O M S")
+    if link.stop not in {1, 1.5, 2}:
+        found.append("stop: 1, 1.5 or 2")
+    for key, value, least, most in (
+        ("baud", link.baud, 50, 4_000_000),
+        ("bits", link.bits, 5, 8),
+        ("write_buffer", link.write_buffer, 2048, 1_048_576),
+        ("write_deadline_s", link.write_deadline_s, 0.1, 60),
+        ("silent_s", link.silent_s, 1, 86400),
+    ):
+        if not least <= value <= most:
+            found.append(f"{key}: between {least} and {most}, not {value}")
+    if link.reference_date and not _is_date(link.reference_date):
+        found.append("reference_date: a day, as 2019-04-06")
+    return found
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")

@@ -119,6 +119,31 @@ def test_every_key_of_the_data_files_is_explained() -> None:
             "[[serial]]\nname = 'a'\nport = '/dev/x'\nterminal = '5001001'\nparity = 'Q'",
             "gateway.toml: serial a: parity",
         ),
+        *(
+            (
+                "[[serial]]\nname = 'a'\nterminal = '5001001'\n"
+                + ("" if key == "port" else "port = '/dev/x'\n")
+                + f"{key} = {value}",
+                f"gateway.toml: serial a: {key}: ",
+            )
+            for key, value in (
+                ("port", "'ttyUSB0'"),
+                ("port", "'socket://host'"),
+                ("port", "'socket://127.0.0.1:0'"),
+                ("port", "'socket://127.0.0.1:99999'"),
+                ("port", "'spy:///dev/x'"),
+                ("parity", "''"),
+                ("parity", "'NE'"),
+                ("stop", 3),
+                ("baud", 0),
+                ("bits", 9),
+                ("write_buffer", 100),
+                ("write_deadline_s", 0),
+                ("silent_s", 0),
+                ("reference_date", "'06/04/2019'"),
+                ("reference_date", "'20190406'"),
+            )
+        ),
         (
             "[[mqtt]]\nname = 'a'\nversion = '4'",
             "gateway.toml: mqtt a: version",
