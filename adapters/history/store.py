@@ -2,12 +2,15 @@
 
 Rule: `keep` never waits. What does not fit, or cannot be written, is shed and counted; the audit
 and the radios do not notice. `synchronous=NORMAL`: the last moments may go with the power, the
-file stays whole. Positions are personal data: mode 0600, purged after `keep_days`.
+file stays whole. Positions are personal data: mode 0600, purged after `keep_days`, in steps between
+the rows that come. A file that is damaged is moved aside, kept for as long, and begun anew.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 import time
 from collections import deque
@@ -31,6 +34,7 @@ from sqlalchemy import (
     delete,
     event,
     insert,
+    select,
 )
 from sqlalchemy.exc import DBAPIError
 
@@ -43,9 +47,14 @@ GROUP = 512
 GATHER_S = 0.2
 """How long the writer lets rows gather: nobody waits for them."""
 PURGE_EVERY_S = 3600.0
+PURGE_STEP = 2000
+"""Rows a transaction of a purge: what comes meanwhile is written between two steps."""
 REOPEN_S = 5.0
+"""What could not be written is tried again after so long; until then events are shed at once."""
 CLOSE_S = 5.0
 DAY_MS = 86_400_000
+ASIDE = ".broken"
+DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON", "busy_timeout=2000")
 
 metadata = MetaData()
@@ -91,7 +100,8 @@ class HistoryStore:
         self._wake = threading.Event()
         self._closing = False
         self._engine: Engine | None = None
-        self._purged_at_s: float | None = None
+        self._purging = False
+        self._purge_at_s = 0.0
         self._reopen_at_s = 0.0
         self._thread = threading.Thread(target=self._work, name="history", daemon=True)
         self._thread.start()
@@ -120,12 +130,11 @@ class HistoryStore:
         while True:
             closing = self._closing
             connection = self._write(connection)
-            if connection is not None:
-                self._purge_when_due(connection)
+            connection = self._purge_when_due(connection)
             if closing and not self._waiting:
                 break
             if not closing:
-                self._wake.wait(GATHER_S)
+                self._wake.wait(0 if self._purging else GATHER_S)
                 self._wake.clear()
         if connection is not None:
             connection.close()
@@ -136,49 +145,105 @@ class HistoryStore:
         """Everything that waits, in groups; None when the file cannot be written now."""
         while self._waiting:
             group = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
+            rows = self._rows(group)
+            if not rows:
+                continue
             try:
                 connection = connection or self._open()
                 with connection.begin():
-                    connection.execute(insert(events), [_row(each) for each in group])
-            except (DBAPIError, OSError):
+                    connection.execute(insert(events), rows)
+            except (DBAPIError, OSError) as error:
                 self._meter.count(
-                    "queue_dropped_total", len(group), queue="history", reason="unavailable"
+                    "queue_dropped_total", len(rows), queue="history", reason="unavailable"
                 )
-                if connection is not None:
-                    connection.invalidate()
-                    connection.close()
+                self._give_up(connection, error)
                 connection = None
         return connection
 
+    def _rows(self, group: list[Event]) -> list[dict[str, Any]]:
+        """One that cannot be written down costs itself, not the others and not this thread."""
+        rows = []
+        for each in group:
+            try:
+                rows.append(_row(each))
+            except (TypeError, ValueError, msgspec.MsgspecError):
+                self._meter.count("queue_dropped_total", queue="history", reason="unreadable")
+        return rows
+
     def _open(self) -> Connection:
-        now_s = time.monotonic()
-        if now_s < self._reopen_at_s:
+        """Raises OSError, DBAPIError."""
+        if time.monotonic() < self._reopen_at_s:
             raise OSError("not yet")
-        self._reopen_at_s = now_s + REOPEN_S
         if self._engine is None:
             self._engine = _engine(self._path)
-        connection = self._engine.connect()
-        metadata.create_all(connection)
-        connection.commit()
+        # Before SQLite does: its companions (-wal, -shm) take over the mode of the file.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._path.chmod(0o600)
-        self._reopen_at_s = 0.0
+        connection = self._engine.connect()
+        try:
+            metadata.create_all(connection)
+            connection.commit()
+        except DBAPIError:
+            connection.close()
+            raise
         return connection
 
-    def _purge_when_due(self, connection: Connection) -> None:
+    def _give_up(self, connection: Connection | None, error: Exception) -> None:
+        """Let go of the file for a while; one that is damaged is moved out of the way."""
         now_s = time.monotonic()
-        if self._purged_at_s is not None and now_s - self._purged_at_s < PURGE_EVERY_S:
-            return
-        self._purged_at_s = now_s
+        if now_s >= self._reopen_at_s:
+            self._reopen_at_s = now_s + REOPEN_S
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+        if isinstance(error, DBAPIError) and _is_damaged(error):
+            if self._engine is not None:
+                self._engine.dispose()
+            for end in ("-wal", "-shm", ""):
+                with contextlib.suppress(OSError):
+                    os.replace(f"{self._path}{end}", f"{self._path}{ASIDE}{end}")
+            self._reopen_at_s = 0.0
+
+    def _purge_when_due(self, connection: Connection | None) -> Connection | None:
+        """A step of what is due; None when the file cannot be written now."""
+        now_s = time.monotonic()
+        if not self._purging and now_s < self._purge_at_s:
+            return connection
+        if connection is None and not self._path.exists():
+            return None
+        self._purge_at_s = now_s + PURGE_EVERY_S
+        old_ms = self._wall_ms() - self._keep_ms
+        self._purge_aside(old_ms)
         try:
+            connection = connection or self._open()
             with connection.begin():
-                old = self._wall_ms() - self._keep_ms
-                gone = connection.execute(delete(events).where(events.c.at_ms < old)).rowcount
-            if gone:
+                old = select(events.c.seq).where(events.c.at_ms < old_ms).limit(PURGE_STEP)
+                gone = connection.execute(delete(events).where(events.c.seq.in_(old))).rowcount
+            more = gone == PURGE_STEP
+            if (gone or self._purging) and not more:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                 connection.rollback()
-        except DBAPIError:
-            return
+        except (DBAPIError, OSError) as error:
+            self._purging = False
+            self._purge_at_s = now_s + REOPEN_S
+            self._give_up(connection, error)
+            return None
+        self._purging = more
         self._meter.count("purged_items_total", gone, kind="location")
+        return connection
+
+    def _purge_aside(self, old_ms: int) -> None:
+        """A damaged file cannot be purged by row: it goes as a whole when its time is over."""
+        for end in ("-wal", "-shm", ""):
+            aside = Path(f"{self._path}{ASIDE}{end}")
+            with contextlib.suppress(OSError):
+                if aside.stat().st_mtime * 1000 < old_ms:
+                    aside.unlink()
+
+
+def _is_damaged(error: DBAPIError) -> bool:
+    name = getattr(error.orig, "sqlite_errorname", None) or ""
+    return name.startswith(DAMAGED)
 
 
 def _row(each: Event) -> dict[str, Any]:
