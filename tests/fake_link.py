@@ -44,8 +44,10 @@ class FakeLink:
         self._cut.clear()
         self.up = True
         up()
-        await self._cut.wait()
-        self.up = False
+        try:
+            await self._cut.wait()
+        finally:
+            self.up = False
         raise LinkDown("cut")
 
     def cut(self) -> None:

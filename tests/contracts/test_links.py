@@ -1,4 +1,8 @@
-"""What every link promises: a serial line on a PTY, and a broker that is a real mosquitto."""
+"""What every link promises: a serial line on a PTY, and a broker that is a real mosquitto.
+
+What is sent is promised by the fake as well. Nothing is said over it: tests hand over its envelopes
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Envelope, LocationFix, Notice, StatusReport
 from gateway.ports import Link
 from gateway.settings import BrokerSection, SerialSection
+from tests.fake_link import FakeLink
 from tests.fakes import FakeJournal, FakeMeter
 from tests.services.mosquitto import Mosquitto
 
@@ -194,6 +199,39 @@ async def ends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             yield each
 
 
+async def fake_ends() -> AsyncIterator[Ends]:
+    ends = Ends()
+    link = FakeLink("line")
+    link.up = False
+    link.unreached = {"5001999"}
+
+    def took(_terminal: str, message: object) -> None:
+        assert isinstance(message, Notice)
+        ends.heard.append(message.text.encode())
+
+    async def hang_up() -> None:
+        link.cut()
+
+    link.took, ends.link, ends.hang_up = took, link, hang_up
+    ends.words = SimpleNamespace(notice=lambda text: text.encode())
+    yield ends
+    await ends.close()
+
+
+@pytest.fixture(params=["serial", "broker", "fake"])
+async def sending(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ends]:
+    """Whatever sends."""
+    match request.param:
+        case "serial":
+            made_of = serial_ends(tmp_path)
+        case "broker":
+            made_of = broker_ends(tmp_path, request.getfixturevalue("mosquitto"))
+        case _:
+            made_of = fake_ends()
+    async for each in made_of:
+        yield each
+
+
 async def test_what_is_said_is_handed_over(ends: Ends) -> None:
     """With the line's or the topic's identity, the link's name, and its times."""
     await ends.opened()
@@ -211,16 +249,19 @@ async def test_what_is_said_is_handed_over(ends: Ends) -> None:
 async def test_what_can_be_read_is_heard(ends: Ends) -> None:
     """`heard_at_s` is what silence is told from: none before the first word that can be read."""
     clock = SystemClock()
+
+    def heard_at_s() -> float | None:
+        return ends.link.heard_at_s
+
     await ends.opened()
-    assert ends.link.heard_at_s is None
+    assert heard_at_s() is None
     await ends.say(*ends.words.noise)
     await ends.until(lambda: ends.meter.total("frames_rejected_total", link="line"))
-    assert ends.link.heard_at_s is None, "noise"
+    assert heard_at_s() is None, "noise"
     before_s = clock.monotonic_s()
     await ends.say(*ends.words.status)
     await ends.until(lambda: ends.envelopes)
-    assert ends.link.heard_at_s is not None
-    assert before_s <= ends.link.heard_at_s <= clock.monotonic_s()
+    assert before_s <= (heard_at_s() or 0.0) <= clock.monotonic_s()
 
 
 async def test_a_fix_and_a_bad_frame(ends: Ends) -> None:
@@ -237,53 +278,59 @@ async def test_a_fix_and_a_bad_frame(ends: Ends) -> None:
     assert rejected + ends.meter.total("fixes_rejected_total") == 1
 
 
-async def test_sending_and_reach(ends: Ends) -> None:
+async def test_what_was_sent_is_counted(ends: Ends) -> None:
+    await ends.opened()
+    await ends.link.send(ISSI, Notice(kind="echo", text="X"), expires_in_s=60, deadline_s=5)
+    assert ends.meter.total("frames_sent_total", link="line", type="notice") == 1
+    assert ends.meter.total("link_send_bytes_total", link="line") >= 1
+
+
+async def test_sending_and_reach(sending: Ends) -> None:
     """It reaches its terminal while it is up, and nobody else; `send` returns when it is out."""
-    assert not ends.link.reaches(ISSI)
+    assert not sending.link.reaches(ISSI)
     with pytest.raises(SendFailed):
-        await ends.link.send(
+        await sending.link.send(
             ISSI, Notice(kind="echo", text="X"), expires_in_s=60, deadline_s=1
         )  # fmt: skip
-    await ends.opened()
-    assert ends.link.reaches(ISSI)
-    assert not ends.link.reaches("5001999")
-    await ends.link.send(ISSI, Notice(kind="echo", text="ECHO A"), expires_in_s=60, deadline_s=5)
-    await ends.until(lambda: ends.heard)
-    assert ends.heard == [ends.words.notice("ECHO A")]
-    assert ends.meter.total("frames_sent_total", link="line", type="notice") == 1
+    await sending.opened()
+    assert sending.link.reaches(ISSI)
+    assert not sending.link.reaches("5001999")
+    await sending.link.send(ISSI, Notice(kind="echo", text="ECHO A"), expires_in_s=60, deadline_s=5)
+    await sending.until(lambda: sending.heard)
+    assert sending.heard == [sending.words.notice("ECHO A")]
 
 
-async def test_many_messages_keep_their_order(ends: Ends) -> None:
-    await ends.opened()
+async def test_many_messages_keep_their_order(sending: Ends) -> None:
+    await sending.opened()
     for n in range(50):
-        await ends.link.send(
+        await sending.link.send(
             ISSI, Notice(kind="echo", text=f"ECHO {n}"), expires_in_s=60, deadline_s=5
         )  # fmt: skip
-    await ends.until(lambda: len(ends.heard) == 50)
-    assert ends.heard == [ends.words.notice(f"ECHO {n}") for n in range(50)]
+    await sending.until(lambda: len(sending.heard) == 50)
+    assert sending.heard == [sending.words.notice(f"ECHO {n}") for n in range(50)]
 
 
-async def test_a_hang_up_is_link_down_at_once(ends: Ends) -> None:
+async def test_a_hang_up_is_link_down_at_once(sending: Ends) -> None:
     """Not silence, not a spin, not a traceback: LinkDown, with a short reason."""
-    task = await ends.opened()
-    await ends.hang_up()
+    task = await sending.opened()
+    await sending.hang_up()
     async with asyncio.timeout(WITHIN_S):
         with pytest.raises(LinkDown) as caught:
             await task
     assert 0 < len(caught.value.reason) <= 60
-    assert not ends.link.reaches(ISSI)
+    assert not sending.link.reaches(ISSI)
     with pytest.raises(SendFailed):
-        await ends.link.send(
+        await sending.link.send(
             ISSI, Notice(kind="echo", text="X"), expires_in_s=60, deadline_s=1
         )  # fmt: skip
 
 
-async def test_cancelled_it_lets_go(ends: Ends) -> None:
+async def test_cancelled_it_lets_go(sending: Ends) -> None:
     """And leaves no task of its own behind."""
     before = asyncio.all_tasks()
-    task = await ends.opened()
+    task = await sending.opened()
     task.cancel()
     async with asyncio.timeout(WITHIN_S):
         await asyncio.gather(task, return_exceptions=True)
-    await ends.until(lambda: asyncio.all_tasks() <= before | {task})
-    assert not ends.link.reaches(ISSI)
+    await sending.until(lambda: asyncio.all_tasks() <= before | {task})
+    assert not sending.link.reaches(ISSI)
