@@ -14,6 +14,8 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import reduce
+from operator import xor
 
 import pynmea2
 
@@ -99,10 +101,12 @@ class Nmea0183:
             return BadFrame("crc")
         want = int(digits.group(1), 16)
         if checksum(body) != want:
-            # Blanks before the star are not always counted by those who write them.
-            body = body.rstrip(b" ")
-            if checksum(body) != want:
+            # Blanks before the star are not always counted by those who write them. Only then a
+            # second look: noise must be cheap to refuse (S04).
+            bare = body.rstrip(b" ")
+            if bare == body or checksum(bare) != want:
                 return BadFrame("crc")
+            body = bare
         try:
             text = body.decode("ascii")
         except UnicodeDecodeError:
@@ -258,10 +262,7 @@ class _Rejected(Exception):
 
 def checksum(body: bytes) -> int:
     """XOR of everything between `$` and `*`."""
-    value = 0
-    for byte in body:
-        value ^= byte
-    return value
+    return reduce(xor, body, 0)
 
 
 def _padded(fields: Sequence[str], length: int) -> list[str]:

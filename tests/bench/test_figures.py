@@ -6,20 +6,24 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from adapters import codecs
+from adapters.codecs import keysds
 from adapters.ledger import open_ledger
+from gateway.messages import BadFrame, CheckRequest, Decoded, LocationFix
 from gateway.ports import Record
 from gateway.settings import LedgerSection
+from tests.adapters.codecs.sentences import sentence
 from tests.fakes import FakeClock, FakeJournal, FakeMeter
 from tests.services.mosquitto import Mosquitto
 from tests.system.world import World
@@ -27,7 +31,12 @@ from tests.system.world import World
 pytestmark = pytest.mark.bench
 
 NOW_MS = 1_795_342_510_000
-LINE = b"$GPRMC,101502.00,A,5234.3500,N,00014.5860,W,2.40,090.0,221126,,,A*5E\r\n"
+LINE = b"$GPRMC,101502.00,A,5234.3500,N,00014.5860,W,2.40,090.0,221126,,,A*78\r\n"
+FIX = (
+    b'{"t":"2026-11-22T10:15:02.114Z","lat":52.5725,"lon":-0.2431,"speed_mps":1.2,"course_deg":90}'
+)
+RMC = "GPRMC,10{:02}{:02},A,5234.3500,N,00014.5860,W,2.40,090.0,221126,,,A"
+TYPED = "V TE99 ABC R3 LBRIDGE.ST Q12"
 CHECK = (
     b'{"ref":"a1","t":"2026-11-22T10:15:02.114Z","kind":"vehicle","vrm":"TE99ABC",'
     b'"reason":"1","justification":"NO LIGHTS","location":"BRIDGE ST"}'
@@ -50,7 +59,10 @@ def say(name: str, value: float, floor: float, unit: str = "us") -> None:
 
 
 def test_codecs() -> None:
-    """Floor: the checksum and a split; msgspec into a bare dict."""
+    """Floor: the checksum and a split; msgspec into a bare dict.
+
+    Fixes and checks come on a fresh object each (a datagram) and on one that lives (a line).
+    """
 
     def floor() -> list[bytes]:
         value = 0
@@ -58,19 +70,52 @@ def test_codecs() -> None:
             value ^= byte
         return LINE.split(b",")
 
-    def nmea() -> object:
-        return codecs.create("nmea0183").feed(LINE, received_at_ms=NOW_MS)
+    base = per_call_us(floor)
+    seconds = itertools.cycle(
+        f"{sentence(RMC.format(n // 60, n % 60))}\r\n".encode() for n in range(600)
+    )
+    line = codecs.create("nmea0183")
+    found = line.feed(LINE, received_at_ms=NOW_MS)
+    assert isinstance(found[0], LocationFix)
+    say(
+        "an RMC to a fix, on a line; floor: checksum and split",
+        per_call_us(lambda: line.feed(next(seconds), received_at_ms=NOW_MS)),
+        base,
+    )
+    bad = LINE.replace(b"5234", b"5235")
+    assert line.feed(bad, received_at_ms=NOW_MS) == [BadFrame("crc")]
+    say(
+        "a sentence with a bad checksum, refused; same floor",
+        per_call_us(lambda: line.feed(bad, received_at_ms=NOW_MS)),
+        base,
+    )
 
-    say("NMEA line to fix, floor: checksum and split", per_call_us(nmea), per_call_us(floor))
-
-    def check() -> object:
+    def check() -> Sequence[Decoded]:
         codec = codecs.create("terminal_json", identity="5001001")
         return codec.feed(CHECK, received_at_ms=NOW_MS, channel="up/check")
 
+    assert isinstance(check()[0], CheckRequest)
     say(
-        "JSON check to message, floor: msgspec to a dict",
+        "a JSON check to a message; floor: msgspec to a dict",
         per_call_us(check),
         per_call_us(lambda: msgspec.json.decode(CHECK)),
+    )
+
+    def fix() -> Sequence[Decoded]:
+        codec = codecs.create("terminal_json", identity="5001001")
+        return codec.feed(FIX, received_at_ms=NOW_MS, channel="up/fix")
+
+    assert isinstance(fix()[0], LocationFix)
+    say(
+        "a JSON fix to a message; floor: msgspec to a dict",
+        per_call_us(fix),
+        per_call_us(lambda: msgspec.json.decode(FIX)),
+    )
+    assert isinstance(keysds.parse(TYPED), CheckRequest)
+    say(
+        "a typed enquiry to a message; floor: upper case and split",
+        per_call_us(lambda: keysds.parse(TYPED)),
+        per_call_us(lambda: TYPED.upper().split()),
     )
 
 
