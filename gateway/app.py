@@ -368,6 +368,18 @@ def audit_export(
     )
 
 
+def audit_show(path: Path, receipt: str, *, purpose: str, by: str) -> Iterator[bytes]:
+    """`audit show`: on record first, then the lines of the check that the receipt proves.
+
+    Raises ChainBroken, LedgerUnavailable.
+    """
+    config = load(path)
+    asyncio.run(_record_export(config, purpose, by))
+    yield from ledger.show_receipt(
+        config.settings.ledger, state_dir=config.state_dir, receipt=receipt
+    )
+
+
 async def _record_export(config: Config, purpose: str, by: str) -> None:
     http = config.settings.http
     instance = config.settings.gateway.instance
@@ -383,6 +395,7 @@ async def _record_export(config: Config, purpose: str, by: str) -> None:
         meter=meter,
         journal=StructJournal(sys.stderr, meter=meter),
         clock=clock,
+        repair=False,
     )
     try:
         await store.commit(

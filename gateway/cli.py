@@ -203,6 +203,17 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     export.add_argument("--from", dest="since_ms", type=_moment, metavar="TIME")
     export.add_argument("--to", dest="until_ms", type=_moment, metavar="TIME")
     export.set_defaults(call=_audit_export)
+    show = verbs.add_parser(
+        "show",
+        help="the records of the check that a receipt proves; looking is itself put on record",
+        epilog="examples:\n  radio-gateway audit show 4F2A-91KQ --config config/gateway.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    show.add_argument("receipt", type=str.upper, metavar="RECEIPT")
+    show.add_argument("--config", type=Path, required=True, metavar="FILE")
+    show.add_argument("--purpose", default="integrity-security", choices=PURPOSES)
+    show.add_argument("--by", default=_whoami(), metavar="NAME", help="who looks")
+    show.set_defaults(call=_audit_show)
 
 
 def _whoami() -> str:
@@ -221,6 +232,26 @@ def _audit_verify(arguments: argparse.Namespace) -> int:
     except ChainBroken as error:
         sys.stderr.write(f"chain broken at {error.log}:{error.seq}: {error.reason}\n")
         return EXIT_CHAIN
+    return EXIT_OK
+
+
+def _audit_show(arguments: argparse.Namespace) -> int:
+    from gateway.app import audit_show
+
+    found = 0
+    try:
+        for line in audit_show(
+            arguments.config, arguments.receipt, purpose=arguments.purpose, by=arguments.by
+        ):
+            sys.stdout.buffer.write(line)
+            found += 1
+    except ChainBroken as error:
+        sys.stderr.write(f"chain broken at {error.log}:{error.seq}: {error.reason}\n")
+        return EXIT_CHAIN
+    sys.stdout.flush()
+    if not found:
+        sys.stderr.write("no record has this receipt\n")
+        return EXIT_FAILED
     return EXIT_OK
 
 

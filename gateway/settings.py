@@ -152,8 +152,8 @@ class LedgerSection(Section, frozen=True, kw_only=True):
     url: str = ""
     """Empty: SQLite in the state folder. Or postgresql+psycopg://..."""
     group_rows: int = 64
-    """Records that share one transaction at most. What waits while one is being synced goes into
-    the next together: there is no delay on purpose."""
+    """Rows (records and changes) that share one transaction, about. What waits while one is being
+    synced goes into the next together: there is no delay on purpose."""
     queue: int = 4096
 
 

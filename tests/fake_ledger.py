@@ -64,6 +64,8 @@ class Disk:
                     self.bookings[booking.terminal] = booking
 
     def _refuse_twin(self, new: CheckRow) -> None:
+        if new.id in self.checks:
+            return
         for row in self.checks.values():
             young = new.opened_at_ms - row.opened_at_ms < DAY_MS
             if row.id != new.id and row.dedupe == new.dedupe and young:

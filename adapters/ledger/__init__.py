@@ -23,8 +23,13 @@ async def open_ledger(
     meter: Meter,
     journal: Journal,
     clock: Clock,
+    repair: bool = True,
 ) -> Ledger:
-    """Open it for writing, off the loop. Raises LedgerUnavailable, which says what to do."""
+    """Open it for writing, off the loop. Raises LedgerUnavailable, which says what to do.
+
+    repair: go on behind a chain that is broken or lacks records (docs/adr/0011), as the daemon
+    must; whoever only wants to put an export on record leaves it as it is, and is refused.
+    """
     from adapters.ledger.opening import open_store
 
     return await asyncio.to_thread(
@@ -35,6 +40,7 @@ async def open_ledger(
         meter=meter,
         journal=_FromThread(journal),
         clock=clock,
+        repair=repair,
     )
 
 
@@ -98,3 +104,18 @@ def export_records(
     for line in lines(url, manifest, since_ms=since_ms, until_ms=until_ms):
         out.write(line)
     return msgspec.json.encode(manifest).decode()
+
+
+def show_receipt(section: LedgerSection, *, state_dir: Path, receipt: str) -> Iterator[bytes]:
+    """The records of the check that this receipt proves, as lines of an export. Read-only.
+
+    Raises ChainBroken when one of them is not what was hashed.
+    """
+    from adapters.ledger.export import line_of
+    from adapters.ledger.readers import of_receipt, reading
+    from adapters.ledger.verify import verify_leaf
+
+    with reading(url_of(section, state_dir)) as db:
+        for leaf in of_receipt(db, receipt):
+            verify_leaf(leaf)
+            yield line_of(leaf)

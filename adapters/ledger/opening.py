@@ -44,6 +44,7 @@ def open_store(
     meter: Meter,
     journal: Journal,
     clock: Clock,
+    repair: bool = True,
 ) -> Store:
     """Blocking. Raises LedgerUnavailable with what to do when it cannot be opened for writing."""
     try:
@@ -55,7 +56,13 @@ def open_store(
             undo.callback(access.release)
             heads = HeadsFile(state_dir / "heads.jsonl", instance)
             known = heads.newest()
-            broken = _without_the_broken(url, path, instance, known, journal, clock)
+            broken = None
+            wrong = what_is_wrong(url, path, instance, known)
+            if wrong:
+                journal.warn("ledger.broken", log=instance, reason=wrong)
+                if path is None or not repair:
+                    raise LedgerUnavailable(f"{wrong}: not appended to (see `audit verify`)")
+                broken = set_aside(path, instance, wrong, clock.wall_ms())
             _make_private(path)
             db = access.connect()
             undo.callback(db.close)
@@ -67,6 +74,8 @@ def open_store(
             if broken is not None:
                 _take_over(broken, db, fence, journal)
             after = _after_a_gap(head, known, broken, journal, instance)
+            if after is not None and not repair:
+                raise LedgerUnavailable(f"records after {head[0]} are missing: start the daemon")
             waiting = Waiting(section.queue)
             writer = Writer(
                 access,
@@ -163,21 +172,6 @@ def _next_fence(db: Connection, log: str) -> int:
 
 
 # --------------------------------------------------------------------------- going on after a gap
-
-
-def _without_the_broken(
-    url: str, path: Path | None, log: str, known: Head | None, journal: Journal, clock: Clock
-) -> Broken | None:
-    """Look at what is there; when it is not what was written, move it out of the way."""
-    wrong = what_is_wrong(url, path, log, known)
-    if not wrong:
-        return None
-    journal.warn("ledger.broken", log=log, reason=wrong)
-    if path is None:
-        raise LedgerUnavailable(
-            f"log {log} is not appended to: {wrong} (see `radio-gateway audit verify`)"
-        )
-    return set_aside(path, log, wrong, clock.wall_ms())
 
 
 def _take_over(broken: Broken, db: Connection, fence: int, journal: Journal) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, Select, create_engine, event, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from adapters.ledger import remedy
@@ -100,13 +100,7 @@ def leaves(
 
     contents: with the personal content, where that was not purged.
     """
-    columns: list[Any] = [audit_leaf.c[name] for name in ("log", "seq", "at_ms", "record", "hash")]
-    source: Any = audit_leaf
-    if contents:
-        columns += [audit_content.c.salt, audit_content.c.content]
-        same = (audit_leaf.c.log == audit_content.c.log) & (audit_leaf.c.seq == audit_content.c.seq)
-        source = audit_leaf.outerjoin(audit_content, same)
-    query = select(*columns).select_from(source).where(audit_leaf.c.log == log)
+    query = _select(contents).where(audit_leaf.c.log == log)
     if until is not None:
         query = query.where(audit_leaf.c.seq <= until)
     while True:
@@ -117,6 +111,31 @@ def leaves(
         if len(found) < PAGE:
             return
         after = found[-1].seq
+
+
+def of_receipt(db: Connection, receipt: str) -> list[Leaf]:
+    """Every record of the check that has this receipt, in order, in all logs."""
+    if not receipt:
+        return []
+    named = select(audit_leaf.c.check_id).where(audit_leaf.c.receipt == receipt)
+    query = (
+        _select(contents=True)
+        .where(audit_leaf.c.check_id.in_(named), audit_leaf.c.check_id != "")
+        .order_by(audit_leaf.c.log, audit_leaf.c.seq)
+        .limit(PAGE)
+    )
+    found = [_leaf(*row) for row in db.execute(query)]
+    db.rollback()
+    return found
+
+
+def _select(contents: bool) -> Select[Any]:
+    columns: list[Any] = [audit_leaf.c[name] for name in ("log", "seq", "at_ms", "record", "hash")]
+    if not contents:
+        return select(*columns)
+    same = (audit_leaf.c.log == audit_content.c.log) & (audit_leaf.c.seq == audit_content.c.seq)
+    columns += [audit_content.c.salt, audit_content.c.content]
+    return select(*columns).select_from(audit_leaf.outerjoin(audit_content, same))
 
 
 def _leaf(log: str, seq: int, at_ms: int, record: Any, hash_: str, *content: Any) -> Leaf:

@@ -84,11 +84,7 @@ def verify_log(
             prev = body.prev
         if (body.log, body.seq, body.prev) != (log, seq, prev):
             raise ChainBroken(log, seq, "does not follow the record before it")
-        if leaf.content is not None and leaf.salt is not None:
-            if canonical.commitment(leaf.salt, leaf.content) != body.commitment:
-                raise ChainBroken(log, seq, "its content is not what was committed to")
-        elif body.commitment:
-            purged += 1
+        purged += not _holds_content(leaf, body)
         if heads and not heads.get(seq, {leaf.hash}) <= {leaf.hash}:
             raise ChainBroken(log, seq, "not the record that the heads file knows")
         prev = leaf.hash
@@ -97,6 +93,23 @@ def verify_log(
     if known > seq:
         raise ChainBroken(log, seq + 1, f"cut off: the heads know {known} records")
     return Verified(log, seq, prev, count, purged, tuple(gaps))
+
+
+def verify_leaf(leaf: Leaf) -> None:
+    """One record by itself, without its neighbours. Raises ChainBroken."""
+    body = _body(leaf.log, leaf.seq, leaf)
+    if (body.log, body.seq) != (leaf.log, leaf.seq):
+        raise ChainBroken(leaf.log, leaf.seq, "stands in another's place")
+    _holds_content(leaf, body)
+
+
+def _holds_content(leaf: Leaf, body: _Body) -> bool:
+    """False when it was purged. Raises ChainBroken when it is another."""
+    if leaf.content is None or leaf.salt is None:
+        return not body.commitment
+    if canonical.commitment(leaf.salt, leaf.content) != body.commitment:
+        raise ChainBroken(leaf.log, leaf.seq, "its content is not what was committed to")
+    return True
 
 
 def _body(log: str, expected: int, leaf: Leaf) -> _Body:

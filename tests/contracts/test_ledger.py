@@ -64,6 +64,9 @@ async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         chance=lambda _p: False,
         faults=Faults(),
         healed=True,
+        point=lambda _name: asyncio.sleep(0),
+        own=asyncio.ensure_future,
+        loop=SimpleNamespace(note=lambda *_words: None),
     )
 
     async def open_() -> Ledger:
@@ -271,3 +274,41 @@ async def test_commits_take_effect_in_the_order_of_the_calls(opening: Open) -> N
     found = await ledger.check("C0001")
     assert found is not None
     assert found.outcome == "99"
+
+
+async def test_what_a_commit_returned_from_is_read(opening: Open) -> None:
+    """Read after write, by each of many who write at once."""
+    ledger = await opening()
+
+    async def one(n: int) -> None:
+        await ledger.commit([record(check=f"C{n:04}")], [PutCheck(row(f"C{n:04}"))])
+        assert await ledger.check(f"C{n:04}") is not None
+        newest = await ledger.last_check("5001001", f"{n:04}")
+        assert newest is None or newest.id == f"C{n:04}"
+
+    await asyncio.gather(*(one(n) for n in range(50)))
+
+
+async def test_an_old_check_comes_to_its_end_though_it_was_asked_again(opening: Open) -> None:
+    """After a day the question is free; the first check is still the same check."""
+    ledger = await opening()
+    now_ms = FakeClock().wall_ms()
+    old = row("C0001", dedupe="same", at_ms=now_ms - DAY_MS - 1)
+    await ledger.commit([], [PutCheck(old)])
+    await ledger.commit([], [PutCheck(row("C0002", dedupe="same"))])
+    ended = row("C0001", dedupe="same", at_ms=old.opened_at_ms, open=False, outcome="expired")
+    await ledger.commit([record("answered", check="C0001")], [PutCheck(ended)])
+    found = await ledger.check("C0001")
+    assert found is not None
+    assert found.outcome == "expired"
+    with pytest.raises(DuplicateCheck) as caught:
+        await ledger.commit([], [PutCheck(row("C0003", dedupe="same"))])
+    assert caught.value.check == "C0002"
+
+
+async def test_an_alarm_that_was_closed_can_be_raised_again(opening: Open) -> None:
+    ledger = await opening()
+    alarm = AlarmChanged(id="A1", rule="EMG", priority=1, state="unack-active", raised_ms=1, t_ms=1)
+    for open_ in (True, False, True):
+        await ledger.commit([], [PutAlarm(alarm, open=open_)])
+    assert await (await opening()).open_alarms() == [alarm]
