@@ -52,12 +52,18 @@ class SystemClock:
 class SystemIds:
     """Ids from the system's own randomness.
 
-    A check's id is 10 characters of time, 12 of chance and 4 that run on from a random start: the
-    short form that is spoken repeats only after 32,768 checks.
+    A check's id is 10 characters of time, 12 of chance and 4 that run on, also over a restart
+    (`go_on_after`): the short form that is spoken repeats only after 32,768 records.
     """
 
     def __init__(self) -> None:
         self._short = secrets.randbelow(8 * 4096)
+
+    def go_on_after(self, records: int) -> None:
+        """Begin behind the short forms of earlier runs. Every check that anybody was told of has a
+        record of its own, so the number of records is never behind that of checks: a short form
+        that is still on somebody's screen cannot be given to another check."""
+        self._short = records % (8 * 4096)
 
     def check(self) -> str:
         self._short = (self._short + 1) % (8 * 4096)
@@ -133,6 +139,8 @@ class Gateway:
                 clock=self.clock,
             )
             stack.push_async_callback(store.close)
+            if isinstance(self.ids, SystemIds):
+                self.ids.go_on_after((await store.head())[0])
             past = await history.open_history(
                 section.history, state_dir=self.config.state_dir, meter=self.meter
             )
