@@ -9,10 +9,13 @@ import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from gateway.ports import Clock, Journal, Ledger, Meter
+from gateway.ports import Clock, Journal, Meter
 from gateway.settings import LedgerSection
+
+if TYPE_CHECKING:  # SQLAlchemy costs half a second: loaded where a store is opened
+    from adapters.ledger.store import Store
 
 
 async def open_ledger(
@@ -24,7 +27,7 @@ async def open_ledger(
     journal: Journal,
     clock: Clock,
     repair: bool = True,
-) -> Ledger:
+) -> Store:
     """Open it for writing, off the loop. Raises LedgerUnavailable, which says what to do.
 
     repair: go on behind a chain that is broken or lacks records (docs/adr/0011), as the daemon
