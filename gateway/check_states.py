@@ -458,8 +458,9 @@ def _written(state: CheckState, event: CheckEvent, now_s: float) -> Step:
             why = f"{Cause.FAULT if defect else Cause.NOT_RECORDED}. USE VOICE"
             return _put(state, stage=Stage.DROPPED), (
                 LeavePlace(),
-                GiveReceipt(accepted=False, why=why),
+                # First out of memory: what the receipt lets go may bring the same question again.
                 Forget(),
+                GiveReceipt(accepted=False, why=why),
             )
         case Stage.OPENING if now_s >= state.deadline_s:
             receipted = _put(state, receipted=True)

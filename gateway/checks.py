@@ -114,6 +114,7 @@ from gateway.ports import (
     PutOutbox,
     Record,
 )
+from gateway.roster import holder_of
 from gateway.settings import ChecksSection, Terminal
 from gateway.supervise import Crew
 
@@ -141,7 +142,12 @@ class Posts(Protocol):
     def post(self, parcel: Parcel) -> None: ...
 
     def tell(
-        self, terminal: Issi, message: Receipt | Notice | Result, *, expires_in_s: float
+        self,
+        terminal: Issi,
+        message: Receipt | Notice | Result,
+        *,
+        expires_in_s: float,
+        holder: str = "",
     ) -> None: ...
 
     def waiting(self, check: str) -> bool: ...
@@ -496,7 +502,7 @@ class CheckDesk:
             id=id_,
             receipt=self._ids.receipt(),
             asker=asker,
-            holder=self._rules.roster.holder(asker.issi),
+            holder=holder_of(asker),
             request=None,
             kind=kind,
             opened_at_ms=envelope.received_at_ms,
@@ -657,9 +663,13 @@ class CheckDesk:
         else:
             if self._courier.waiting(check.id):
                 self._courier.again(check.id)
-            else:
-                expires_s = self._settings.stale_s
-                self._courier.tell(check.terminal, check.result, expires_in_s=expires_s)
+            elif may_still_see(check, self._rules):  # the rules may have changed while we wrote
+                self._courier.tell(
+                    check.terminal,
+                    check.result,
+                    expires_in_s=RECEIPT_EXPIRES_S,
+                    holder=check.holder,
+                )
         return True
 
     async def _duplicate_on_record(self, check: Check, original: str) -> None:

@@ -183,16 +183,28 @@ class Courier:
     # ----------------------------------------------------------------- what is said once
 
     def tell(
-        self, terminal: Issi, message: Receipt | Notice | Result, *, expires_in_s: float
+        self,
+        terminal: Issi,
+        message: Receipt | Notice | Result,
+        *,
+        expires_in_s: float,
+        holder: str = "",
     ) -> None:
-        """Say it now or not at all. A drop is counted; the terminal repeats what it must know."""
+        """Say it now or not at all. A drop is counted; the terminal repeats what it must know.
+
+        holder: whose it is; it is not said when somebody else holds the terminal by then.
+        """
         if self.crew.full:
             self._meter.count("queue_dropped_total", queue="outbox", reason="full")
             return
-        self.crew.start(self._say(terminal, message, expires_in_s))
+        self.crew.start(self._say(terminal, message, expires_in_s, holder))
 
-    async def _say(self, terminal: Issi, message: Downlink, expires_in_s: float) -> None:
-        if not await self._send(terminal, message, expires_in_s):
+    async def _say(
+        self, terminal: Issi, message: Downlink, expires_in_s: float, holder: str
+    ) -> None:
+        if holder and self._holder_of(terminal) != holder:
+            self._meter.count("queue_dropped_total", queue="outbox", reason="stale")
+        elif not await self._send(terminal, message, expires_in_s):
             self._meter.count("queue_dropped_total", queue="outbox", reason="unreachable")
 
     # ----------------------------------------------------------------- the sending

@@ -23,6 +23,13 @@ class RosterChange(msgspec.Struct, frozen=True):
     reassigned: tuple[Issi, ...] = ()
 
 
+def holder_of(terminal: Terminal) -> str:
+    """Who holds this terminal, as the fleet file had it: `Roster.holder` of that moment."""
+    if not terminal.officer:
+        return ""
+    return f"{terminal.agency}:{terminal.officer}@{terminal.issi}"
+
+
 class Roster:
     """The fleet in memory. Bounded by the fleet file: a terminal that is not in it is not kept."""
 
@@ -51,9 +58,7 @@ class Roster:
         the ledger, never for logs or labels.
         """
         terminal = self._terminals.get(issi)
-        if terminal is None or not terminal.officer:
-            return ""
-        return f"{terminal.agency}:{terminal.officer}@{issi}"
+        return holder_of(terminal) if terminal is not None else ""
 
     def heard(self, issi: Issi, link: str, at_s: float) -> None:
         """A frame came from it. Times that go back do not move it back."""

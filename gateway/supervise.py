@@ -92,7 +92,8 @@ class Crew:
         self._most = most
         self._journal = journal
         self._meter = meter
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        """In the order of their start: what a stop does to them must not depend on addresses."""
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -109,10 +110,10 @@ class Crew:
     ) -> asyncio.Task[None]:
         """Own one task. A defect in it is journalled and counted, and `fault` is told."""
         task = asyncio.get_running_loop().create_task(work, name=self._name)
-        self._tasks.add(task)
+        self._tasks[task] = None
 
         def ended(done: asyncio.Task[None]) -> None:
-            self._tasks.discard(done)
+            self._tasks.pop(done, None)
             if done.cancelled():
                 return
             error = done.exception()
@@ -133,7 +134,7 @@ class Crew:
         """
         loop = asyncio.get_running_loop()
         until_s = loop.time() + deadline_s
-        while (running := {task for task in self._tasks if not task.done()}) and (
+        while (running := [task for task in self._tasks if not task.done()]) and (
             left_s := until_s - loop.time()
         ) > 0:
             await asyncio.wait(running, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
@@ -141,7 +142,7 @@ class Crew:
         await self.cancel()
 
     async def cancel(self) -> None:
-        tasks = set(self._tasks)
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:

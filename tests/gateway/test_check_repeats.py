@@ -9,6 +9,7 @@ import pytest
 
 from gateway.errors import PncDown
 from gateway.messages import MalformedCheck, Outcome
+from gateway.ports import CheckRow
 from tests.fakes import settle
 from tests.gateway.house import ISSI, OTHER, House, config
 from tests.gateway.test_checks import other_holder, with_policy, with_rule
@@ -203,6 +204,25 @@ async def test_two_copies_of_a_new_text_just_after_a_start_are_one_check(house: 
     assert house.all_settled()
 
 
+async def test_a_question_belongs_to_who_held_the_radio_when_it_came(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The terminal changes hands while the ledger is asked whether the text is known: the next
+    officer does not get the answer to the last one's question."""
+    look = house.ledger.recent_checks
+
+    async def slow(terminal: str, since_ms: int) -> list[CheckRow]:
+        house.core.apply(other_holder(house.config))
+        return await look(terminal, since_ms)
+
+    monkeypatch.setattr(house.ledger, "recent_checks", slow)
+    house.say(house.typed("TE99ABC"))
+    await settle(60)
+    assert house.results == []
+    assert house.on_record("opened")[0].officer == "1001"
+    assert house.disk.of(house.newest())[-1] == "stale"
+
+
 async def test_typed_text_that_memory_forgot_is_looked_up() -> None:
     """A busy minute may push it out of memory; it is still the same check."""
     async with House(config(settled_memory=1)) as house:
@@ -266,6 +286,23 @@ async def test_the_next_officer_gets_nothing_of_it(house: House) -> None:
     assert house.results == []
     assert [(r.accepted, r.why) for r in house.receipts] == [(False, "ASKED BY OTHER OFFICER")]
     assert said.settled == 1
+
+
+async def test_the_next_officer_gets_nothing_though_it_was_on_its_way(house: House) -> None:
+    """The terminal changes hands while the repeat is put on record."""
+    question = house.question("TE99ABC")
+    house.say(question)
+    await settle()
+    await house.read(house.newest())
+    house.ledger.gate.clear()
+    house.link.sent.clear()
+    house.say(question)
+    await settle()
+    house.core.apply(other_holder(house.config))
+    house.ledger.gate.set()
+    await settle()
+    assert house.results == []
+    assert house.all_settled()
 
 
 @pytest.mark.parametrize("how", ["denied", "narrower"])
