@@ -5,7 +5,8 @@ same moment runs in an order drawn from the seed, so that different seeds are di
 the same seed is the same world, callback by callback. A moment with nothing ready and no timer is
 a deadlock and says so: a free liveness oracle.
 
-The private names `_ready` and `_run_once` of asyncio are used; `test_loop.py` pins them.
+The private names `_ready`, `_run_once` and `_callback` of asyncio are used; `test_loop.py` pins
+them.
 """
 
 from __future__ import annotations
@@ -54,11 +55,15 @@ class _NoSockets(selectors.BaseSelector):
 
 
 class SimLoop(asyncio.SelectorEventLoop):
-    """`now_s` is its time. `trace` is the digest of what ran, in order, by name."""
+    """`now_s` is its time. The trace is what ran and what happened, in order, by name.
 
-    def __init__(self, seed: int) -> None:
+    keep: hold the whole trace (`lines`), not only its digest.
+    """
+
+    def __init__(self, seed: int, *, keep: bool = False) -> None:
         self.now_s = 0.0
         self.random = random.Random(seed)
+        self.lines: list[str] | None = [] if keep else None
         self._digest = hashlib.sha256()
         selector = _NoSockets()
         selector.loop = self
@@ -70,10 +75,14 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def note(self, *words: object) -> None:
         """Something that happened in the world becomes part of the trace."""
-        self._digest.update(repr((round(self.now_s, 6), words)).encode())
+        line = f"{self.now_s:.6f} {' '.join(map(str, words))}"
+        self._digest.update(line.encode())
+        if self.lines is not None:
+            self.lines.append(line)
 
     @property
     def trace(self) -> str:
+        """The digest of all of it."""
         return self._digest.hexdigest()
 
     def _run_once(self) -> None:
@@ -83,13 +92,23 @@ class SimLoop(asyncio.SelectorEventLoop):
             self.random.shuffle(handles)
             ready.clear()
             ready.extend(handles)
-        self._digest.update(b"%d;" % len(ready))
+        if ready:
+            self.note("runs", *(_name(handle) for handle in ready))
         super()._run_once()  # type: ignore[misc]
 
 
-def run(seed: int, story: Coroutine[Any, Any, T]) -> tuple[T, SimLoop]:
+def _name(handle: Any) -> str:
+    """Whose turn it is: the coroutine of a task, else the function. Never an address."""
+    callback = handle._callback
+    owner = getattr(callback, "__self__", None)
+    if isinstance(owner, asyncio.Task):
+        return str(owner.get_coro().__qualname__)  # type: ignore[union-attr]
+    return str(getattr(callback, "__qualname__", type(callback).__name__))
+
+
+def run(seed: int, story: Coroutine[Any, Any, T], *, keep: bool = False) -> tuple[T, SimLoop]:
     """Play one story in a world of its own; every task it leaves behind is cancelled."""
-    loop = SimLoop(seed)
+    loop = SimLoop(seed, keep=keep)
     try:
         asyncio.set_event_loop(loop)
         result = loop.run_until_complete(story)

@@ -1,81 +1,227 @@
-"""The invariants (I1-I22 as far as they concern the core), checked by joining what each party saw.
+"""The invariants, checked by joining what each party saw (reliability-security reference, 4).
 
-`online` is called at the moment of a happening; `joined` after the end. Both raise AssertionError
-with the invariant's number.
+Those that take part of a moment are called at that moment (World.judge); `joined` after the heal.
+Each raises AssertionError with the invariant's number.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.messages import Outcome, PncQuery, Result, VehicleKey
-from tests.simulation.world import World
+from gateway.check_memory import dedupe_key
+from gateway.messages import (
+    AlarmChanged,
+    CheckRequest,
+    Event,
+    Issi,
+    Outcome,
+    PncQuery,
+    Result,
+    UnitEmergency,
+    VehicleKey,
+)
+from gateway.ports import Record
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
 
 ENDINGS = {"answered", "refused", "cancelled"}
+HEARD_WITHIN_S = 1.0
+TRANSPORT_S = 0.5
+
+
+# --------------------------------------------------------------------------- at the moment
 
 
 def question_allowed(world: World, query: PncQuery) -> None:
-    """I6, I16, I21: on record before it is asked, with this attempt, and not after an outcome."""
+    """I6, I8, I16, I21: on record before it is asked, with this attempt; never one that policy
+    refuses; never after an outcome; each attempt once."""
     noted = [
         record
         for record in world.disk.records
         if record.event == "asked" and record.check == query.check
     ]
     assert query.attempt in {record.attempt for record in noted}, "I6: asked without a record"
+    assert query.reason in world.base.policy.reasons, "I8: a refused question was asked"
     assert world.disk.checks[query.check].outcome == "", "I21: asked after the outcome"
+    same = [q for q in world.asked if (q.check, q.attempt) == (query.check, query.attempt)]
+    assert len(same) == 1, "I6: one attempt asked twice"
+    assert query.attempt <= 3, "more than two retries"
 
 
-def result_allowed(world: World, terminal: str, result: Result) -> None:
+def sending_allowed(world: World, terminal: Issi, result: Result) -> None:
+    """Decision 13, I18: to the officer who asked and still holds the terminal."""
+    opened = _opened(world, result.check)
+    now = next((t for t in world.config.fleet.terminals if t.issi == terminal), None)
+    assert now is not None, "I18: to a terminal that was taken away"
+    assert now.officer == opened.officer, "decision 13: to the next holder"
+
+
+def result_allowed(world: World, terminal: Issi, result: Result) -> None:
     """I3, I5: to the one who asked, and only after outcome and disclosure are on record."""
     records = [record for record in world.disk.records if record.check == result.check]
     assert records, "I5: a result without any record"
     assert {record.terminal for record in records} == {terminal}, "I3: another's result"
-    assert any(r.event in ENDINGS for r in records), "I5: an outcome that is not on record"
+    ended = [record for record in records if record.event in ENDINGS]
+    assert ended, "I5: an outcome that is not on record"
+    assert ended[0].outcome == result.outcome, "I2: told otherwise than recorded"
     if result.outcome is Outcome.ANSWERED:
-        told = [r for r in records if r.event == "disclosed"]
+        told = [record for record in records if record.event == "disclosed"]
         assert told, "I5: shown before the disclosure was on record"
         assert told[0].recipient, "I5: a disclosure without a recipient"
         assert told[0].level == result.level, "I5: disclosed at another level than recorded"
 
 
+def acknowledgement_allowed(
+    world: World, terminal: Issi, request: CheckRequest, since_s: float
+) -> None:
+    """Decision 3: the bearer may forget a question that is on record, that the disk refused, or
+    whose officer was told at the deadline that it cannot be recorded."""
+    told = world.loop.now_s - since_s >= world.config.settings.checks.deadline_s + 0.99
+    gone = not any(each.issi == terminal for each in world.config.fleet.terminals)
+    if request.sent_at_ms is None:
+        mark = request.typed.split()[1]
+        known = any(_key(record) == mark for record in _asked_by(world, terminal))
+        assert known or told or gone or world.refused, "decision 3: acknowledged before the commit"
+        return
+    key = dedupe_key(terminal, request, 0)
+    known = any(row.dedupe == key for row in world.disk.checks.values())
+    excused = told or gone or key in world.refused
+    assert known or excused, "decision 3: acknowledged before the commit"
+
+
+def emergency_relayed(world: World, terminal: Issi, events: list[Event]) -> None:
+    """Decision 6: relayed first, before anything was awaited."""
+    if not any(each.issi == terminal for each in world.config.fleet.terminals):
+        return
+    alarms = [e for e in events if isinstance(e, AlarmChanged) and e.terminal == terminal]
+    assert alarms, "decision 6: an emergency that was not relayed at once"
+    first = alarms[0].count == 1
+    assert not first or any(isinstance(event, UnitEmergency) for event in events)
+
+
+# --------------------------------------------------------------------------- after the heal
+
+
 def joined(world: World) -> None:
-    """Everything that can only be judged at the end, after the world was healed."""
+    """Everything that can only be judged at the end."""
+    _one_outcome_each(world)
+    _nothing_left(world)
+    for terminal in world.terminals.values():
+        for receipt in terminal.receipts:
+            if receipt.accepted:
+                row = world.disk.checks.get(receipt.check)
+                assert row is not None, "I1: receipted and lost"
+                assert row.outcome, "I1: receipted, and no outcome"
+        accepted: dict[str, set[str]] = defaultdict(set)
+        for receipt in terminal.receipts:
+            if receipt.accepted and receipt.ref:
+                accepted[receipt.ref].add(receipt.check)
+        for checks in accepted.values():
+            assert len(checks) == 1, "I1: one question, two checks"
+        for check, results in terminal.results.items():
+            bodies = {msgspec.json.encode(result) for result in results}
+            assert bodies == {world.disk.checks[check].result}, "I2: other bytes than on record"
+            _content(world, results[0])
+    _nothing_invented(world)
+    _emergencies(world)
+    if world.faults.spares_the_air:
+        _nobody_in_silence(world)
+
+
+def _one_outcome_each(world: World) -> None:
     endings: dict[str, list[str]] = defaultdict(list)
     for record in world.disk.records:
         if record.event in ENDINGS:
             endings[record.check].append(record.outcome)
-    for id_, outcomes in endings.items():
+    for check, outcomes in endings.items():
         assert len(outcomes) == 1, f"I1: {len(outcomes)} outcomes"
-        assert world.disk.checks[id_].outcome == outcomes[0], "I1: row and record differ"
-    opened = {r.check for r in world.disk.records if r.event == "opened"}
-    assert opened == set(endings), "I14: a check without an outcome after the heal"
-    for terminal in world.terminals.values():
-        for ref, receipts in terminal.receipts.items():
-            accepted = {receipt.check for receipt in receipts if receipt.accepted}
-            assert len(accepted) <= 1, "I1: one question, two checks"
-            for check in accepted:
-                assert check in endings, "I1: receipted and lost"
-            assert ref in terminal.sent, "I7: a receipt for what was never sent"
-        for check, results in terminal.results.items():
-            bodies = {msgspec.json.encode(result) for result in results}
-            assert len(bodies) == 1, "I2: two different results of one check"
-            content(terminal.sent[results[0].ref].key, results[0])
-            assert results[0].outcome == world.disk.checks[check].outcome, "I2: told and recorded"
+        assert world.disk.checks[check].outcome == outcomes[0], "I1: row and record differ"
+    opened = [record.check for record in world.disk.records if record.event == "opened"]
+    assert len(opened) == len(set(opened)), "I1: opened twice"
+    assert set(opened) == set(endings), "I14: a check without an outcome after the heal"
 
 
-def content(key: object, result: Result) -> None:
-    """I22 and decision 10: danger is never dropped, and silence is never 'no trace'."""
-    assert isinstance(key, VehicleKey)
+def _nothing_left(world: World) -> None:
+    """I14: after the heal nothing waits any more, anywhere."""
+    core = world.core
+    assert core is not None
+    assert world.disk.outbox == {}, "I14: an answer that waits for ever"
+    assert not [row for row in world.disk.checks.values() if row.open], "I14: an open check"
+    assert core.checks.in_flight() == 0, "I14: a check in flight"
+    assert len(core.checks.crew) == 0, "I14: a task that does not end"
+    assert world.held_by_the_broker() == 0, "I14: a message that is never acknowledged"
+    assert world.unsettled() == 0, "I14: a message that was never settled"
+    ready, reasons = core.ready_now()
+    assert ready, f"I14: not ready after the heal: {reasons}"
+
+
+def _content(world: World, result: Result) -> None:
+    """I22, decision 10: danger is never dropped, and silence is never 'no trace'."""
+    mark = _key(_opened(world, result.check))
     shown = "\n".join(result.pages)
     if result.outcome is not Outcome.ANSWERED:
         assert "NO TRACE" not in shown.replace("NOT AS NO TRACE", ""), "decision 10"
         assert "NO REPORTS" not in shown, "decision 10"
         return
-    if key.vrm in ("TE99ABC", "TE99STV"):
+    if mark in ("TE99ABC", "TE99STV"):
         assert "STOLEN" in result.pages[0], "I22: stolen not on page 1"
         assert result.danger, "I22: no danger word"
-    if key.vrm == "TE99STV":
+    if mark == "TE99STV":
         assert "VIOLENT" in result.pages[0], "I22: violent occupant not on page 1"
-    assert ("NO TRACE" in shown) == (key.vrm == "TE99AAA"), "another vehicle's answer"
+    assert ("NO TRACE" in shown) == (mark == "TE99AAA"), "another vehicle's answer"
+
+
+def _nothing_invented(world: World) -> None:
+    """I7: every check on record was asked by that terminal, in these words."""
+    for record in world.disk.records:
+        if record.event != "opened" or not record.content:
+            continue
+        sent = world.terminals[record.terminal].sent.values()
+        marks = {each.key.vrm for each in sent if isinstance(each.key, VehicleKey)}
+        assert _key(record) in marks, "I7: a check that nobody asked"
+
+
+def _emergencies(world: World) -> None:
+    """Every emergency that reached us is on record, however long the disk was away; what a crash
+    took while it was unacknowledged came again by itself."""
+    raised = {record.terminal for record in world.disk.records if record.event == "emergency"}
+    excused = bool(world.faults.crash or world.faults.kill)
+    assert excused or set(world.emergencies) <= raised, "an emergency that is not on record"
+
+
+def _nobody_in_silence(world: World) -> None:
+    """I4: while the air is sound, an outcome or NO ANSWER by the deadline, whatever fails behind
+    it."""
+    most_s = world.config.settings.checks.deadline_s + HEARD_WITHIN_S + TRANSPORT_S
+    for terminal in world.terminals.values():
+        for ref, since_s in terminal.given_at_s.items():
+            names = [ref, *(check for check, of in terminal.checks.items() if of == ref)]
+            heard = [terminal.word_at_s[name] for name in names if name in terminal.word_at_s]
+            heard_s = min(heard, default=None)
+            prompted = any(rule.prompt for rule in world.config.policy.rules)
+            if heard_s is None and (world.faults.disk_stall or world.faults.disk_full or prompted):
+                continue  # told of by an id that no receipt named; or the officer is not yet free
+            assert heard_s is not None, "I4: an officer who heard nothing"
+            if prompted:
+                continue
+            assert heard_s - since_s <= most_s, f"I4: heard after {heard_s - since_s:.1f} s"
+
+
+# --------------------------------------------------------------------------- reading A
+
+
+def _opened(world: World, check: str) -> Record:
+    return next(r for r in world.disk.records if r.event == "opened" and r.check == check)
+
+
+def _asked_by(world: World, terminal: Issi) -> list[Record]:
+    return [r for r in world.disk.records if r.event == "opened" and r.terminal == terminal]
+
+
+def _key(opened: Record) -> str:
+    return str(json.loads(opened.content or b"{}").get("key", "")).removeprefix("VRM:")
