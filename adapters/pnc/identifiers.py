@@ -9,12 +9,23 @@ import re
 LETTERS = "ZABCDEFGHJKLMNPQRTUVWXY"
 """One alphabet, one modulus: 23 characters, no I, O, S."""
 
-_PNCID = re.compile(r"(?P<year>\d{4}|\d{2})/?(?P<serial>\d{1,7})(?P<letter>[A-Z])")
-_CRO = re.compile(r"(\d{1,6})/(\d{2})([A-Z])")
-_CRO_SF = re.compile(r"SF(\d{2})/(\d{1,6})([A-Z])")
-_ASN_SLASHED = re.compile(r"(\d{2})/([A-Z0-9]{2})([A-Z0-9]{2})/([A-Z0-9]{2})/(\d{1,11})([A-Z])")
-_ASN_COMPACT = re.compile(r"(\d{2})([A-Z0-9]{2})([A-Z0-9]{2})([A-Z0-9]{2})(\d{11})([A-Z])")
-_DRIVER = re.compile(r"[A-Z9]{5}\d[0156]\d[0-3]\d\d[A-Z9]{2}[A-Z0-9][A-Z]{2}")
+# ASCII: `\d` would take the digits of every script.
+_PNCID = re.compile(r"(?P<year>\d{4}|\d{2})/?(?P<serial>\d{1,7})(?P<letter>[A-Z])", re.ASCII)
+_CRO = re.compile(r"(\d{1,6})/(\d{2})([A-Z])", re.ASCII)
+_CRO_SF = re.compile(r"SF(\d{2})/(\d{1,6})([A-Z])", re.ASCII)
+_ASN_PARTS = (
+    r"(?P<top>[A-Z0-9]?)(?P<force>[A-Z0-9]{2})(?P<unit>[A-Z0-9]{2})",
+    r"(?P<system>[A-Z0-9]{2})",
+)
+_ASN_SLASHED = re.compile(
+    r"(?P<year>\d{2})/" + "/".join(_ASN_PARTS) + r"/(?P<sequence>\d{1,11})(?P<letter>[A-Z])",
+    re.ASCII,
+)
+_ASN_COMPACT = re.compile(
+    r"(?P<year>\d{2})" + "".join(_ASN_PARTS) + r"(?P<sequence>\d{11})(?P<letter>[A-Z])", re.ASCII
+)
+_COURT_CASE = re.compile(r"\d{2}/\d{4}/\d{1,6}[A-Za-z]", re.ASCII)
+_DRIVER = re.compile(r"[A-Z9]{5}\d[0156]\d[0-3]\d\d[A-Z9]{2}[A-Z0-9][A-Z]{2}", re.ASCII)
 _VIN = re.compile(r"[A-HJ-NPR-Z0-9]{17}")
 
 
@@ -70,26 +81,58 @@ def canonical_cro(text: str) -> str | None:
     return None
 
 
-def asn(year: str, force: str, unit: str, system: str, sequence: int) -> str:
-    """Slash form. The unit is not in the sum; force and system only when all digits."""
+def asn(
+    year: str, force: str, unit: str, system: str, sequence: int, *, top_level: str = ""
+) -> str:
+    """Slash form. Unit and top level are not in the sum; force and system only when all digits."""
     digits = "".join(part for part in (force, system) if part.isdigit())
     number = int(f"{digits}{year}{sequence:011d}")
-    return f"{year}/{force}{unit}/{system}/{sequence}{_letter(number)}"
+    return f"{year}/{top_level}{force}{unit}/{system}/{sequence}{_letter(number)}"
 
 
 def canonical_asn(text: str) -> str | None:
-    """Slash form of the slashed or the 20-character form; None when wrong."""
+    """Slash form of the slashed or the compact form (20 characters, 21 with a top level)."""
     written = text.strip().upper()
     found = _ASN_SLASHED.fullmatch(written) or _ASN_COMPACT.fullmatch(written)
     if found is None:
         return None
-    made = asn(found[1], found[2], found[3], found[4], int(found[5]))
-    return made if made[-1] == found[6] else None
+    made = asn(
+        found["year"],
+        found["force"],
+        found["unit"],
+        found["system"],
+        int(found["sequence"]),
+        top_level=found["top"],
+    )
+    return made if made[-1] == found["letter"] else None
+
+
+def is_court_case_reference(text: str) -> bool:
+    """`YY/CCCC/N...X`: the shape only."""
+    return _COURT_CASE.fullmatch(text) is not None
 
 
 def is_driver_number(text: str) -> bool:
     """The shape only: the check characters' algorithm is not public."""
     return _DRIVER.fullmatch(text) is not None
+
+
+def driver_number_fits(number: str, *, surname: str, dob: str, sex: str) -> bool:
+    """Whether this driver number can be this person's: surname, date of birth and sex agree.
+
+    dob: ISO. sex: M, F, or anything else for unknown. The tie-breaker and the two check
+    characters are not looked at.
+    """
+    if not is_driver_number(number):
+        return False
+    letters = re.sub(r"[^A-Z]", "", surname.upper())
+    letters = re.sub(r"^MAC", "MC", letters)
+    year, month, day = dob.split("-")
+    months = {"M": (0,), "F": (50,)}.get(sex, (0, 50))
+    return any(
+        number[:11] == f"{letters:9<5.5}{year[2]}{int(month) + extra:02d}{day}{year[3]}"
+        for extra in months
+    )
 
 
 def is_vin(text: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 _CLASSES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (name, re.compile(pattern))
+    (name, re.compile(pattern, re.ASCII))
     for name, pattern in (
         ("current", r"[A-HJ-PR-Y]{2}(?!00|01|50)\d{2}[A-HJ-PR-Z]{3}"),
         ("prefix", r"[A-HJ-NPR-TV-Y](?!0)\d{1,3}[A-HJ-PR-Y]{3}"),
