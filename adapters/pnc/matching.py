@@ -2,20 +2,23 @@
 
 The weights are those of the pnc-domain reference, section 8. Soundex alone mis-serves many of the
 city's names, so a surname is phonetically alike when Soundex or either double-metaphone key is.
+A name without a single Latin letter cannot be looked for at all: `searchable` says so, because
+"no trace" of what was never looked for would be a lie.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import date
 
 import jellyfish
 from doublemetaphone import doublemetaphone
 
-from adapters.pnc.records import NameRow, PersonRow
+from adapters.pnc.rows import NameRow, PersonRow
 from gateway.messages import PersonKey
+from gateway.transliteration import transliterate
 
 ENOUGH = 45
 STRONG = 85
@@ -41,11 +44,14 @@ DIMINUTIVES = {
 
 def fold(name: str) -> str:
     """Upper-case ASCII letters and blanks: accents, apostrophes and hyphens go, Mc is MAC."""
-    plain = unicodedata.normalize("NFKD", name.upper().replace("ß", "SS"))
-    plain = "".join(each for each in plain if not unicodedata.combining(each))
-    plain = re.sub(r"['’.]", "", plain)
+    plain = re.sub(r"['.]", "", transliterate(name))
     plain = re.sub(r"[^A-Z]+", " ", plain).strip()
     return re.sub(r"\bMC ?(?=[A-Z])", "MAC", plain)
+
+
+def searchable(name: str) -> bool:
+    """Whether anything of this name can be looked for: a Latin letter, with or without marks."""
+    return bool(fold(name))
 
 
 def forms(surname: str) -> frozenset[str]:
@@ -55,7 +61,7 @@ def forms(surname: str) -> frozenset[str]:
     found = {folded, "".join(words)}
     if len(words) > 1 and words[0] in PARTICLES:
         found |= {" ".join(words[1:]), "".join(words[1:])}
-    return frozenset(found)
+    return frozenset(found - {""})
 
 
 def sounds(surname: str) -> frozenset[str]:
@@ -83,40 +89,55 @@ class Indexed:
         self.sounds = sounds(name.surname)
 
 
-def index(rows: Iterable[PersonRow]) -> list[Indexed]:
-    """Every name of every person: filed first, then aliases."""
-    out = []
-    for row in rows:
-        filed = NameRow(surname=row.surname, forenames=row.forenames, dob=row.dob)
-        out.append(Indexed(row, filed, True))
-        out += [Indexed(row, alias, False) for alias in row.aliases]
-    return out
+class Index:
+    """Every name of every person, filed and alias, to be found by form and by sound."""
+
+    def __init__(self, rows: Iterable[PersonRow]) -> None:
+        self._by_key: defaultdict[str, list[Indexed]] = defaultdict(list)
+        for row in rows:
+            filed = NameRow(surname=row.surname, forenames=row.forenames, dob=row.dob)
+            names = [Indexed(row, filed, True)]
+            names += [Indexed(row, alias, False) for alias in row.aliases]
+            for name in names:
+                for key in name.forms | name.sounds:
+                    self._by_key[key].append(name)
+
+    def like(self, keys: Iterable[str]) -> Iterator[Indexed]:
+        """Each name that has one of these forms or sounds, once."""
+        seen: set[int] = set()
+        for key in keys:
+            for name in self._by_key.get(key, ()):
+                if id(name) not in seen:
+                    seen.add(id(name))
+                    yield name
 
 
 class Candidate:
     """A person who may be meant, under the name that matched best."""
 
-    __slots__ = ("name", "row", "score")
+    __slots__ = ("filed", "name", "row", "score")
 
-    def __init__(self, row: PersonRow, name: NameRow, score: int) -> None:
-        self.row = row
-        self.name = name
+    def __init__(self, matched: Indexed, score: int) -> None:
+        self.row = matched.row
+        self.name = matched.name
+        self.filed = matched.filed
         self.score = score
 
 
-def candidates(
-    key: PersonKey, names: Iterable[Indexed], *, today: date
-) -> tuple[list[Candidate], bool]:
-    """Ranked, at most CAP, best first, ties by PNCID; and whether there were more."""
+def candidates(key: PersonKey, index: Index, *, today: date) -> tuple[list[Candidate], bool]:
+    """Ranked, at most CAP, best first, ties by PNCID; and whether there were more.
+
+    key: its date of birth, if any, is a real ISO date.
+    """
     asked = _Asked(key)
     best: dict[str, Candidate] = {}
-    for name in names:
+    for name in index.like(asked.keys):
         score = asked.score(name, today)
         if score < ENOUGH:
             continue
         known = best.get(name.row.pncid)
-        if known is None or score > known.score:
-            best[name.row.pncid] = Candidate(name.row, name.name, score)
+        if known is None or (score, name.filed) > (known.score, known.filed):
+            best[name.row.pncid] = Candidate(name, score)
     ranked = sorted(best.values(), key=lambda each: (-each.score, each.row.pncid))
     return ranked[:CAP], len(ranked) > CAP
 
@@ -127,9 +148,12 @@ class _Asked:
     def __init__(self, key: PersonKey) -> None:
         self._key = key
         self._ways = [(forms(key.surname), sounds(key.surname), fold(key.forenames).split())]
-        if key.forenames:
-            first = key.forenames.split()[0]
-            self._ways.append((forms(first), frozenset(), fold(key.surname).split()))
+        forenames = fold(key.forenames).split()
+        if forenames:
+            swapped = forms(key.forenames) | forms(forenames[0])
+            self._ways.append((swapped, frozenset(), fold(key.surname).split()))
+        # In order, so that the same question has the same answer in every process.
+        self.keys = sorted({each for way in self._ways for each in way[0] | way[1]})
 
     def score(self, name: Indexed, today: date) -> int:
         return max(self._way(way, name, today) for way in self._ways)

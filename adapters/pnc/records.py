@@ -1,181 +1,22 @@
-"""The mock's records: typed, read from `config/pnc`, refused when outside the reserved ranges.
+"""The mock's records: read from `config/pnc`, refused when outside the reserved ranges.
 
-Moments that matter for an outcome are written as ages (`reported_age_h`), so that "31 h ago" is
-still 31 hours ago whenever the mock is started.
+Whatever might be somebody's is refused, and what would make an answer depend on the order of a
+file. Findings name file and place and never quote.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import re
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from adapters.pnc import reserved
+from adapters.pnc import identifiers, marks, reserved
+from adapters.pnc.rows import Drivers, Items, NameRow, PersonRow, Persons, Records, Row, Vehicles
 from gateway.errors import ConfigError
-from gateway.messages import (
-    Bail,
-    Circulation,
-    Disqualification,
-    DriverRecord,
-    PersonRecord,
-    PropertyRecord,
-    VehicleRecord,
-    VehicleReport,
-    WarningSignal,
-)
-
-
-class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of a records file."""
-
-
-class NameRow(Row, frozen=True, kw_only=True):
-    surname: str
-    forenames: str
-    dob: str = ""
-
-
-class SignalRow(Row, frozen=True, kw_only=True):
-    code: str
-    age_days: int = 400
-    force: str = "35"
-    qualifier: str = ""
-
-
-class CirculationRow(Row, frozen=True, kw_only=True):
-    kind: str
-    owner: str
-    ref: str = ""
-    power: str = ""
-    offence: str = ""
-    instructions: str = ""
-    age_days: int = 10
-    covert: bool = False
-
-
-class BailRow(Row, frozen=True, kw_only=True):
-    status: str
-    conditions: tuple[str, ...] = ()
-    next_date: str = ""
-
-
-class BanRow(Row, frozen=True, kw_only=True):
-    until: str = ""
-    until_test: bool = False
-    category: str = ""
-
-
-class PersonRow(Row, frozen=True, kw_only=True):
-    tag: str
-    pncid: str
-    surname: str
-    forenames: str
-    dob: str
-    sex: str
-    aliases: tuple[NameRow, ...] = ()
-    height_cm: int | None = None
-    build: str = ""
-    hair: str = ""
-    eyes: str = ""
-    marks: tuple[str, ...] = ()
-    ethnic_appearance: str = ""
-    address: str = ""
-    place_of_birth: str = ""
-    warnings: tuple[SignalRow, ...] = ()
-    markers: tuple[str, ...] = ()
-    circulations: tuple[CirculationRow, ...] = ()
-    orders: tuple[str, ...] = ()
-    bail: BailRow | None = None
-    disqualification: BanRow | None = None
-    offences: tuple[str, ...] = ()
-    deceased: bool = False
-    restricted: bool = False
-
-
-class ReportRow(Row, frozen=True, kw_only=True):
-    kind: str
-    confirmed: bool = True
-    reported_age_h: float = 24.0
-    owner: str = "35NB"
-    ref: str = ""
-    text: str = ""
-    action: str = ""
-    occupant_warnings: tuple[str, ...] = ()
-    block: bool = False
-
-
-class VehicleRow(Row, frozen=True, kw_only=True):
-    vrm: str
-    vin: str
-    make: str = "FORD"
-    model: str = "FIESTA"
-    colour: str = "BLUE"
-    year: int = 2020
-    tax: str = "Y"
-    mot: str = "Y"
-    insured: str = "Y"
-    insurer: str = "SYNTHA MUTUAL"
-    sorn: bool = False
-    exported: bool = False
-    scrapped: bool = False
-    keeper: str = "TESTER CLEAN"
-    keeper_address: str = "1 TEST STREET, PETERBOROUGH, ZZ99 9ZZ"
-    keeper_since: str = "2024-01-15"
-    previous_keepers: int | None = 1
-    keeper_pncid: str = ""
-    reports: tuple[ReportRow, ...] = ()
-    not_checked: tuple[str, ...] = ()
-
-
-class PropertyRow(Row, frozen=True, kw_only=True):
-    type: str
-    serial: str
-    make: str = ""
-    model: str = ""
-    status: str = ""
-    owner: str = ""
-
-
-class DriverRow(Row, frozen=True, kw_only=True):
-    driver_no: str
-    surname: str
-    forenames: str
-    dob: str
-    sex: str = ""
-    licence: str = "FULL"
-    categories: str = "B"
-    valid_to: str = "2040-01-01"
-    endorsements: int = 0
-    disqualification: BanRow | None = None
-
-
-class Persons(Row, frozen=True, kw_only=True):
-    persons: tuple[PersonRow, ...]
-
-
-class Vehicles(Row, frozen=True, kw_only=True):
-    vehicles: tuple[VehicleRow, ...]
-
-
-class Items(Row, frozen=True, kw_only=True):
-    types: dict[str, str] = {}
-    """What an officer may type for a type: BIKE -> PEDAL CYCLE."""
-    items: tuple[PropertyRow, ...]
-
-
-class Drivers(Row, frozen=True, kw_only=True):
-    drivers: tuple[DriverRow, ...]
-
-
-class Records(Row, frozen=True, kw_only=True):
-    """Everything the mock knows."""
-
-    persons: tuple[PersonRow, ...]
-    vehicles: tuple[VehicleRow, ...]
-    items: tuple[PropertyRow, ...]
-    types: dict[str, str]
-    drivers: tuple[DriverRow, ...]
 
 
 def load(folder: Path) -> Records:
@@ -208,7 +49,7 @@ def load(folder: Path) -> Records:
         types=items.types,
         drivers=drivers.drivers,
     )
-    findings += outside_the_ranges(records)
+    findings += outside_the_ranges(records) + in_conflict(records)
     if findings:
         raise ConfigError(findings)
     return records
@@ -218,163 +59,119 @@ def outside_the_ranges(records: Records) -> list[str]:
     """Every record that might be somebody's: named by file and place, never quoted."""
     found: list[str] = []
     for place, person in enumerate(records.persons):
-        where = f"persons.toml: persons[{place}] ({person.tag})"
+        where = _person_at(place, person)
         if not reserved.pncid(person.pncid):
             found.append(f"{where}.pncid: not of the reserved year 2099, or a wrong letter")
-        for surname in (person.surname, *(alias.surname for alias in person.aliases)):
-            if not reserved.surname(surname):
+        filed = NameRow(surname=person.surname, forenames=person.forenames)
+        for name in (filed, *person.aliases):
+            if not reserved.surname(name.surname):
                 found.append(f"{where}.surname: not a reserved surname")
+            if not reserved.given_names(name.forenames):
+                found.append(f"{where}.forenames: not reserved given names")
         if person.address and not reserved.address(person.address):
             found.append(f"{where}.address: not the reserved street")
+        found += _strays(person, where)
     for place, vehicle in enumerate(records.vehicles):
         where = f"vehicles.toml: vehicles[{place}]"
         if not reserved.mark(vehicle.vrm):
             found.append(f"{where}.vrm: not a reserved mark")
         if not reserved.vin(vehicle.vin):
             found.append(f"{where}.vin: not TSTZZZ and 11 digits")
-        if vehicle.keeper and not reserved.surname(vehicle.keeper.rsplit(" ", 1)[0]):
-            found.append(f"{where}.keeper: not a reserved surname")
+        if vehicle.keeper and not reserved.keeper(vehicle.keeper):
+            found.append(f"{where}.keeper: not a reserved surname and given name")
         if vehicle.keeper_address and not reserved.address(vehicle.keeper_address):
             found.append(f"{where}.keeper_address: not the reserved street")
+        found += _strays(vehicle, where)
     for place, item in enumerate(records.items):
-        if not item.serial.startswith("TST"):
-            found.append(f"property.toml: items[{place}].serial: must begin with TST")
+        where = f"property.toml: items[{place}]"
+        if not reserved.serial(item.serial):
+            found.append(f"{where}.serial: must be TST and up to 20 of A-Z 0-9")
+        found += _strays(item, where)
     for place, driver in enumerate(records.drivers):
+        where = f"drivers.toml: drivers[{place}]"
         if not reserved.surname(driver.surname):
-            found.append(f"drivers.toml: drivers[{place}].surname: not a reserved surname")
+            found.append(f"{where}.surname: not a reserved surname")
+        if not reserved.given_names(driver.forenames):
+            found.append(f"{where}.forenames: not reserved given names")
+        found += _strays(driver, where)
     return found
 
 
-# --------------------------------------------------------------------------- as the PNC says it
+def _person_at(place: int, person: PersonRow) -> str:
+    """Where a person stands; with the tag if it is one, as what else stands there is not quoted."""
+    tag = f" ({person.tag})" if re.fullmatch(r"TP[0-9]{2}[A-Z0-9-]{0,4}", person.tag) else ""
+    return f"persons.toml: persons[{place}]{tag}"
 
 
-def person(
-    row: PersonRow, *, now_ms: int, name: NameRow | None = None, score: int = 0
-) -> PersonRecord:
-    """The answer's form of a person, under the name that matched."""
-    today = datetime.fromtimestamp(now_ms / 1000, tz=UTC).date()
-    shown = name or NameRow(surname=row.surname, forenames=row.forenames, dob=row.dob)
-    ban = row.disqualification
-    return PersonRecord(
-        pncid=row.pncid,
-        surname=shown.surname,
-        forenames=shown.forenames,
-        dob=shown.dob or row.dob,
-        sex=row.sex,
-        score=score,
-        filed_name=f"{row.surname}/{row.forenames}",
-        aliases=tuple(f"{a.surname}/{a.forenames}" for a in row.aliases),
-        height_cm=row.height_cm,
-        build=row.build,
-        hair=row.hair,
-        eyes=row.eyes,
-        marks=row.marks,
-        ethnic_appearance=row.ethnic_appearance,
-        address=row.address,
-        place_of_birth=row.place_of_birth,
-        warnings=tuple(
-            WarningSignal(
-                code=signal.code,
-                set_on=(today - timedelta(days=signal.age_days)).isoformat(),
-                force=signal.force,
-                qualifier=signal.qualifier,
-            )
-            for signal in row.warnings
-        ),
-        markers=row.markers,
-        circulations=tuple(
-            Circulation(
-                kind=each.kind,
-                owner=each.owner,
-                ref=each.ref,
-                power=each.power,
-                offence=each.offence,
-                instructions=each.instructions,
-                circulated=(today - timedelta(days=each.age_days)).isoformat(),
-                covert=each.covert,
-            )
-            for each in row.circulations
-        ),
-        orders=row.orders,
-        bail=None
-        if row.bail is None
-        else Bail(
-            status=row.bail.status,
-            conditions=row.bail.conditions,
-            next_date=row.bail.next_date,
-        ),
-        disqualification=None if ban is None else _ban(ban),
-        offences=row.offences,
-        deceased=row.deceased,
-        restricted=row.restricted,
-    )
+_NAMED_ABOVE = frozenset({"pncid", "keeper_pncid", "vrm", "vin", "address", "keeper_address"})
 
 
-def vehicle(row: VehicleRow, *, now_ms: int, keeper: PersonRecord | None) -> VehicleRecord:
-    now = datetime.fromtimestamp(now_ms / 1000, tz=UTC)
-    return VehicleRecord(
-        vrm=row.vrm,
-        vin=row.vin,
-        make=row.make,
-        model=row.model,
-        colour=row.colour,
-        year=row.year,
-        tax=row.tax,
-        mot=row.mot,
-        insured="" if "INSURANCE" in row.not_checked else row.insured,
-        insurer=row.insurer if row.insured == "Y" else "",
-        sorn=row.sorn,
-        exported=row.exported,
-        scrapped=row.scrapped,
-        keeper=row.keeper,
-        keeper_address=row.keeper_address,
-        keeper_since=row.keeper_since,
-        previous_keepers=row.previous_keepers,
-        reports=tuple(
-            VehicleReport(
-                kind=report.kind,
-                confirmed=report.confirmed,
-                reported_at=(now - timedelta(hours=report.reported_age_h)).strftime(
-                    "%Y-%m-%dT%H:%M:%SZ"
-                ),
-                owner=report.owner,
-                ref=report.ref,
-                text=report.text,
-                action=report.action,
-                occupant_warnings=report.occupant_warnings,
-                block=report.block,
-            )
-            for report in row.reports
-        ),
-        keeper_record=keeper,
-    )
+def _strays(row: Row, where: str) -> Iterator[str]:
+    """Whatever in the free texts of a record might be somebody's."""
+    for path, text in _texts(msgspec.to_builtins(row), where):
+        if path.rpartition(".")[2] not in _NAMED_ABOVE and (kind := reserved.stray(text)):
+            yield f"{path}: looks like a {kind} outside the reserved ranges"
 
 
-def property_item(row: PropertyRow) -> PropertyRecord:
-    return PropertyRecord(
-        type=row.type,
-        serial=row.serial,
-        make=row.make,
-        model=row.model,
-        status=row.status,
-        owner=row.owner,
-    )
+def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            yield from _texts(member, f"{path}.{name}")
+    elif isinstance(value, list | tuple):
+        for place, member in enumerate(value):
+            yield from _texts(member, f"{path}[{place}]")
 
 
-def driver(row: DriverRow) -> DriverRecord:
-    return DriverRecord(
-        driver_no=row.driver_no,
-        surname=row.surname,
-        forenames=row.forenames,
-        dob=row.dob,
-        sex=row.sex,
-        licence=row.licence,
-        categories=row.categories,
-        valid_to=row.valid_to,
-        endorsements=row.endorsements,
-        disqualification=None if row.disqualification is None else _ban(row.disqualification),
-    )
+def in_conflict(records: Records) -> list[str]:
+    """What would make an answer depend on the order of a file, or fail when it is asked for.
+
+    Two records of one identity: a clean one would hide the stolen one.
+    """
+    found: list[str] = []
+    for what, ids in (
+        ("persons.toml: pncid", [each.pncid for each in records.persons]),
+        ("vehicles.toml: vrm", [each.vrm for each in records.vehicles]),
+        ("vehicles.toml: vin", [each.vin for each in records.vehicles]),
+        ("property.toml: type and serial", [f"{i.type}/{i.serial}" for i in records.items]),
+        ("drivers.toml: driver_no", [each.driver_no for each in records.drivers]),
+    ):
+        seen: set[str] = set()
+        for place, each in enumerate(ids):
+            if each in seen:
+                found.append(f"{what}: entry {place} stands there twice")
+            seen.add(each)
+    known = {person.pncid for person in records.persons}
+    for place, person in enumerate(records.persons):
+        where = _person_at(place, person)
+        if not _is_date(person.dob) or not all(
+            _is_date(a.dob or "2000-01-01") for a in person.aliases
+        ):
+            found.append(f"{where}.dob: a date as YYYY-MM-DD")
+    for place, vehicle in enumerate(records.vehicles):
+        where = f"vehicles.toml: vehicles[{place}]"
+        if marks.normalise(vehicle.vrm) != vehicle.vrm:
+            found.append(f"{where}.vrm: upper case, without blanks and hyphens")
+        if vehicle.keeper_pncid and vehicle.keeper_pncid not in known:
+            found.append(f"{where}.keeper_pncid: no such person in persons.toml")
+    for place, driver in enumerate(records.drivers):
+        where = f"drivers.toml: drivers[{place}]"
+        if not _is_date(driver.dob):
+            found.append(f"{where}.dob: a date as YYYY-MM-DD")
+        elif not identifiers.driver_number_fits(
+            driver.driver_no, surname=driver.surname, dob=driver.dob, sex=driver.sex
+        ):
+            found.append(f"{where}.driver_no: not of this surname, date of birth and sex")
+    return found
 
 
-def _ban(row: BanRow) -> Disqualification:
-    return Disqualification(until=row.until, until_test=row.until_test, category=row.category)
+def _is_date(text: str) -> bool:
+    """`YYYY-MM-DD` and nothing else that ISO 8601 allows."""
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        return False
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
