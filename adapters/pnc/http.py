@@ -1,58 +1,34 @@
-"""Any PNC front end that speaks the project's JSON over HTTP (docs/pnc-http.md).
+"""Any PNC front end that speaks the project's JSON over HTTP (docs/pnc-http.md): the transport.
 
-Rules: nothing but a whole, well-formed reply that echoes this very question is an answer; "not
-found" counts only when the reply says `no_trace` in so many words; every question has a
-connection of its own, so that a second reply to one question cannot be read as the first to the
-next. Sizes are bounded before anything is parsed, and nothing compressed is taken.
+What a reply means is wire.py's. Here: every question has a connection of its own, so that a
+second reply to one question cannot be read as the first to the next; sizes are bounded before
+anything is parsed; nothing compressed is taken; no status but 200 is read on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
 
 import aiohttp
-import msgspec
-from msgspec import Meta
 
+from adapters.pnc import wire
 from gateway.errors import PncDown, PncError, PncGarbled, PncInvalid, PncTimeout, PncUnauthorised
-from gateway.messages import Block, Key, PncAnswer, PncQuery, PncRecord, kind_of
+from gateway.messages import PncAnswer, PncQuery
 from gateway.settings import PncSection, resolve
 
 PATH = "v1/query"
-PROTOCOL = 1
 BACKSTOP_S = 60.0
 """Beyond the deadline the caller may still listen for a late answer; then we give up ourselves."""
-CONNECTIONS = 64
-NESTING_MAX = 12
-RECORDS_MAX = 12
+CONNECTIONS = 256
+"""Three for each question at once, as those overdue are still listened for: checks.concurrency 85.
+Whoever finds none free within connect_timeout_s is told that the PNC cannot be reached."""
 CHUNK = 65536
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z")
-
-
-class WireBlock(msgspec.Struct):
-    """A source behind the answer. state: OK, STALE or UNAVAILABLE."""
-
-    source: Annotated[str, Meta(min_length=1, max_length=40)]
-    as_of: str
-    state: str
-
-
-class WireReply(msgspec.Struct):
-    """The reply. Members that are not known are ignored; those that are must be right."""
-
-    protocol: int
-    check: str
-    attempt: int
-    key_text: str
-    result: str
-    as_of: str
-    records: Annotated[list[dict[str, Any]], Meta(max_length=RECORDS_MAX)]
-    blocks: Annotated[list[WireBlock], Meta(max_length=20)]
-    not_checked: Annotated[list[str], Meta(max_length=20)]
+CHARSETS = frozenset({None, "utf-8", "us-ascii"})
+TOKEN_MOST = 8192
+"""What a header line may hold (aiohttp and most servers: 8190)."""
+_TOKEN = re.compile(rb"[!-~]+")
 
 
 class HttpPnc:
@@ -64,27 +40,35 @@ class HttpPnc:
         self._section = section
         self._token = resolve(config_path, section.token_file) if section.token_file else None
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def query(self, query: PncQuery) -> PncAnswer:
         """One attempt. Raises PncError by remedy; the caller owns the deadline and the retries."""
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if self._closed:
+            raise PncDown("closed")
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+        }
         if self._token is not None:
-            headers["Authorization"] = f"Bearer {await asyncio.to_thread(self._read_token)}"
+            token = await asyncio.to_thread(_read_token, self._token)
+            headers["Authorization"] = f"Bearer {token}"
         timeout = aiohttp.ClientTimeout(
             total=query.deadline_s + BACKSTOP_S,
+            connect=self._section.connect_timeout_s,
             sock_connect=self._section.connect_timeout_s,
         )
         try:
             async with self._client().post(
                 self._url,
-                data=_request(query),
-                headers={**headers, "Content-Type": "application/json"},
+                data=wire.request(query),
+                headers=headers,
                 timeout=timeout,
                 allow_redirects=False,
             ) as reply:
                 _check_status(reply.status)
-                if reply.headers.get("Content-Encoding", "identity") != "identity":
-                    raise PncGarbled("malformed")
+                _check_type(reply)
                 body = await self._body(reply)
         except aiohttp.ConnectionTimeoutError as error:
             raise PncDown("cannot be reached") from error
@@ -94,11 +78,14 @@ class HttpPnc:
             raise PncDown(type(error).__name__) from error
         except aiohttp.ClientError as error:
             raise PncGarbled("malformed") from error
-        return read(body, query)
+        return wire.read(body, query)
 
     async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
         """At most max_reply bytes, whatever the length header says."""
         most = self._section.max_reply
+        if reply.content_length is not None and reply.content_length > most:
+            reply.close()
+            raise PncGarbled("oversize")
         body = bytearray()
         async for chunk in reply.content.iter_chunked(CHUNK):
             body += chunk
@@ -106,13 +93,6 @@ class HttpPnc:
                 reply.close()
                 raise PncGarbled("oversize")
         return bytes(body)
-
-    def _read_token(self) -> str:
-        assert self._token is not None
-        try:
-            return self._token.read_text("utf-8").strip()
-        except OSError as error:
-            raise PncUnauthorised("token file cannot be read") from error
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -125,6 +105,7 @@ class HttpPnc:
         return self._session
 
     async def close(self) -> None:
+        self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -147,104 +128,24 @@ def _check_status(status: int) -> None:
             raise PncError(f"status {status}")
 
 
-def _request(query: PncQuery) -> bytes:
-    return msgspec.json.encode(
-        {
-            "protocol": PROTOCOL,
-            "check": query.check,
-            "attempt": query.attempt,
-            "key_text": query.key_text,
-            "operation": kind_of(query.key).value,
-            "key": _members(query.key),
-            "reason": query.reason,
-            "justification": query.justification,
-            "originator": query.originator,
-            "location": query.location,
-            "on_behalf_of": query.on_behalf_of,
-            "asked_at": _moment_text(query.asked_at_ms),
-            "deadline_s": query.deadline_s,
-        }
-    )
-
-
-def _members(key: Key) -> dict[str, Any]:
-    """The key without what is empty: a member that is there was asked for."""
-    values = {name: getattr(key, name) for name in key.__struct_fields__}
-    return {name: value for name, value in values.items() if value not in ("", None)}
-
-
-def read(body: bytes, query: PncQuery) -> PncAnswer:
-    """The answer in these bytes, or PncGarbled: nothing in between."""
-    if _too_deep(body):
+def _check_type(reply: aiohttp.ClientResponse) -> None:
+    """JSON in UTF-8, as it is: a page of a proxy, or something packed, is no reply of a PNC."""
+    if reply.headers.get("Content-Encoding", "identity") != "identity":
         raise PncGarbled("malformed")
-    try:
-        reply = msgspec.json.decode(body, type=WireReply)
-    except UnicodeDecodeError as error:
-        raise PncGarbled("charset") from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        text = str(error)
-        reason = "truncated" if "truncated" in text else "malformed"
-        raise PncGarbled("charset" if "UTF-8" in text else reason) from error
-    if reply.protocol != PROTOCOL:
+    if reply.content_type != "application/json":
         raise PncGarbled("malformed")
-    if (reply.check, reply.attempt, reply.key_text) != (
-        query.check,
-        query.attempt,
-        query.key_text,
-    ):
-        raise PncGarbled("echo")
-    records = tuple(_record(each) for each in reply.records)
-    says_found = {"trace": True, "no_trace": False, "too_many": False}.get(reply.result)
-    if says_found is None or says_found != bool(records):
-        raise PncGarbled("malformed")
-    return PncAnswer(
-        check=reply.check,
-        attempt=reply.attempt,
-        key_text=reply.key_text,
-        records=records,
-        blocks=tuple(
-            Block(source=each.source, as_of_ms=_moment_ms(each.as_of), state=each.state)
-            for each in reply.blocks
-        ),
-        as_of_ms=_moment_ms(reply.as_of),
-        too_many=reply.result == "too_many",
-        not_checked=tuple(reply.not_checked),
-    )
+    charset = reply.charset
+    if (charset.lower() if charset else None) not in CHARSETS:
+        raise PncGarbled("charset")
 
 
-def _record(raw: dict[str, Any]) -> PncRecord:
-    """One record: member `record` says which kind; the rest is that kind's members."""
-    values = dict(raw)
-    values["@"] = values.pop("record", None)
+def _read_token(path: Path) -> str:
+    """What stands in the token's file. Raises PncUnauthorised, which never quotes it."""
     try:
-        record: PncRecord = msgspec.convert(values, PncRecord)
-    except msgspec.ValidationError as error:
-        raise PncGarbled("malformed") from error
-    return record
-
-
-def _too_deep(body: bytes) -> bool:
-    """Whether brackets could nest deeper than NESTING_MAX; brackets in texts count, too."""
-    depth = deepest = 0
-    for byte in re.findall(rb"[\[\]{}]", body):
-        depth += 1 if byte in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest > NESTING_MAX
-
-
-def _moment_ms(text: str) -> int:
-    if not _MOMENT.fullmatch(text):
-        _garbled()
-    try:
-        return round(datetime.fromisoformat(text).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        _garbled()
-
-
-def _garbled() -> NoReturn:
-    raise PncGarbled("malformed")
-
-
-def _moment_text(ms: int) -> str:
-    at = datetime.fromtimestamp(ms / 1000, tz=UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+        with path.open("rb") as file:
+            token = file.read(TOKEN_MOST + 1).strip()
+    except OSError as error:
+        raise PncUnauthorised("token file cannot be read") from error
+    if len(token) > TOKEN_MOST or not _TOKEN.fullmatch(token):
+        raise PncUnauthorised("token file holds no token")
+    return token.decode("ascii")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from adapters.codecs import wire
-from adapters.pnc.http import WireReply
+from adapters.pnc.wire import WireReply
 from adapters.web import openapi
 from gateway import __version__
 from gateway.ports import AUDIT_EVENTS, Record

@@ -1,229 +1,418 @@
-"""The HTTP adapter against hostile replies: nothing but a whole, right reply is an answer."""
+"""The HTTP adapter against hostile front ends, over real sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
 import json
-import resource
-from collections.abc import AsyncIterator, Callable
+import logging
+import socket
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from adapters.pnc.http import HttpPnc, read
-from gateway.errors import PncDown, PncError, PncGarbled, PncUnauthorised
+from adapters.pnc import http
+from adapters.pnc.http import HttpPnc
+from gateway.errors import (
+    PncDown,
+    PncError,
+    PncGarbled,
+    PncInvalid,
+    PncTimeout,
+    PncUnauthorised,
+)
 from gateway.messages import VehicleKey
 from gateway.settings import PncSection
 from simulators.pnc_server import PncServer
-from tests.contracts.test_pnc import RECORDS, query
+from tests.adapters.pnc.replies import ASKED, RECORDS, encoded, question
+from tests.system.daemon import until
 
-ASKED = query(VehicleKey(vrm="TE99AAA"))
-
-
-def right(**changes: object) -> dict[str, object]:
-    body: dict[str, object] = {
-        "protocol": 1,
-        "check": ASKED.check,
-        "attempt": ASKED.attempt,
-        "key_text": ASKED.key_text,
-        "result": "no_trace",
-        "as_of": "2026-11-22T10:15:02.114Z",
-        "records": [],
-        "blocks": [{"source": "PNC", "as_of": "2026-11-22T10:15:02Z", "state": "OK"}],
-        "not_checked": [],
-    }
-    return body | changes
+JSON = {"Content-Type": "application/json"}
+Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def encoded(**changes: object) -> bytes:
-    return json.dumps(right(**changes)).encode()
+def adapter(url: str, **changes: Any) -> HttpPnc:
+    section = PncSection(adapter="http", url=url, **changes)
+    return HttpPnc(section, config_path=Path("x"))
 
 
-def test_the_right_reply_is_an_answer() -> None:
-    """And a member that we do not know is ignored."""
-    answer = read(encoded(tomorrow={"secret": "x"}), ASKED)
-    assert answer.records == ()
-    assert answer.as_of_ms == 1_795_342_502_114
+class Front:
+    """A front end whose reply each test chooses; keeps the request it was sent."""
 
+    def __init__(self) -> None:
+        self.reply: Callable[[web.Request], Awaitable[web.StreamResponse]] = self._right
+        self.headers: dict[str, str] = {}
+        self.body: Any = None
+        self.asked = 0
+        self.url = ""
 
-CAR = {"record": "vehicle", "vrm": "TE99AAA"}
+    async def _right(self, _request: web.Request) -> web.StreamResponse:
+        return web.Response(body=encoded(), headers=JSON)
 
+    def say(self, body: bytes = b"", *, status: int = 200, **headers: str) -> None:
+        """Reply so to everything. A header's name with `_` for `-`."""
+        named = JSON | {name.replace("_", "-"): value for name, value in headers.items()}
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"check": "another"}, "echo"),
-        ({"attempt": 2}, "echo"),
-        ({"key_text": "VRM:TE99AAB"}, "echo"),
-        ({"protocol": 2}, "malformed"),
-        ({"result": "trace"}, "malformed"),
-        ({"result": "none"}, "malformed"),
-        ({"result": ""}, "malformed"),
-        ({"result": None}, "malformed"),
-        ({"records": [CAR]}, "malformed"),
-        ({"records": None}, "malformed"),
-        ({"records": [{"record": "spaceship"}], "result": "trace"}, "malformed"),
-        ({"records": [{"vrm": "TE99AAA"}], "result": "trace"}, "malformed"),
-        ({"records": [CAR] * 13, "result": "trace"}, "malformed"),
-        ({"records": [CAR | {"tax": 5}], "result": "trace"}, "malformed"),
-        ({"as_of": "yesterday"}, "malformed"),
-        ({"as_of": "2026-13-45T99:99:99Z"}, "malformed"),
-        ({"not_checked": "INSURANCE"}, "malformed"),
-        ({"blocks": [{}]}, "malformed"),
-    ],
-)
-def test_whatever_is_not_right_is_no_answer(change: dict[str, object], reason: str) -> None:
-    with pytest.raises(PncGarbled) as caught:
-        read(encoded(**change), ASKED)
-    assert caught.value.reason == reason
+        async def reply(_request: web.Request) -> web.StreamResponse:
+            return web.Response(body=body, status=status, headers=named)
 
+        self.reply = reply
 
-@pytest.mark.parametrize("member", sorted(right()))
-def test_every_member_is_needed(member: str) -> None:
-    """An empty or half reply can never be `no trace`."""
-    body = right()
-    del body[member]
-    with pytest.raises(PncGarbled):
-        read(json.dumps(body).encode(), ASKED)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{}",
-        b"[]",
-        b"null",
-        b'"no_trace"',
-        b"NO TRACE",
-        b"[" * 100_000,
-        b'{"a":' * 5000 + b"1" + b"}" * 5000,
-        b"\xff\xfe" + encoded(),
-        encoded()[:-1],
-        encoded() + b"x",
-        encoded().replace(b'"attempt": 1', b'"attempt": NaN'),
-        encoded().replace(b'"attempt": 1', b'"attempt": 1e999'),
-        encoded().replace(b"TE99AAA", b"\xed\xa0\x80"),
-    ],
-)
-def test_garbage_is_garbled(body: bytes) -> None:
-    with pytest.raises(PncGarbled):
-        read(body, ASKED)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=400) | st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(sorted(right())), inner, max_size=9),
-).map(lambda value: json.dumps(value).encode()))  # fmt: skip
-def test_no_answer_is_never_taken_for_no_trace(body: bytes) -> None:
-    """Whatever comes: only a reply that says no_trace, whole and for us, is one."""
-    try:
-        answer = read(body, ASKED)
-    except PncGarbled:
-        return
-    assert json.loads(body)["result"] == "no_trace"
-    assert answer.check == ASKED.check
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.integers(0, len(encoded()) - 1), st.integers(0, 255))
-def test_one_wrong_byte_is_never_a_wrong_answer(place: int, byte: int) -> None:
-    body = bytearray(encoded())
-    body[place] = byte
-    try:
-        answer = read(bytes(body), ASKED)
-    except PncGarbled:
-        return
-    assert (answer.records, answer.key_text) == ((), ASKED.key_text)
-    assert json.loads(bytes(body))["result"] == "no_trace"
-
-
-# --------------------------------------------------------------------------- over real HTTP
-
-Reply = Callable[[web.Request], "asyncio.Future[web.StreamResponse] | web.StreamResponse"]
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked += 1
+        self.headers = dict(request.headers)
+        self.body = await request.json()
+        return await self.reply(request)
 
 
 @pytest.fixture
-async def front() -> AsyncIterator[tuple[dict[str, object], HttpPnc]]:
-    """A front end whose reply each test chooses: {"reply": callable}."""
-    chosen: dict[str, object] = {}
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        chosen["headers"] = dict(request.headers)
-        chosen["body"] = await request.json()
-        made = chosen["reply"](request)  # type: ignore[operator]
-        return await made if asyncio.iscoroutine(made) else made  # type: ignore[no-any-return]
-
+async def front() -> AsyncIterator[Front]:
+    front = Front()
     app = web.Application()
-    app.router.add_post("/v1/query", answer)
+    app.router.add_post("/v1/query", front.answer)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    assert site._server is not None
-    port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
-    url = f"http://127.0.0.1:{port}"
-    pnc = HttpPnc(PncSection(adapter="http", url=url), config_path=Path("x"))
-    yield chosen, pnc
-    await pnc.close()
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    front.url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    await web.SockSite(runner, sock).start()
+    yield front
     await runner.cleanup()
 
 
-async def test_a_compressed_reply_is_refused_unread(
-    front: tuple[dict[str, object], HttpPnc],
-) -> None:
-    """A gzip bomb is never unpacked."""
-    chosen, pnc = front
+@pytest.fixture
+async def pnc(front: Front) -> AsyncIterator[HttpPnc]:
+    pnc = adapter(front.url)
+    yield pnc
+    await pnc.close()
+
+
+@pytest.fixture
+async def raw() -> AsyncIterator[Callable[[Speak], Awaitable[HttpPnc]]]:
+    """A front end that writes its own bytes: `await raw(speak)` is an adapter that asks it."""
+    kept: list[tuple[asyncio.Server, HttpPnc]] = []
+
+    async def start(speak: Speak) -> HttpPnc:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                await reader.readuntil(b"\r\n\r\n")
+                await speak(reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                pass
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        kept.append((server, adapter(f"http://127.0.0.1:{port}")))
+        return kept[-1][1]
+
+    yield start
+    for server, pnc in kept:
+        await pnc.close()
+        server.close()
+
+
+async def reason_of(pnc: HttpPnc) -> str:
+    async with asyncio.timeout(10):
+        with pytest.raises(PncGarbled) as caught:
+            await pnc.query(ASKED)
+    return caught.value.reason
+
+
+# --------------------------------------------------------------------------- size and shape
+
+
+async def test_a_compressed_reply_is_refused_unread(front: Front, pnc: HttpPnc) -> None:
+    """A gzip bomb is never unpacked, whatever it is called."""
     bomb = gzip.compress(b" " * 50_000_000 + encoded())
-    chosen["reply"] = lambda _r: web.Response(body=bomb, headers={"Content-Encoding": "gzip"})
-    with pytest.raises(PncGarbled):
-        await pnc.query(ASKED)
+    tracemalloc.start()
+    front.say(bomb, Content_Encoding="gzip")
+    assert await reason_of(pnc) == "malformed"
+    front.say(zlib.compress(encoded()), Content_Encoding="deflate")
+    assert await reason_of(pnc) == "malformed"
+    front.say(bomb)
+    assert await reason_of(pnc) in {"malformed", "charset"}
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4_000_000
+    assert front.headers["Accept-Encoding"] == "identity"
 
 
-async def test_an_endless_reply_is_cut_off(front: tuple[dict[str, object], HttpPnc]) -> None:
-    """P04: bounded memory, whatever length is announced."""
-    chosen, pnc = front
-
-    async def flood(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        try:
-            while True:
-                await response.write(b" " * 65536)
-        except ConnectionError:
-            return response
-
-    chosen["reply"] = flood
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(PncGarbled) as caught:
-        await pnc.query(ASKED)
-    assert caught.value.reason == "oversize"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
-
-
-@pytest.mark.parametrize("status", [301, 302, 404, 410, 204, 201])
-async def test_other_statuses_are_errors(
-    front: tuple[dict[str, object], HttpPnc], status: int
+@pytest.mark.parametrize("announced", [True, False])
+async def test_an_endless_reply_is_cut_off(
+    raw: Callable[[Speak], Awaitable[HttpPnc]], announced: bool
 ) -> None:
-    """A redirect is not followed; a 404 is never `no trace`."""
-    chosen, pnc = front
-    headers = {"Location": "http://127.0.0.1:1/"} if status in (301, 302) else {}
-    chosen["reply"] = lambda _r: web.Response(status=status, headers=headers, body=encoded())
-    with pytest.raises(PncError):
+    """P04: 50 MB, announced or in chunks without end: bounded memory, and the socket is let go."""
+    sent = 0
+    ended = asyncio.Event()
+
+    async def flood(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        length = b"Content-Length: 52428800" if announced else b"Transfer-Encoding: chunked"
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + length + b"\r\n\r\n"
+        blanks = b" " * 65536
+        chunk = blanks if announced else b"10000\r\n" + blanks + b"\r\n"
+        writer.write(head)
+        try:
+            for _ in range(800):
+                writer.write(chunk)
+                await writer.drain()
+                sent += len(blanks)
+        finally:
+            ended.set()
+
+    pnc = await raw(flood)
+    tracemalloc.start()
+    assert await reason_of(pnc) == "oversize"
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    async with asyncio.timeout(5):
+        await ended.wait()
+    assert sent < 20_000_000, "what the kernel holds, and no more"
+    assert peak < 4_000_000
+
+
+async def test_the_largest_reply_that_is_allowed_is_read(front: Front) -> None:
+    """Exactly max_reply bytes are taken; one more is not."""
+    body = encoded()
+    front.say(body + b" " * (4096 - len(body)))
+    pnc = adapter(front.url, max_reply=4096)
+    assert (await pnc.query(ASKED)).records == ()
+    front.say(body + b" " * (4097 - len(body)))
+    assert await reason_of(pnc) == "oversize"
+    await pnc.close()
+
+
+@pytest.mark.parametrize(
+    ("type_", "reason"),
+    [
+        ("text/html", "malformed"),
+        ("text/plain; charset=utf-8", "malformed"),
+        ("application/octet-stream", "malformed"),
+        ("application/problem+json", "malformed"),
+        ("application/json; charset=iso-8859-1", "charset"),
+        ("application/json; charset=utf-16", "charset"),
+        ("nonsense", "malformed"),
+    ],
+)
+async def test_another_content_type_is_no_reply(
+    front: Front, pnc: HttpPnc, type_: str, reason: str
+) -> None:
+    """A proxy's page is never parsed, however right it looks inside."""
+    front.say(encoded(), Content_Type=type_)
+    assert await reason_of(pnc) == reason
+
+
+@pytest.mark.parametrize("type_", ["application/json; charset=UTF-8", "application/JSON"])
+async def test_json_is_json_however_it_is_written(front: Front, pnc: HttpPnc, type_: str) -> None:
+    front.say(encoded(), Content_Type=type_)
+    assert (await pnc.query(ASKED)).records == ()
+
+
+# --------------------------------------------------------------------------- statuses
+
+
+@pytest.mark.parametrize("status", [201, 202, 204, 206, 301, 302, 303, 307, 308, 404, 410, 418])
+async def test_other_statuses_are_errors(front: Front, pnc: HttpPnc, status: int) -> None:
+    """A redirect is not followed, not even to ourselves; a 404 is never `no trace`."""
+    front.say(encoded() if status != 204 else b"", status=status, Location="/v1/query")
+    with pytest.raises(PncError) as caught:
         await pnc.query(ASKED)
+    assert type(caught.value) is PncError
+    assert front.asked == 1
 
 
-async def test_the_request_is_as_documented(front: tuple[dict[str, object], HttpPnc]) -> None:
-    chosen, pnc = front
-    chosen["reply"] = lambda _r: web.Response(body=encoded(), content_type="application/json")
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, PncInvalid),
+        (422, PncInvalid),
+        (401, PncUnauthorised),
+        (403, PncUnauthorised),
+        (408, PncDown),
+        (423, PncDown),
+        (429, PncDown),
+        (500, PncDown),
+        (502, PncDown),
+        (503, PncDown),
+        (599, PncDown),
+    ],
+)
+async def test_a_status_is_told_by_its_remedy(
+    front: Front, pnc: HttpPnc, status: int, error: type[PncError]
+) -> None:
+    """Whatever stands in the body, a right no-trace reply included."""
+    front.say(encoded(), status=status)
+    with pytest.raises(error) as caught:
+        await pnc.query(ASKED)
+    assert type(caught.value) is error
+    assert "TE99" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"zz\r\nNONSENSE",
+        b"HTTP/1.1 200 OK\r\nX: " + b"A" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 999999 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 400\r\n\r\n"
+        + encoded(),
+    ],
+    ids=["nothing", "ssh", "negative", "smuggled", "chunk", "header", "status", "short"],
+)
+async def test_what_is_no_http_is_an_error_of_the_family(
+    raw: Callable[[Speak], Awaitable[HttpPnc]], said: bytes
+) -> None:
+    async def speak(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        await writer.drain()
+
+    pnc = await raw(speak)
+    async with asyncio.timeout(10):
+        with pytest.raises(PncError):
+            await pnc.query(ASKED)
+
+
+async def test_a_whole_reply_on_a_cut_connection_is_still_only_whole(
+    raw: Callable[[Speak], Awaitable[HttpPnc]],
+) -> None:
+    """Without a length the end of the connection ends the body: what came is judged as it is."""
+
+    async def speak(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+        writer.write(head + encoded()[:-1])
+        await writer.drain()
+
+    assert await reason_of(await raw(speak)) == "truncated"
+
+
+async def test_a_second_reply_is_not_the_answer_to_the_next_question(
+    raw: Callable[[Speak], Awaitable[HttpPnc]],
+) -> None:
+    """P06: each question has a connection of its own, so a stutter goes nowhere."""
+    connections = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        check = "C1" if connections == 1 else "C2"
+        asked = question(VehicleKey(vrm="TE99AAA"), check=check)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        body = encoded(asked)
+        writer.write((head % len(body) + body) * 2)
+        await writer.drain()
+        await reader.read(65536)
+
+    pnc = await raw(speak)
+    for check in ("C1", "C2"):
+        answer = await pnc.query(question(VehicleKey(vrm="TE99AAA"), check=check))
+        assert answer.check == check
+    assert connections == 2
+
+
+# --------------------------------------------------------------------------- time and sockets
+
+
+async def test_nobody_there_is_down() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        pnc = adapter(f"http://127.0.0.1:{sock.getsockname()[1]}")
+    with pytest.raises(PncDown):
+        await pnc.query(ASKED)
+    await pnc.close()
+
+
+async def test_who_never_lets_us_in_is_down_within_the_connect_timeout() -> None:
+    """A host that drops our packets: a listener whose queue is full never completes the connect."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(0)
+        address = sock.getsockname()
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        pnc = adapter(f"http://127.0.0.1:{address[1]}", connect_timeout_s=0.3)
+        async with asyncio.timeout(5):
+            with pytest.raises(PncDown, match="cannot be reached"):
+                await pnc.query(ASKED)
+        await pnc.close()
+        for filler in fillers:
+            filler.close()
+
+
+async def test_the_adapter_gives_up_by_itself(
+    raw: Callable[[Speak], Awaitable[HttpPnc]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who forgets to cancel waits for the deadline and the backstop, and no longer."""
+
+    async def speak(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.read(65536)
+        await reader.read(65536)
+
+    monkeypatch.setattr(http, "BACKSTOP_S", -14.8)
+    pnc = await raw(speak)
+    async with asyncio.timeout(5):
+        with pytest.raises(PncTimeout):
+            await pnc.query(ASKED)
+
+
+async def test_connections_are_bounded_and_the_wait_for_one_is_too(
+    raw: Callable[[Speak], Awaitable[HttpPnc]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PNC that hangs holds CONNECTIONS sockets at most; whoever finds none free is told soon."""
+    open_now, most = 0, 0
+
+    async def speak(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        try:
+            while await reader.read(65536):
+                pass
+        finally:
+            open_now -= 1
+
+    monkeypatch.setattr(http, "CONNECTIONS", 3)
+    started = await raw(speak)
+    pnc = adapter(started._url.removesuffix("/v1/query"), connect_timeout_s=0.3)
+    asking = [asyncio.ensure_future(pnc.query(ASKED)) for _ in range(8)]
+    await until(lambda: sum(each.done() for each in asking) >= 5)
+    assert most == 3
+    told = [each.exception() for each in asking if each.done()]
+    assert all(isinstance(each, PncDown) for each in told)
+    for each in asking:
+        each.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    await until(lambda: not open_now)
+    await pnc.close()
+
+
+async def test_a_closed_adapter_asks_nobody(front: Front, pnc: HttpPnc) -> None:
+    await pnc.close()
+    with pytest.raises(PncDown):
+        await pnc.query(ASKED)
+    assert front.asked == 0
+
+
+# --------------------------------------------------------------------------- what is sent
+
+
+async def test_the_request_is_as_documented(front: Front, pnc: HttpPnc) -> None:
     await pnc.query(ASKED)
-    assert chosen["body"] == {
+    assert front.body == {
         "protocol": 1,
         "check": ASKED.check,
         "attempt": 1,
@@ -238,47 +427,96 @@ async def test_the_request_is_as_documented(front: tuple[dict[str, object], Http
         "asked_at": "2026-11-22T05:24:07.120Z",
         "deadline_s": 15.0,
     }
+    assert front.headers["Content-Type"] == "application/json"
+    assert "Authorization" not in front.headers
+    assert "TE99AAA" not in json.dumps(front.headers), "no subject in a header: proxies log those"
 
 
-async def test_nobody_there_is_down() -> None:
-    pnc = HttpPnc(PncSection(adapter="http", url="http://127.0.0.1:9"), config_path=Path("x"))
-    with pytest.raises(PncDown):
-        await pnc.query(ASKED)
-    await pnc.close()
+async def test_cookies_are_not_kept(front: Front, pnc: HttpPnc) -> None:
+    """Nothing of one question travels with the next."""
+    front.say(encoded(), Set_Cookie="session=1")
+    await pnc.query(ASKED)
+    await pnc.query(ASKED)
+    assert "Cookie" not in front.headers
 
 
-async def test_the_token_is_read_for_each_question(tmp_path: Path) -> None:
-    """A renewed token is used at once; an expired or missing one is PncUnauthorised."""
-    server = PncServer(RECORDS, token="first-token")
+async def test_a_proxy_in_the_environment_is_not_asked(
+    front: Front, pnc: HttpPnc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
+    assert (await pnc.query(ASKED)).records == ()
+
+
+# --------------------------------------------------------------------------- the token
+
+SECRET = "S3CRET-t0ken"
+
+
+async def test_the_token_is_read_for_each_question(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A renewed token is used at once; a bad or missing one is PncUnauthorised; none is told."""
+    caplog.set_level(logging.DEBUG)
+    server = PncServer(RECORDS, token=SECRET)
     await server.start()
     token = tmp_path / "token"
-    token.write_text("first-token\n", "utf-8")
+    token.write_text(SECRET + "\n", "utf-8")
     section = PncSection(adapter="http", url=server.url, token_file="token")
     pnc = HttpPnc(section, config_path=tmp_path / "gateway.toml")
+    errors = []
     try:
         await pnc.query(ASKED)
-        token.write_text("old", "utf-8")
+        for bad in (SECRET + "x", "", f"{SECRET}\r\nX-Evil: 1", f"{SECRET}é", SECRET * 1000):
+            token.write_text(bad, "utf-8")
+            with pytest.raises(PncUnauthorised) as caught:
+                await pnc.query(ASKED)
+            errors.append(caught.value)
+        token.unlink()
         with pytest.raises(PncUnauthorised) as caught:
             await pnc.query(ASKED)
-        assert "old" not in str(caught.value)
-        token.unlink()
-        with pytest.raises(PncUnauthorised):
-            await pnc.query(ASKED)
+        errors.append(caught.value)
+        token.write_text(SECRET, "utf-8")
+        await pnc.query(ASKED)
     finally:
         await pnc.close()
         await server.stop()
+    assert [reply.fault for reply in server.replies] == ["", "token", ""], "the rest never left"
+    for error in errors:
+        assert SECRET not in f"{error!r} {error.__cause__!r}"
+    assert SECRET not in caplog.text
+
+
+# --------------------------------------------------------------------------- against the server
 
 
 async def test_swapped_replies_are_shown_to_nobody() -> None:
     """P05: two questions at once get each other's reply: both fail, none is believed."""
     server = PncServer(RECORDS)
     await server.start()
-    pnc = HttpPnc(PncSection(adapter="http", url=server.url), config_path=Path("x"))
+    pnc = adapter(server.url)
     try:
-        both = [query(VehicleKey(vrm="ER99ORD"), check=f"C{n}") for n in range(2)]
+        both = [question(VehicleKey(vrm="ER99ORD"), check=f"C{n}") for n in range(2)]
         ends = await asyncio.gather(*(pnc.query(each) for each in both), return_exceptions=True)
         assert [getattr(end, "reason", None) for end in ends] == ["echo", "echo"]
-        assert [each.replied for each in server.queries] == ["ORD", "ORD"]
+        assert [each.fault for each in server.replies] == ["ORD", "ORD"]
+    finally:
+        await pnc.close()
+        await server.stop()
+
+
+async def test_a_pnc_that_restarts_is_asked_again() -> None:
+    """The same adapter goes on when the PNC is back: nothing of the dead connection is kept."""
+    server = PncServer(RECORDS)
+    await server.start()
+    pnc = adapter(server.url)
+    try:
+        await pnc.query(ASKED)
+        await server.stop()
+        with pytest.raises(PncDown):
+            await pnc.query(ASKED)
+        await server.start()
+        assert (await pnc.query(ASKED)).records == ()
     finally:
         await pnc.close()
         await server.stop()
