@@ -1,45 +1,41 @@
 """The PNC behind HTTP, as docs/pnc-http.md has it, with every fault on demand.
 
-It writes its replies from that document, not with the gateway's own types of the wire, so that a
-misreading on one side is seen on the other. `queries` is its own record of what it was asked.
+It reads and writes that document by itself (pnc_wire.py), not with the gateway's own types of the
+wire. `queries` and `replies` are its own record of what it was asked and what it said.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 import struct
 from collections import deque
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
 from aiohttp import web
 
-from adapters.pnc.mock import HANG_S, LATE_S, SLOW_S, Register, fault_of
-from gateway.messages import (
-    DriverKey,
-    Key,
-    PersonKey,
-    PncAnswer,
-    PropertyKey,
-    VehicleKey,
+from adapters.pnc.mock import (
+    HANG_S,
+    LATE_S,
+    SLOW_S,
+    InvalidKey,
+    Latency,
+    Register,
+    fault_of,
 )
+from simulators import pnc_wire
 from simulators.clock import Clock, RealClock
+from simulators.pnc_log import PncLog, Query, Reply
+from simulators.pnc_wire import NotAsDocumented, Question
 
-KEYS: dict[str, type[Any]] = {
-    "vehicle": VehicleKey,
-    "person": PersonKey,
-    "driver": DriverKey,
-    "property": PropertyKey,
-}
-QUERIES_MOST = 20_000
 BODY_MOST = 65536
+READ_WITHIN_S = 10.0
+"""For the body of a question; aiohttp bounds the head itself, but not a body that drips."""
+KEEPALIVE_S = 5.0
 HUGE_BYTES = 50 * 1024 * 1024
-SWAP_WITHIN_S = 1.0
+SWAP_WITHIN_S = 0.3
 STOP_WITHIN_S = 1.0
 GARBAGE = b"<CXE01><GMH>073ENQR000687R\xff\xfe</GMH>"
 ERRORS = {
@@ -51,26 +47,17 @@ ERRORS = {
     "AUT": (401, "TOKEN", "EXPIRED TOKEN"),
     "FRB": (403, "FORBIDDEN", "PAYLOAD NOT PERMITTED"),
 }
+BROKEN = frozenset({"RST", "DRP", "GBG", "TRN", "VST", "ECH", "ORD", "DUP"})
 
 Fault = Literal["hang", "down", "slow"]
-
-
-class Query(msgspec.Struct, frozen=True):
-    """One question as it was read from the wire. replied: the result sent, or the fault done."""
-
-    at_s: float
-    check: str
-    attempt: int
-    key_text: str
-    originator: str
-    replied: str
 
 
 class PncServer:
     """One server on host:port; port 0 takes any, and `url` says which after `start`.
 
     fault: what all questions meet until it is None again. token: what must stand in
-    Authorization; empty: anybody may ask.
+    Authorization; empty: anybody may ask. latency: what an answer takes besides; None: nothing.
+    log: a file for every query and reply, as JSON lines.
     """
 
     def __init__(
@@ -81,13 +68,16 @@ class PncServer:
         *,
         token: str = "",
         clock: Clock | None = None,
+        latency: Latency | None = None,
+        log: Path | None = None,
     ) -> None:
         self.fault: Fault | None = None
-        self.queries: deque[Query] = deque(maxlen=QUERIES_MOST)
         self._register = Register(records)
         self._host, self._port = host, port
         self._token = token
         self._clock = clock or RealClock()
+        self._latency = latency
+        self._log = PncLog(self._clock, log)
         self._runner: web.AppRunner | None = None
         self._waiting: tuple[asyncio.Future[bytes], bytes] | None = None
         self._stopping = asyncio.Event()
@@ -96,12 +86,28 @@ class PncServer:
     def url(self) -> str:
         return f"http://{self._host}:{self._port}"
 
+    @property
+    def queries(self) -> deque[Query]:
+        """The questions as they were read, oldest first; the last 20 000."""
+        return self._log.queries
+
+    @property
+    def replies(self) -> deque[Reply]:
+        """What became of them, in the order in which it was sent; the last 20 000."""
+        return self._log.replies
+
     async def start(self) -> None:
-        """Listen. Raises OSError when the port is taken."""
+        """Listen. Raises OSError when the port or the log's file cannot be had."""
+        self._log.open()
+        self._stopping.clear()
         app = web.Application(client_max_size=BODY_MOST)
         app.router.add_post("/v1/query", self._query)
         runner = web.AppRunner(
-            app, handle_signals=False, access_log=None, shutdown_timeout=STOP_WITHIN_S
+            app,
+            handle_signals=False,
+            access_log=None,
+            shutdown_timeout=STOP_WITHIN_S,
+            keepalive_timeout=KEEPALIVE_S,
         )
         await runner.setup()
         self._runner = runner
@@ -113,58 +119,77 @@ class PncServer:
             await web.SockSite(runner, sock).start()
         except OSError:
             sock.close()
-            await runner.cleanup()
+            await self.stop()
             raise
 
     async def stop(self) -> None:
-        """Hang up on everybody; harmless when it never started."""
+        """Hang up on everybody; harmless when it never started. It can be started again."""
         self._stopping.set()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+        self._log.close()
 
     # ----------------------------------------------------------------- one question
 
     async def _query(self, request: web.Request) -> web.StreamResponse:
-        if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
-            return _error(401, "TOKEN", "NOT AUTHORISED")
-        if self.fault == "down":
-            return _error(503, "PNCAM", "COMMUNICATION ERROR")
         try:
-            asked = json.loads(await request.read())
-            key = _key(asked)
-            check, attempt = str(asked["check"]), int(asked["attempt"])
-            key_text, originator = str(asked["key_text"]), str(asked["originator"])
-            deadline_s = float(asked["deadline_s"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            async with asyncio.timeout(READ_WITHIN_S):
+                question = pnc_wire.read_question(await request.read())
+        except TimeoutError:
+            return _hang_up(request)
+        except NotAsDocumented:
             return _error(400, "I0001", "THE QUERY IS NOT AS DOCUMENTED")
-        fault = fault_of(key)
-        self.queries.append(
-            Query(
-                at_s=self._clock.monotonic_s(),
-                check=check,
-                attempt=attempt,
-                key_text=key_text,
-                originator=originator,
-                replied=self.fault or fault or "answer",
-            )
+        self._log.query(
+            check=question.check,
+            attempt=question.attempt,
+            key_text=question.key_text,
+            originator=question.originator,
         )
+        if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
+            return self._refuse(question, "token", 401, "TOKEN", "NOT AUTHORISED")
+        if self.fault == "down":
+            return self._refuse(question, "down", 503, "PNCAM", "COMMUNICATION ERROR")
+        fault = fault_of(question.key)
         if self.fault == "hang" or fault == "TMT":
             await self._pause(HANG_S)
+            self._note(question, "none", fault or "hang", 0)
             return _hang_up(request)
+        if self._latency is not None:
+            await self._pause(self._latency.draw_s())
         if self.fault == "slow" or fault == "SLW":
             await self._pause(SLOW_S)
         if fault == "LAT":
-            await self._pause(deadline_s + LATE_S)
+            await self._pause(question.deadline_s + LATE_S)
         if fault in ERRORS:
-            return _error(*ERRORS[fault])
-        now_ms = self._clock.wall_ms()
-        answer = self._register.answer(
-            key, check=check, attempt=attempt, key_text=key_text, now_ms=now_ms
-        )
-        return await self._reply(request, fault, _body(answer))
+            return self._refuse(question, fault, *ERRORS[fault])
+        return await self._answer(request, question, fault)
 
-    async def _reply(self, request: web.Request, fault: str, body: bytes) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, question: Question, fault: str
+    ) -> web.StreamResponse:
+        try:
+            answer = self._register.answer(
+                question.key,
+                check=question.check,
+                attempt=question.attempt,
+                key_text=question.key_text,
+                now_ms=self._clock.wall_ms(),
+            )
+        except InvalidKey:
+            return self._refuse(question, "", 400, "I0001", "ELEMENT CONTAINS INVALID DATA")
+        body = pnc_wire.reply(answer)
+        self._log.reply(
+            check=question.check,
+            attempt=question.attempt,
+            key_text=question.key_text,
+            kind="broken" if fault in BROKEN else pnc_wire.result_of(answer),
+            fault=fault or self.fault or "",
+            warnings=tuple(pnc_wire.warnings_of(answer)),
+        )
+        return await self._send(request, fault, body)
+
+    async def _send(self, request: web.Request, fault: str, body: bytes) -> web.StreamResponse:
         """The answer, or what a fault on the wire makes of it."""
         match fault:
             case "RST":
@@ -178,7 +203,7 @@ class PncServer:
             case "VST":
                 return await _huge(request, body)
             case "ECH":
-                return _json(_other_key(body))
+                return _json(pnc_wire.of_another_key(body))
             case "ORD":
                 return _json(await self._swapped(body))
             case "DUP":
@@ -186,15 +211,34 @@ class PncServer:
             case _:
                 return _json(body)
 
+    def _refuse(
+        self, question: Question, fault: str, status: int, code: str, message: str
+    ) -> web.Response:
+        self._note(question, "error", fault, status)
+        return _error(status, code, message)
+
+    def _note(self, question: Question, kind: str, fault: str, status: int) -> None:
+        self._log.reply(
+            check=question.check,
+            attempt=question.attempt,
+            key_text=question.key_text,
+            kind=kind,
+            fault=fault,
+            status=status,
+        )
+
     async def _pause(self, seconds: float) -> None:
         """Until then, or until the server stops."""
-        stop = asyncio.ensure_future(self._stopping.wait())
-        nap = asyncio.ensure_future(self._clock.sleep(seconds))
+        waits = [
+            asyncio.ensure_future(self._stopping.wait()),
+            asyncio.ensure_future(self._clock.sleep(seconds)),
+        ]
         try:
-            await asyncio.wait({stop, nap}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stop.cancel()
-            nap.cancel()
+            for each in waits:
+                each.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     async def _swapped(self, body: bytes) -> bytes:
         """Two who ask at the same time get each other's reply; one alone gets a stranger's."""
@@ -209,58 +253,7 @@ class PncServer:
         with contextlib.suppress(TimeoutError):
             return await asyncio.wait_for(mine, SWAP_WITHIN_S)
         self._waiting = None
-        return _other_key(body)
-
-
-# --------------------------------------------------------------------------- the wire
-
-
-def _key(asked: dict[str, Any]) -> Key:
-    members = dict(asked["key"])
-    key: Key = msgspec.convert(members, KEYS[str(asked["operation"])])
-    return key
-
-
-def _body(answer: PncAnswer) -> bytes:
-    """The reply of docs/pnc-http.md."""
-    result = "too_many" if answer.too_many else "trace" if answer.records else "no_trace"
-    return json.dumps(
-        {
-            "protocol": 1,
-            "check": answer.check,
-            "attempt": answer.attempt,
-            "key_text": answer.key_text,
-            "result": result,
-            "as_of": _moment(answer.as_of_ms),
-            "records": [_record(record) for record in answer.records],
-            "blocks": [
-                {"source": each.source, "as_of": _moment(each.as_of_ms), "state": each.state}
-                for each in answer.blocks
-            ],
-            "not_checked": list(answer.not_checked),
-            "synthetic": True,
-        }
-    ).encode()
-
-
-def _record(record: Any) -> Any:
-    """A record's members by their names; its kind as `record`; what is unknown is left out."""
-    if isinstance(record, msgspec.Struct):
-        members = {name: getattr(record, name) for name in record.__struct_fields__}
-        shown = {
-            name: _record(value) for name, value in members.items() if value not in (None, "", ())
-        }
-        kinds = {"PersonRecord", "VehicleRecord", "PropertyRecord", "DriverRecord"}
-        name = type(record).__name__
-        return {"record": name.removesuffix("Record").lower(), **shown} if name in kinds else shown
-    if isinstance(record, tuple | list):
-        return [_record(each) for each in record]
-    return record
-
-
-def _moment(ms: int) -> str:
-    at = datetime.fromtimestamp(ms / 1000, tz=UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return pnc_wire.of_another_key(body)
 
 
 def _json(body: bytes) -> web.Response:
@@ -269,12 +262,6 @@ def _json(body: bytes) -> web.Response:
 
 def _error(status: int, code: str, message: str) -> web.Response:
     return web.json_response({"code": code, "message": message}, status=status)
-
-
-def _other_key(body: bytes) -> bytes:
-    reply = json.loads(body)
-    reply["key_text"] = "VRM:TE99ZZZ"
-    return json.dumps(reply).encode()
 
 
 # --------------------------------------------------------------------------- broken on the wire

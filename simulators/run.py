@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from adapters.pnc.mock import Latency
 from simulators import scenario as scenarios
 from simulators.clock import Clock, RealClock
 from simulators.lines import PtyLine
@@ -165,16 +166,18 @@ async def pnc(
     host: str = "127.0.0.1",
     port: int = 8089,
     records: Path = Path("config/pnc"),
+    log: Path | None = None,
+    latency: Latency | None = None,
     duration_s: float | None = None,
     out: TextIO = sys.stdout,
     err: TextIO = sys.stderr,
 ) -> int:
     """The PNC server alone: prints its URL and serves until duration_s or a signal."""
-    server = PncServer(records, host, port)
+    server = PncServer(records, host, port, log=log, latency=latency)
     try:
         await server.start()
     except OSError as error:
-        err.write(f"{host}:{port}: {error.strerror or error}\n")
+        err.write(f"{error.filename or f'{host}:{port}'}: {error.strerror or error}\n")
         return EXIT_FAILED
     try:
         out.write(f"PNC on {server.url}\n")
@@ -267,6 +270,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pnc-port", "--port", type=int, default=None, metavar="N", help="run the PNC server too"
     )
     parser.add_argument("--records", type=Path, default=Path("config/pnc"), metavar="DIR")
+    parser.add_argument(
+        "--pnc-log",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="pnc alone: every query and reply as a JSON line",
+    )
+    parser.add_argument(
+        "--latency", action="store_true", help="pnc alone: take as long as a host does"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--duration", type=float, default=None, metavar="S")
 
@@ -278,6 +291,8 @@ async def from_arguments(arguments: argparse.Namespace) -> int:
             host=arguments.pnc_host,
             port=8089 if arguments.pnc_port is None else arguments.pnc_port,
             records=arguments.records,
+            log=arguments.pnc_log,
+            latency=Latency(arguments.seed) if arguments.latency else None,
             duration_s=arguments.duration,
         )
     host, _, port = arguments.broker.rpartition(":")
