@@ -598,7 +598,11 @@ class CheckDesk:
                 check = read_row(row, now_s=now_s, now_ms=now_ms)
             except msgspec.DecodeError:
                 continue
-            if check.typed == request.typed and self._memory.typed_repeats(check, now_s):
+            # Settled in the future: our clock was set back, its age cannot be told. A fresh answer
+            # is the safe one.
+            dated = check.settled_at_ms is None or check.settled_at_ms <= now_ms
+            same_text = dated and check.typed == request.typed
+            if same_text and self._memory.typed_repeats(check, now_s):
                 same = self._known(check)
         if same is not None:
             self._repeat(same, envelope.settle)

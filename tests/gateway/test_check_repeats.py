@@ -195,6 +195,19 @@ async def test_typed_text_is_the_same_after_a_restart_too(house: House) -> None:
     assert house.all_settled()
 
 
+async def test_after_our_clock_was_set_back_typed_text_is_asked_anew(house: House) -> None:
+    """An answer from the future has no age: given again for hours it would be worse than none."""
+    house.say(house.typed("TE99ABC"))
+    await settle()
+    await house.read(house.newest())
+    house.clock.step_wall(-3_600_000)
+    await house.restart()
+    await house.passes(30)
+    house.say(house.typed("TE99ABC"))
+    await settle(60)
+    assert len(house.pnc.asked) == 2
+
+
 async def test_two_copies_of_a_new_text_just_after_a_start_are_one_check(house: House) -> None:
     """Both look into the ledger; the second finds what the first began meanwhile."""
     for _ in range(2):
