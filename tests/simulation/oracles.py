@@ -24,6 +24,7 @@ from gateway.messages import (
     UnitEmergency,
     VehicleKey,
 )
+from gateway.policy import may_ask
 from gateway.ports import Record
 
 if TYPE_CHECKING:
@@ -105,6 +106,25 @@ def emergency_relayed(world: World, terminal: Issi, events: list[Event]) -> None
 
 
 # --------------------------------------------------------------------------- after the heal
+
+
+def answered_again(world: World) -> None:
+    """I14: service is back to calm; no place at the PNC, no circuit and no queue was lost."""
+    for issi, name in world.last_words.items():
+        terminal = world.terminals[issi]
+        holder = next(each for each in world.base.fleet.terminals if each.issi == issi)
+        request = terminal.sent[name]
+        if not may_ask(world.base.policy, holder, request).allowed:
+            continue
+        assert isinstance(request.key, VehicleKey)
+        answers = [
+            result
+            for results in terminal.results.values()
+            for result in results
+            if result.outcome is Outcome.ANSWERED
+            and _key(_opened(world, result.check)) == request.key.vrm
+        ]
+        assert answers, "I14: a question after the heal was not answered"
 
 
 def joined(world: World) -> None:

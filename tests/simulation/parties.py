@@ -113,7 +113,8 @@ class SimPnc:
         world = self._world
         world.asks(query)
         await world.point("at the question")
-        await world.clock.sleep(world.random.expovariate(1 / world.faults.pnc_slow_s))
+        slow_s = 0.05 if world.healed else world.faults.pnc_slow_s
+        await world.clock.sleep(world.random.expovariate(1 / slow_s))
         if world.chance("pnc_hang"):
             await world.clock.sleep(world.random.uniform(5, 60))
         if world.chance("pnc_down"):
@@ -156,7 +157,7 @@ class SimTerminal:
 
     # ----------------------------------------------------------------- asking
 
-    def compose(self) -> str:
+    def _compose(self) -> str:
         world = self._world
         self._n += 1
         mark = world.random.choice(MARKS)
@@ -180,21 +181,15 @@ class SimTerminal:
 
     async def ask(self) -> None:
         """One question until it is receipted, or the officer turns to the voice channel."""
-        world, name = self._world, self.compose()
-        request = self.sent[name]
+        world, name = self._world, self._compose()
+        request, heard = self.sent[name], len(self.receipts)
         for attempt in range(8 if request.ref else 2):
-            if self.receipted(name):
+            if any(receipt.ref == request.ref for receipt in self.receipts[heard:]):
                 break
             world.say(self.issi, request)
             await world.clock.sleep(2.0 + attempt if request.ref else 5.0)
         if world.random.random() < 0.03:
             world.say(self.issi, CancelRequest())
-
-    def receipted(self, name: str) -> bool:
-        request = self.sent[name]
-        if request.ref:
-            return any(receipt.ref == request.ref for receipt in self.receipts)
-        return len(self.receipts) > 0 and self.receipts[-1].ref == ""
 
     def given(self, request: CheckRequest) -> float:
         """The gateway has it in its hands now; since when it has had it, in this life of its."""

@@ -23,6 +23,9 @@ CHAOS_S = 120.0
 HEAL_S = 240.0
 """Deadline, late grace, longest stall and staleness of the simulated configuration all fit in."""
 
+CALM_S = 130.0
+"""Until what nobody acknowledged is stale."""
+
 MET: Counter[str] = Counter()
 """What happened in the worlds that were played in this run."""
 
@@ -38,6 +41,9 @@ async def play(seed: int, faults: Faults | None = None) -> World:
     await asyncio.gather(world.officers(CHAOS_S, every_s=1.0), world.mischief(CHAOS_S))
     await world.heal()
     await world.clock.sleep(HEAL_S)
+    await world.everybody_asks_once_more()
+    world.judge(oracles.answered_again)
+    await world.clock.sleep(CALM_S)
     world.judge(oracles.joined)
     before = state(world)
     await world.stop()
@@ -67,6 +73,36 @@ def test_hostile_worlds_keep_every_invariant(seed: int) -> None:
     world, _ = run(seed, play(seed))
     assert world.broken == []
     assert sum(len(terminal.sent) for terminal in world.terminals.values()) > 50
+
+
+EVERYTHING = Faults(
+    pnc_down=0.1,
+    pnc_hang=0.1,
+    pnc_echo=0.1,
+    pnc_garbled=0.05,
+    pnc_refused=0.05,
+    pnc_slow_s=1.0,
+    link_loss=0.1,
+    link_cut=0.1,
+    duplicate=0.3,
+    disk_full=0.1,
+    disk_slow_s=0.05,
+    crash=0.1,
+    kill=0.005,
+    reload=0.15,
+)
+BEHIND_A_SOUND_AIR = Faults(
+    pnc_hang=0.2, pnc_slow_s=1.0, duplicate=0.3, disk_stall=0.03, disk_slow_s=0.05
+)
+
+
+def test_everything_at_once() -> None:
+    """A few worlds with every fault in them, and a few where only disk and PNC fail, so that the
+    officers' waiting is judged: what tests/mutants plants must be found here."""
+    for seed in range(8):
+        for faults in (EVERYTHING, BEHIND_A_SOUND_AIR):
+            world, _ = run(seed, play(seed, faults))
+            assert world.broken == [], (seed, faults)
 
 
 def test_calm_worlds_answer_everybody_in_time() -> None:

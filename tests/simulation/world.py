@@ -75,6 +75,8 @@ class World:
         self.life = 0
         self.broken: list[str] = []
         """What the oracles found at the moment it happened."""
+        self.last_words: dict[Issi, str] = {}
+        """The question that each terminal asked after the heal."""
         self.core: Core | None = None
         issis = [each.issi for each in config.fleet.terminals]
         on_lines, on_broker = issis[:2], issis[2:]
@@ -316,6 +318,14 @@ class World:
         assert self.core is not None
         self.core.apply(self.base)
         await asyncio.gather(*self._officers)
+
+    async def everybody_asks_once_more(self) -> None:
+        """After the heal: one question each, one after the other, as on a calm day."""
+        self.last_words = {}
+        for issi, terminal in self.terminals.items():
+            await terminal.ask()
+            await self.clock.sleep(8.0)
+            self.last_words[issi] = list(terminal.sent)[-1]
 
     def held_by_the_broker(self) -> int:
         return sum(each.held() for each in self.bearers if isinstance(each, SimBroker))
