@@ -124,6 +124,9 @@ REWRITE_S = 1.0
 OVERDUE_S = 1.0
 """So long after the deadline an outcome may still be on its way to the disk (I4)."""
 REMIND_MOST_S = 120.0
+LOOK_BACK_S = 3600.0
+"""How long before its outcome a question may have been asked: past every deadline, for a ledger
+that was away keeps outcomes waiting."""
 TASKS_PER_CHECK = 4
 USE_VOICE = "USE VOICE"
 
@@ -581,8 +584,7 @@ class CheckDesk:
         self, envelope: Envelope, asker: Terminal, request: CheckRequest
     ) -> None:
         """Memory does not reach back far enough: was this text answered a moment ago?"""
-        window_s = self._settings.typed_repeat_s + self._longest_deadline_s()
-        since_ms = envelope.received_at_ms - round(window_s * 1000)
+        since_ms = envelope.received_at_ms - round(LOOK_BACK_S * 1000)
         rows: list[CheckRow] = []
         try:
             rows = await self._ledger.recent_checks(asker.issi, since_ms)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -148,6 +149,7 @@ def joined(world: World) -> None:
             assert bodies == {world.disk.checks[check].result}, "I2: other bytes than on record"
             _content(world, results[0])
     _nothing_invented(world)
+    _typed_once(world)
     _emergencies(world)
     if world.faults.spares_the_air:
         _nobody_in_silence(world)
@@ -204,6 +206,22 @@ def _nothing_invented(world: World) -> None:
         sent = world.terminals[record.terminal].sent.values()
         marks = {each.key.vrm for each in sent if isinstance(each.key, VehicleKey)}
         assert _key(record) in marks, "I7: a check that nobody asked"
+
+
+def _typed_once(world: World) -> None:
+    """I21: the same typed text until 60 s after its outcome was one check, over restarts too. (A
+    clock that is set leaves no way to tell how long ago anything was.)"""
+    if world.faults.wall_step:
+        return
+    typed: dict[tuple[Issi, str], list[tuple[int, int]]] = defaultdict(list)
+    for row in world.disk.checks.values():
+        stored = json.loads(row.state)
+        if stored["typed"]:
+            span = (row.opened_at_ms, stored["settled_at_ms"])
+            typed[row.terminal, stored["typed"]].append(span)
+    for spans in typed.values():
+        for (_, settled_ms), (opened_ms, _) in pairwise(sorted(spans)):
+            assert opened_ms - settled_ms >= 59_900, "I21: the same typed text asked twice"
 
 
 def _emergencies(world: World) -> None:
