@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from adapters.ledger.readers import text_of
+from adapters.ledger.readers import begin_sessions_with, text_of
 from gateway.errors import LedgerUnavailable
 
 PRAGMAS = (
@@ -132,14 +132,7 @@ def _postgresql(url: str) -> Engine:
     engine = create_engine(
         url, isolation_level="READ COMMITTED", pool_pre_ping=False, connect_args=CONNECT
     )
-
-    @event.listens_for(engine, "connect")
-    def connected(dbapi: Any, _record: Any) -> None:
-        with dbapi.cursor() as cursor:
-            for statement in SESSION:
-                cursor.execute(statement)
-        dbapi.commit()
-
+    begin_sessions_with(engine, SESSION)
     return engine
 
 

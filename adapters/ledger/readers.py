@@ -8,7 +8,7 @@ reader that stays in one would pin the write-ahead log.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -74,15 +74,19 @@ def _engine(url: str) -> Engine:
 
         return engine
     engine = create_engine(url, connect_args={"connect_timeout": READ_WITHIN_S})
+    begin_sessions_with(engine, SESSION)
+    return engine
+
+
+def begin_sessions_with(engine: Engine, statements: Sequence[str]) -> None:
+    """Run these on every new PostgreSQL connection of the engine, before anything else."""
 
     @event.listens_for(engine, "connect")
     def connected(dbapi: Any, _record: Any) -> None:
         with dbapi.cursor() as cursor:
-            for statement in SESSION:
+            for statement in statements:
                 cursor.execute(statement)
         dbapi.commit()
-
-    return engine
 
 
 def logs(db: Connection) -> list[str]:
