@@ -431,18 +431,25 @@ def _check_line(link: SerialSection) -> list[str]:
         found.append("parity: one of N E O M S")
     if link.stop not in {1, 1.5, 2}:
         found.append("stop: 1, 1.5 or 2")
-    for key, value, least, most in (
+    found += _out_of_range(
         ("baud", link.baud, 50, 4_000_000),
         ("bits", link.bits, 5, 8),
         ("write_buffer", link.write_buffer, 2048, 1_048_576),
         ("write_deadline_s", link.write_deadline_s, 0.1, 60),
         ("silent_s", link.silent_s, 1, 86400),
-    ):
-        if not least <= value <= most:
-            found.append(f"{key}: between {least} and {most}, not {value}")
+    )
     if link.reference_date and not _is_date(link.reference_date):
         found.append("reference_date: a day, as 2019-04-06")
     return found
+
+
+def _out_of_range(*keys: tuple[str, float, float, float]) -> list[str]:
+    """A line for each (key, value, least, most) whose value lies outside."""
+    return [
+        f"{key}: between {least} and {most}, not {value}"
+        for key, value, least, most in keys
+        if not least <= value <= most
+    ]
 
 
 def _is_date(text: str) -> bool:
@@ -464,14 +471,12 @@ def _check_broker(path: Path, broker: BrokerSection) -> list[str]:
         found.append("prefix: one level of a topic: letters, digits, `_`, `-`")
     if not _CLIENT_ID.match(broker.client_id):
         found.append("client_id: letters, digits, `.`, `_`, `-`, at most 64")
-    for key, value, least, most in (
+    found += _out_of_range(
         ("port", broker.port, 1, 65535),
         ("keepalive_s", broker.keepalive_s, 1, 30),
         ("session_expiry_s", broker.session_expiry_s, 1, 604800),
         ("max_payload", broker.max_payload, 256, 524288),
-    ):
-        if not least <= value <= most:
-            found.append(f"{key}: between {least} and {most}, not {value}")
+    )
     if not broker.host:
         found.append("host: missing")
     for session in ("", "status_", "feed_"):
