@@ -65,7 +65,8 @@ class Hang:
             self._answer.set_result(reply)
 
     async def wait(self) -> Reply:
-        return await self._answer
+        # Several may wait, and one that gives up does not answer for the others.
+        return await asyncio.shield(self._answer)
 
 
 class FakePnc:
@@ -74,7 +75,7 @@ class FakePnc:
     def __init__(self) -> None:
         self.asked: list[PncQuery] = []
         self.script: deque[Reply | Hang] = deque()
-        self.always: Reply | None = None
+        self.always: Reply | Hang | None = None
         self.cancelled = 0
         self.heard: Callable[[PncQuery], None] = lambda _query: None
 

@@ -63,6 +63,16 @@ def config(**checks: object) -> Config:
     return msgspec.structs.replace(CONFIG, settings=settings)
 
 
+def other_holder(base: Config, issi: str = ISSI) -> Config:
+    """Somebody else holds this terminal."""
+    terminals = tuple(
+        msgspec.structs.replace(each, officer="9999") if each.issi == issi else each
+        for each in base.fleet.terminals
+    )
+    fleet = msgspec.structs.replace(base.fleet, terminals=terminals)
+    return msgspec.structs.replace(base, fleet=fleet)
+
+
 class House:
     """Use `async with House(...) as house`; `restart` is a `kill -9` and a new start."""
 

@@ -11,8 +11,8 @@ from gateway.errors import PncDown
 from gateway.messages import MalformedCheck, Outcome
 from gateway.ports import CheckRow
 from tests.fakes import settle
-from tests.gateway.house import ISSI, OTHER, House, config
-from tests.gateway.test_checks import other_holder, with_policy, with_rule
+from tests.gateway.house import ISSI, OTHER, House, config, other_holder
+from tests.gateway.test_checks import with_policy, with_rule
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from gateway.errors import LedgerUnavailable, PncDown
 from gateway.messages import AckState, DeliveryAck, Outcome
 from tests.fake_ledger import FakeLedger
 from tests.fakes import settle
-from tests.gateway.house import House, config
-from tests.gateway.test_checks import other_holder, with_policy, with_rule
+from tests.gateway.house import House, config, other_holder
+from tests.gateway.test_checks import with_policy, with_rule
 
 
 @pytest.fixture

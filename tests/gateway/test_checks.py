@@ -32,7 +32,7 @@ from gateway.messages import (
 from gateway.settings import Config
 from tests.fake_pnc import vehicle_answer
 from tests.fakes import settle
-from tests.gateway.house import ISSI, OTHER, House, config
+from tests.gateway.house import ISSI, OTHER, House, config, other_holder
 
 
 @pytest.fixture
@@ -251,16 +251,6 @@ async def test_what_may_not_be_shown_any_more_goes_stale_when_the_rules_change()
         await house.status(15)
         assert house.results == []
         assert house.disk.of(house.newest())[-1] == "stale"
-
-
-def other_holder(base: Config, issi: str = ISSI) -> Config:
-    """Somebody else holds this terminal."""
-    terminals = tuple(
-        msgspec.structs.replace(each, officer="9999") if each.issi == issi else each
-        for each in base.fleet.terminals
-    )
-    fleet = msgspec.structs.replace(base.fleet, terminals=terminals)
-    return msgspec.structs.replace(base, fleet=fleet)
 
 
 # --------------------------------------------------------------------------- outcomes

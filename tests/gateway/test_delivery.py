@@ -23,8 +23,7 @@ from gateway.messages import (
 from gateway.parcels import Parcel
 from tests.fake_link import FakeLink
 from tests.fakes import FakeClock, FakeJournal, FakeMeter, settle
-from tests.gateway.house import ISSI, OTHER, House, config
-from tests.gateway.test_checks import other_holder
+from tests.gateway.house import ISSI, OTHER, House, config, other_holder
 
 HOLDER = "police:1001@5001001"
 
