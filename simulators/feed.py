@@ -37,6 +37,8 @@ SILENT_STAGES = frozenset({"queued", "disclosing", "delivering"})
 _SHORT_KINDS = {"vehicle": "VEH", "person": "PER", "driver": "DRV", "property": "PRP", "-": "-  "}
 LEGEND = "time, call-sign, kind, reference, what; how long in all +added by us"
 SILENT_DELIVERIES = frozenset({"sent", "delivered"})
+DELIVERY_WORDS = {"failed": "not delivered", "stale": "never delivered (too old)"}
+"""As on the page; `failed` alone would read as the outcome of that name."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -64,7 +66,8 @@ def format_event(
             return _done(event, callsigns, zone)
         case CheckDelivery() if event.state not in SILENT_DELIVERIES:
             kind = str(kinds.get(event.check, "-"))
-            return Line(_row(event.t_ms, event, callsigns, kind, event.state, zone), "dim")
+            state = DELIVERY_WORDS.get(event.state, event.state)
+            return Line(_row(event.t_ms, event, callsigns, kind, state, zone), "dim")
         case UnitEmergency():
             word = "EMERGENCY" if event.on else "emergency over"
             callsign = callsigns.get(event.terminal, "?")

@@ -81,6 +81,14 @@ def done(outcome: Outcome, result_class: str = "", danger: tuple[str, ...] = ())
             "05:24:07 E-101  VEH C7F3 read",
         ),
         (
+            CheckDelivery(**WHO, part=1, state="failed", t_ms=T),
+            "05:24:07 E-101  VEH C7F3 not delivered",
+        ),
+        (
+            CheckDelivery(**WHO, part=1, state="stale", t_ms=T),
+            "05:24:07 E-101  VEH C7F3 never delivered (too old)",
+        ),
+        (
             UnitEmergency(terminal="5001005", occurrence="A1", on=True, t_ms=T, lat=52.5, lon=-0.2),
             "05:24:07 N-201  EMERGENCY",
         ),
