@@ -10,18 +10,28 @@ from collections.abc import Callable, Sequence
 
 from gateway.errors import DuplicateCheck, LedgerUnavailable
 from gateway.messages import AlarmChanged, Issi
-from gateway.ports import BookingRow, Change, CheckRow, Ledger, OutboxRow, Record
+from gateway.ports import BookingRow, Change, CheckRow, Clock, Ledger, OutboxRow, Record
 
 
 class WatchedLedger:
     """gateway.ports.Ledger: the same ledger; `seen` is told of each commit whether it could be
-    made. A commit that still runs says nothing."""
+    made. A commit that still runs says nothing, but its age shows in `lag_s`."""
 
-    def __init__(self, ledger: Ledger, seen: Callable[[bool], None]) -> None:
+    def __init__(self, ledger: Ledger, seen: Callable[[bool], None], clock: Clock) -> None:
         self._ledger = ledger
         self._seen = seen
+        self._clock = clock
+        self._running: dict[object, float] = {}
+
+    def lag_s(self) -> float:
+        """Age of the oldest commit that waits to be durable; 0 when none does. A disk that hangs
+        fails no commit: this is what tells of it."""
+        oldest_s = next(iter(self._running.values()), None)
+        return 0.0 if oldest_s is None else self._clock.monotonic_s() - oldest_s
 
     async def commit(self, records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
+        running = object()
+        self._running[running] = self._clock.monotonic_s()
         try:
             await self._ledger.commit(records, changes)
         except LedgerUnavailable:
@@ -30,6 +40,8 @@ class WatchedLedger:
         except DuplicateCheck:
             self._seen(True)
             raise
+        finally:
+            del self._running[running]
         self._seen(True)
 
     async def open_checks(self) -> list[CheckRow]:

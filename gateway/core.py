@@ -64,7 +64,7 @@ class Core:
         self.meter = meter
         self.journal = journal
         self.bus = bus
-        self.ledger: Ledger = WatchedLedger(ledger, self._audit_seen)
+        self.ledger = WatchedLedger(ledger, self._audit_seen, clock)
         self.links: dict[str, Link] = {}
         self.states: dict[str, LinkState] = {}
         self._up_at_s: dict[str, float] = {}
@@ -218,6 +218,7 @@ class Core:
     def _age_gauges(self) -> None:
         self.meter.gauge("check_oldest_in_flight_age_seconds", self.checks.oldest_age_s() or 0.0)
         self.meter.gauge("hit_oldest_unacked_age_seconds", self.checks.oldest_hit_age_s() or 0.0)
+        self.meter.gauge("audit_lag_seconds", self.ledger.lag_s())
 
     def _mind_silence(self, now_s: float) -> None:
         """A link that is open but over which nothing was heard for so long is shown as silent.

@@ -1,0 +1,58 @@
+"""The watched ledger: how long the oldest commit has waited to be durable."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.audit_watch import WatchedLedger
+from gateway.errors import LedgerUnavailable
+from gateway.ports import Record
+from tests.fake_ledger import FakeLedger
+from tests.fakes import FakeClock, settle
+from tests.gateway.house import House
+
+RECORD = Record(event="opened", at_ms=1)
+
+
+async def test_a_disk_that_hangs_shows_as_lag_of_the_oldest() -> None:
+    clock, ledger = FakeClock(), FakeLedger()
+    watched = WatchedLedger(ledger, lambda _made: None, clock)
+    assert watched.lag_s() == 0.0
+    ledger.gate.clear()
+    first = asyncio.ensure_future(watched.commit([RECORD]))
+    await clock.advance(5)
+    second = asyncio.ensure_future(watched.commit([RECORD]))
+    await clock.advance(2)
+    assert watched.lag_s() == 7.0
+    ledger.gate.set()
+    await asyncio.gather(first, second)
+    assert watched.lag_s() == 0.0
+
+
+async def test_a_commit_that_fails_or_is_given_up_waits_no_longer() -> None:
+    clock, ledger = FakeClock(), FakeLedger()
+    watched = WatchedLedger(ledger, lambda _made: None, clock)
+    ledger.down = True
+    with pytest.raises(LedgerUnavailable):
+        await watched.commit([RECORD])
+    assert watched.lag_s() == 0.0
+    ledger.gate.clear()
+    hangs = asyncio.ensure_future(watched.commit([RECORD]))
+    await clock.advance(3)
+    hangs.cancel()
+    await settle()
+    assert watched.lag_s() == 0.0
+
+
+async def test_ops_see_it_while_a_check_waits() -> None:
+    async with House() as house:
+        house.ledger.gate.clear()
+        await house.ask()
+        await house.passes(4)
+        lag_s = house.meter.gauges["audit_lag_seconds", ()]
+        assert 3.0 <= lag_s <= 4.0
+        house.ledger.gate.set()
+        await house.passes(2)
+        assert house.meter.gauges["audit_lag_seconds", ()] == 0.0
