@@ -169,18 +169,21 @@ async def main():
         print("ok", event, name, flush=True)
         return True
     async def one(lane):
-        n = 0
+        # A check is answered when the next one has been asked for: whatever moment the disk fills
+        # at, each lane has one under way.
+        n, under_way = 0, None
         while True:
             n += 1
             name = f"{sys.argv[2]}-{lane}-{n}"
-            if await put(name, "opened", name[-14:]):
-                while not await put(name, "answered", name[-14:]):
-                    pass
+            opened = await put(name, "opened", name[-14:])
+            while under_way and not await put(under_way, "answered", under_way[-14:]):
+                pass
+            under_way = name if opened else None
     await asyncio.gather(*(one(lane) for lane in range(8)))
 
 asyncio.run(main())
 """
-"""Eight lanes that open a check and answer it, over and over, and print what was acknowledged."""
+"""Eight lanes that open checks and answer them, over and over, and print what was acknowledged."""
 
 
 class WriterProcess:
