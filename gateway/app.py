@@ -24,6 +24,7 @@ from adapters.systemd import Notifier
 from adapters.web import WebServer, tell_export
 from gateway import __version__, settings
 from gateway.bus import EventBus
+from gateway.chain_watch import ChainWatch, prover
 from gateway.core import Core
 from gateway.errors import ConfigError, LedgerError, LedgerUnavailable
 from gateway.ports import Clock, History, Ids, Journal, Ledger, Link, Pnc, Record
@@ -206,6 +207,10 @@ class Gateway:
                     tasks.append(group.create_task(self._guard(feed.run, feed.name, "relay", core)))
             tasks.append(group.create_task(core.courier.tend(), name="courier"))
             tasks.append(group.create_task(core.mind(), name="minder"))
+            proofs = ChainWatch(
+                prover(self.config.path), clock=self.clock, meter=self.meter, journal=self.journal
+            )
+            tasks.append(group.create_task(proofs.run(), name="chain watch"))
             tasks.append(
                 group.create_task(LoopLag(self.meter, self.journal).run(), name="loop lag")
             )

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from gateway import __version__
-from gateway.errors import ChainBroken, ConfigError, LedgerError
+from gateway.errors import EXIT_CHAIN, ChainBroken, ConfigError, LedgerError
 
 EXIT_OK = 0
 EXIT_FAILED = 1
-EXIT_CHAIN = 6
 EXIT_USAGE = 64
 EXIT_CONFIG = 78
 

@@ -93,6 +93,10 @@ class DuplicateCheck(LedgerError):
         self.check = check
 
 
+EXIT_CHAIN = 6
+"""`audit verify` and `audit show` end with it on a ChainBroken (docs/operations.md)."""
+
+
 class ChainBroken(LedgerError):
     """The chain does not verify: names log and sequence of the first bad record."""
 

@@ -67,6 +67,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "ledger.broken": _LEDGER,
     "ledger.unavailable": _LEDGER,
     "ledger.recovered": _LEDGER,
+    "ledger.proof": _LEDGER,
     "ledger.fatal": _LEDGER,
     "history.shed": frozenset({"count", "reason", "error"}),
     "relay.shed": frozenset({"count", "reason", "link"}),
