@@ -33,6 +33,8 @@ from gateway.supervise import keep
 
 DRAIN_S = 4.0
 """SIGTERM ends within 5 s (docs/interfaces.md); what is left goes on after the next start."""
+STOPPED_S = 1.0
+"""A disk that hangs keeps nobody from stopping: then the stop is not on record."""
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32: no I, L, O, U, so that a code survives being read aloud."""
 
@@ -233,8 +235,9 @@ class Gateway:
     async def _drain(self, core: Core) -> None:
         """Put the stop on record after what was under way; every step has its deadline."""
         await core.drain(DRAIN_S)
-        with contextlib.suppress(LedgerError):
-            await core.ledger.commit([core.life_record("stopped")])
+        with contextlib.suppress(LedgerError, TimeoutError):
+            async with asyncio.timeout(STOPPED_S):
+                await core.ledger.commit([core.life_record("stopped")])
 
     # ----------------------------------------------------------------- links
 

@@ -2,25 +2,36 @@
 
 No check can be asked while it cannot, so the control room must see it at once and ops must see it
 once, not once a message; and afterwards the audit itself says how long the gap was (D01, D2).
+
+A disk that hangs fails nothing: what it has may be durable in the end or not, and is waited for.
+But what it does not have yet is kept from it: "not written" is then the plain truth (D09).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from gateway.errors import DuplicateCheck, LedgerUnavailable
 from gateway.messages import AlarmChanged, Issi
 from gateway.ports import BookingRow, Change, CheckRow, Clock, Ledger, OutboxRow, Record
 
+T = TypeVar("T")
+
 
 class WatchedLedger:
     """gateway.ports.Ledger: the same ledger; `seen` is told of each commit whether it could be
-    made. A commit that still runs says nothing, but its age shows in `lag_s`."""
+    made. A commit that still runs says nothing, but its age shows in `lag_s`; one that is as old as
+    `stall_s` makes the ledger stalled, and whatever comes is refused until it is back."""
 
-    def __init__(self, ledger: Ledger, seen: Callable[[bool], None], clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, seen: Callable[[bool], None], clock: Clock, stall_s: float
+    ) -> None:
         self._ledger = ledger
         self._seen = seen
         self._clock = clock
+        self._stall_s = stall_s
         self._running: dict[object, float] = {}
 
     def lag_s(self) -> float:
@@ -29,7 +40,17 @@ class WatchedLedger:
         oldest_s = next(iter(self._running.values()), None)
         return 0.0 if oldest_s is None else self._clock.monotonic_s() - oldest_s
 
+    def stalled(self) -> bool:
+        """Whether the oldest commit waits for so long that the disk must be taken to hang; then
+        that is seen, too. To be asked now and then: a disk that hangs calls nobody."""
+        if self.lag_s() < self._stall_s:
+            return False
+        self._seen(False)
+        return True
+
     async def commit(self, records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
+        if self.stalled():
+            raise LedgerUnavailable("does not answer")
         running = object()
         self._running[running] = self._clock.monotonic_s()
         try:
@@ -57,13 +78,21 @@ class WatchedLedger:
         return await self._ledger.bookings()
 
     async def check(self, id_: str) -> CheckRow | None:
-        return await self._ledger.check(id_)
+        return await self._in_time(self._ledger.check(id_))
 
     async def last_check(self, terminal: Issi, short: str = "") -> CheckRow | None:
-        return await self._ledger.last_check(terminal, short)
+        return await self._in_time(self._ledger.last_check(terminal, short))
 
     async def recent_checks(self, terminal: Issi, since_ms: int) -> list[CheckRow]:
-        return await self._ledger.recent_checks(terminal, since_ms)
+        return await self._in_time(self._ledger.recent_checks(terminal, since_ms))
+
+    async def _in_time(self, read: Awaitable[T]) -> T:
+        """An officer waits behind this read: nothing is in doubt when it is given up."""
+        try:
+            async with asyncio.timeout(self._stall_s):
+                return await read
+        except TimeoutError:
+            raise LedgerUnavailable("does not answer") from None
 
     async def close(self) -> None:
         await self._ledger.close()

@@ -112,6 +112,8 @@ class Check:
     pnc_since_s: float | None = None
     written: asyncio.Event | None = None
     """Set once the newest write has ended: the next one waits for it."""
+    writing_since_s: float | None = None
+    """Since when there was always something of it being written; None while there is nothing."""
     unrecorded_said: bool = False
 
     @property

@@ -374,7 +374,7 @@ def step(state: CheckState, event: CheckEvent, now_s: float) -> Step:
             return _conclude(state, Outcome.EXPIRED, cause)
         case KnownAlready() if state.stage in {Stage.OPENING, Stage.CONCLUDING}:
             return _put(state, stage=Stage.DROPPED), (LeavePlace(), Forget())
-        case WriteOverdue() if state.stage in {Stage.OPENING, Stage.CONCLUDING}:
+        case WriteOverdue() if state.stage in _AWAITED:
             return state, (SayUnrecorded(),)
         case Cancelled() if state.stage is Stage.OPENING:
             return _put(state, withdrawn=True), ()

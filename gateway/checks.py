@@ -318,6 +318,15 @@ class CheckDesk:
             ):
                 self._feed(check, WentStale())
 
+    def tell_stalled(self, stall_s: float) -> None:
+        """The disk hangs: whoever waits for it so long is told NO ANSWER now. Whether it was
+        written is not known, so the check stays as it is and goes on once that is."""
+        now_s = self._clock.monotonic_s()
+        for check in self._memory:
+            since_s = check.writing_since_s
+            if since_s is not None and now_s - since_s >= stall_s:
+                self._feed(check, WriteOverdue())
+
     # ----------------------------------------------------------------- looking in
 
     def oldest_age_s(self) -> float | None:
@@ -870,6 +879,8 @@ class CheckDesk:
         # the one thing that we may not guess. The process stops and begins from what is durable.
         before, after = check.written, asyncio.Event()
         check.written = after
+        if check.writing_since_s is None:
+            check.writing_since_s = self._clock.monotonic_s()
 
         async def write() -> None:
             # What was decided later is written later, whoever the loop runs first.
@@ -879,6 +890,8 @@ class CheckDesk:
                 await self._write(check, what, records, changes)
             finally:
                 after.set()
+                if check.written is after:
+                    check.writing_since_s = None
 
         self.crew.start(write(), fault=self._fatal)
 

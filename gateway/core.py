@@ -64,7 +64,7 @@ class Core:
         self.meter = meter
         self.journal = journal
         self.bus = bus
-        self.ledger = WatchedLedger(ledger, self._audit_seen, clock)
+        self.ledger = WatchedLedger(ledger, self._audit_seen, clock, config.settings.ledger.stall_s)
         self.links: dict[str, Link] = {}
         self.states: dict[str, LinkState] = {}
         self._up_at_s: dict[str, float] = {}
@@ -184,6 +184,8 @@ class Core:
             await self.clock.sleep(1.0)
             now_s = self.clock.monotonic_s()
             self.switchboard.sweep(now_s)
+            if self.ledger.stalled():
+                self.checks.tell_stalled(self.config.settings.ledger.stall_s)
             self.alarms.tick(now_s, self.clock.wall_ms())
             if self.alarms.unrecorded:
                 self._mind("alarms", self._record_alarms)

@@ -155,6 +155,8 @@ class LedgerSection(Section, frozen=True, kw_only=True):
     """Rows (records and changes) that share one transaction, about. What waits while one is being
     synced goes into the next together: there is no delay on purpose."""
     queue: int = 4096
+    stall_s: float = 5.0
+    """A disk that has not answered for so long hangs: officers are told, and new writes refused."""
 
 
 class HistorySection(Section, frozen=True, kw_only=True):
@@ -390,6 +392,7 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     for name, count in (("concurrency", checks.concurrency), ("queue", checks.queue)):
         if count < 1:
             found.append(f"checks.{name}: at least 1")
+    found += _out_of_range(("ledger.stall_s", settings.ledger.stall_s, 0.5, 60))
     if pnc.adapter == "http" and not pnc.url:
         found.append("pnc.url: needed by adapter http")
     if pnc.adapter == "http" and not pnc.allow_remote and not _local_url(pnc.url):

@@ -7,6 +7,7 @@ whoever awaited a commit finds it, because that is durable by then.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -115,6 +116,11 @@ class Waiting:
                 raise LedgerUnavailable("queue full")
             lane.append(job)
             self._wake.notify()
+
+    def withdraw(self, job: Job) -> None:
+        """Its caller gave up: what the writer has not taken yet is never written."""
+        with self._wake, contextlib.suppress(ValueError):
+            (self._commits if job.read is None else self._reads).remove(job)
 
     def take(self, group_rows: int, timeout_s: float | None) -> Turn | None:
         """The writer's next turn, empty after timeout_s; None when closed and nothing waits."""

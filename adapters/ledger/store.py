@@ -68,6 +68,9 @@ class Store:
             raise
         try:
             return await job.future
+        except asyncio.CancelledError:
+            self._waiting.withdraw(job)
+            raise
         except LedgerError as error:
             if not isinstance(error, DuplicateCheck):
                 self._meter.count("audit_write_failures_total")

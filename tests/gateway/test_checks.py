@@ -417,20 +417,76 @@ async def test_a_step_of_our_clock_does_not_make_live_questions_old(house: House
 
 
 async def test_a_stalled_ledger_is_not_silence(house: House) -> None:
-    """I4 with D03/D09: by the deadline the officer hears NO ANSWER, though nothing can be written;
-    nothing was asked; when the disk is back the outcome is on record."""
+    """I4 with D03/D09: after `stall_s` the officer hears NO ANSWER, though nothing can be written;
+    nothing was asked; when the disk is back after the deadline the outcome is on record."""
     house.ledger.gate.clear()
     said = await house.ask()
-    await house.passes(14.9)
+    await house.passes(4.9)
     assert house.notices == []
     await house.passes(1.2)
     assert ["NO ANSWER" in notice.text for notice in house.notices] == [True]
     assert said.settled == 1, "the next question must not stand behind this one"
+    await house.passes(10.0)
+    assert len(house.notices) == 1
     house.ledger.gate.set()
     await settle()
     assert house.pnc.asked == []
     assert [(r.outcome, r.why) for r in house.results] == [(Outcome.EXPIRED, "CANNOT RECORD")]
     assert len(house.receipts) == 1
+
+
+async def test_a_disk_that_hangs_refuses_at_once_what_it_does_not_have(house: House) -> None:
+    """D09: what comes after is certainly not written, so the officer hears NO in the same moment;
+    it is not on record, not asked, and may be asked again when the disk is back."""
+    house.ledger.gate.clear()
+    await house.ask()
+    await house.passes(6)
+    said = await house.ask("TE99ABC", ref="later")
+    assert [(r.ref, r.accepted, r.why) for r in house.receipts] == [
+        ("later", False, "CANNOT RECORD. USE VOICE")
+    ]
+    assert said.settled == 1
+    house.core.link_seen("air", "mqtt", LinkState.UP, "")
+    assert not house.core.ready_now()[0]
+    house.ledger.gate.set()
+    await house.passes(1.1)
+    assert len(house.on_record("opened")) == 1, "a refusal at the door leaves no trace behind"
+    await house.ask("TE99ABC", ref="later")
+    assert len(house.on_record("opened")) == 2
+    assert house.core.ready_now()[0]
+    seen = [e.state for e in house.events if isinstance(e, LinkChanged) and e.kind == "audit"]
+    assert seen == [LinkState.DOWN, LinkState.UP]
+    assert [r.operation for r in house.on_record("alarm")] == ["AUD"]
+
+
+async def test_a_commit_given_up_that_became_durable_goes_on(house: House) -> None:
+    """Whether it was written was not known when the officer heard NO: the disk came back inside
+    the deadline, so it was, and the check goes on to its one outcome."""
+    house.ledger.gate.clear()
+    await house.ask("TE99STV")
+    await house.passes(6)
+    assert ["NO ANSWER" in notice.text for notice in house.notices] == [True]
+    assert house.pnc.asked == []
+    house.ledger.gate.set()
+    await settle()
+    assert len(house.pnc.asked) == 1
+    assert [r.accepted for r in house.receipts] == [True]
+    assert [r.outcome for r in house.results] == [Outcome.ANSWERED]
+    assert len(house.on_record("answered")) == 1
+
+
+async def test_a_disclosure_that_hangs_on_the_disk_is_not_silence() -> None:
+    """The officer is free to receive, and the record of the disclosure hangs."""
+    async with House(with_rule(config(), prompt=True)) as house:
+        await house.ask("TE99ABC")
+        house.ledger.gate.clear()
+        house.core.checks.free_to_receive(ISSI)
+        await house.passes(6.1)
+        assert [n.kind for n in house.notices if "CANNOT RECORD" in n.text] == ["unrecorded"]
+        assert house.results == []
+        house.ledger.gate.set()
+        await settle()
+        assert [r.outcome for r in house.results] == [Outcome.ANSWERED]
 
 
 async def test_an_outcome_that_hangs_on_the_disk_is_not_silence(house: House) -> None:

@@ -39,10 +39,10 @@ NOT_ON_THE_LIST = "77"
 class _Job:
     """One caller's commit."""
 
-    __slots__ = ("changes", "done", "records")
+    __slots__ = ("at_s", "changes", "done", "records")
 
-    def __init__(self, records: Sequence[Record], changes: Sequence[Change]) -> None:
-        self.records, self.changes = records, changes
+    def __init__(self, records: Sequence[Record], changes: Sequence[Change], at_s: float) -> None:
+        self.records, self.changes, self.at_s = records, changes, at_s
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self, error: Exception | None = None) -> None:
@@ -62,10 +62,17 @@ class SimLedger(FakeLedger):
         super().__init__(world.disk)
         self._world = world
         self._jobs: list[_Job] = []
+        self._writing: list[_Job] = []
         self._idle = True
+        world.disk_waits_s = self.waits_s
+
+    def waits_s(self) -> float:
+        """How long the oldest commit has waited; 0 when none does."""
+        oldest_s = min((job.at_s for job in (*self._writing, *self._jobs)), default=None)
+        return 0.0 if oldest_s is None else self._world.loop.now_s - oldest_s
 
     async def commit(self, records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
-        job = _Job(records, changes)
+        job = _Job(records, changes, self._world.loop.now_s)
         self._jobs.append(job)
         if self._idle:
             self._idle = False
@@ -76,7 +83,8 @@ class SimLedger(FakeLedger):
         """What waits while one group is being synced goes into the next one together."""
         world = self._world
         while self._jobs:
-            group, self._jobs = self._jobs, []
+            self._writing = group = self._jobs
+            self._jobs = []
             await world.point("before commit")
             await world.clock.sleep(world.random.expovariate(1 / world.faults.disk_slow_s))
             if world.chance("disk_stall"):
@@ -88,6 +96,7 @@ class SimLedger(FakeLedger):
             await world.clock.sleep(world.random.expovariate(1 / 0.0005))
             for job, error in zip(group, errors, strict=True):
                 job.end(error)
+            self._writing = []
         self._idle = True
 
     def _put(self, job: _Job, full: bool) -> Exception | None:

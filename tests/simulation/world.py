@@ -70,6 +70,8 @@ class World:
         self.emergencies: list[Issi] = []
         self.refused: set[str] = set()
         """Keys of the questions whose record the disk refused."""
+        self.disk_waits_s: Callable[[], float] = lambda: 0.0
+        """How long the disk has kept its oldest commit waiting."""
         self.happened: Counter[str] = Counter()
         self.healed = False
         self.life = 0

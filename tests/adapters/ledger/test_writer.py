@@ -92,6 +92,24 @@ async def test_the_queue_is_bounded_and_says_so(tmp_path: Path) -> None:
     assert meter.total("queue_dropped_total", queue="audit", reason="full") == 1
 
 
+async def test_what_its_caller_gave_up_and_the_writer_has_not_is_never_written(
+    tmp_path: Path,
+) -> None:
+    """An alarm tries again every few seconds: on a disk that hangs the tries must not pile up and
+    all be written when it is back."""
+    store = await opened(tmp_path)
+    async with stalled(store):
+        for n in range(20):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.005):
+                    await store.commit([record(n)])
+        writing = asyncio.ensure_future(store.commit([record(20)]))
+        await settle()
+    await writing
+    await store.close()
+    assert [leaf["check"] for leaf in audit(tmp_path)] == ["C20"]
+
+
 async def test_a_read_does_not_stand_behind_the_queue(tmp_path: Path) -> None:
     """With 1,000 commits waiting a read is answered before the last of them is."""
     store = await opened(tmp_path)
