@@ -82,7 +82,7 @@ def acknowledgement_allowed(
     world: World, terminal: Issi, request: CheckRequest, since_s: float
 ) -> None:
     """Decision 3: the bearer may forget a question that is on record, that the disk refused, or
-    whose officer was told that it cannot be recorded: at the deadline, or because the disk hangs."""
+    whose officer was told, at the deadline or of a disk that hangs, that it cannot be recorded."""
     told = world.loop.now_s - since_s >= world.config.settings.checks.deadline_s + 0.99
     told = told or world.disk_waits_s() >= world.config.settings.ledger.stall_s - 0.01
     gone = not any(each.issi == terminal for each in world.config.fleet.terminals)
