@@ -27,7 +27,7 @@ from gateway.bus import EventBus
 from gateway.chain_watch import ChainWatch, prover
 from gateway.core import Core
 from gateway.errors import ConfigError, LedgerError, LedgerUnavailable
-from gateway.ports import Clock, History, Ids, Journal, Ledger, Link, Pnc, Record
+from gateway.ports import Clock, History, Ids, Journal, Ledger, Link, Pnc, Record, Returns
 from gateway.settings import BrokerSection, Config, SerialSection
 from gateway.supervise import keep
 
@@ -200,7 +200,15 @@ class Gateway:
         """Everything that runs until somebody says stop, in one TaskGroup."""
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._guard(_runner(core, link), link.name, link.kind, core))
+                group.create_task(
+                    self._guard(
+                        _runner(core, link),
+                        link.name,
+                        link.kind,
+                        core,
+                        link.returned if isinstance(link, Returns) else None,
+                    )
+                )
                 for link in core.links.values()
             ]
             for broker in self.config.settings.mqtt:
@@ -264,7 +272,14 @@ class Gateway:
             journal=self.journal,
         )
 
-    async def _guard(self, run: Run, name: str, kind: str, core: Core) -> None:
+    async def _guard(
+        self,
+        run: Run,
+        name: str,
+        kind: str,
+        core: Core,
+        returned: Callable[[], bool] | None = None,
+    ) -> None:
         """Keep one link; its third crash in a minute ends the process for a clean start."""
         try:
             await keep(
@@ -275,6 +290,7 @@ class Gateway:
                 journal=self.journal,
                 meter=self.meter,
                 seen=lambda state, reason: core.link_seen(name, kind, state, reason),
+                returned=returned,
             )
         except Exception as error:  # noqa: BLE001 - unforeseen three times: systemd starts us anew
             self.journal.warn("task.restarted", task="link", link=name, error=type(error).__name__)

@@ -6,7 +6,7 @@ Each port has one contract suite under tests/contracts, run on every implementat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -108,6 +108,14 @@ class Link(Protocol):
 
     def reaches(self, terminal: Issi) -> bool:
         """Whether this link is up and this terminal may be behind it."""
+
+
+@runtime_checkable
+class Returns(Protocol):
+    """A link that can see, without opening anything, that what it lacked is there again."""
+
+    def returned(self) -> bool:
+        """Whether it has come back since this was last asked."""
 
 
 class Pnc(Protocol):

@@ -18,6 +18,8 @@ from gateway.ports import Clock, Ids, Journal, Meter
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_CAP_S = 5.0
+LOOK_EVERY_S = 0.5
+"""So often a link that can say so is asked whether what it lacked has come back."""
 REFUSED_S = 30.0
 """After refused credentials: hammering would lock the account out (M17)."""
 HEALTHY_S = 60.0
@@ -44,9 +46,12 @@ async def keep(
     journal: Journal,
     meter: Meter,
     seen: StateSeen,
+    returned: Callable[[], bool] | None = None,
 ) -> None:
     """Run for ever. `run(up)` opens, calls `up` when open, and raises LinkDown when it breaks.
 
+    returned: whether what it lacked has come back since it was last asked; then it is opened at
+    once, and the back-off begins anew. A refusal is waited out whatever it says.
     Returns only by cancellation, or by the third crash within a minute (that crash is raised).
     """
     attempt = 0
@@ -59,7 +64,7 @@ async def keep(
         seen(LinkState.UP, "")
 
     while True:
-        refused = False
+        refused, began_s = False, clock.monotonic_s()
         try:
             await run(up)
             reason = "ended"
@@ -76,12 +81,29 @@ async def keep(
         now_s = clock.monotonic_s()
         if up_at_s is not None and now_s - up_at_s >= HEALTHY_S:
             attempt = 0
+        # An attempt that waited for an answer until its deadline has waited already: whoever is
+        # back finds us asking, not pausing (M02).
+        waited_s = now_s - began_s if up_at_s is None else 0.0
         up_at_s = None
         seen(LinkState.DOWN, reason)
         ceiling = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2**attempt)
         attempt = min(attempt + 1, 16)
-        pause_s = REFUSED_S if refused else max(0.05, ids.uniform(0.0, ceiling))
-        await clock.sleep(pause_s)
+        pause_s = REFUSED_S if refused else max(0.05, ids.uniform(0.0, ceiling) - waited_s)
+        if returned is None or refused:
+            await clock.sleep(pause_s)
+        elif await _back_within(pause_s, returned, clock):
+            attempt = 0
+
+
+async def _back_within(pause_s: float, returned: Callable[[], bool], clock: Clock) -> bool:
+    """Wait so long, or until it has returned: whether it has."""
+    until_s = clock.monotonic_s() + pause_s
+    while not returned():
+        left_s = until_s - clock.monotonic_s()
+        if left_s <= 0:
+            return False
+        await clock.sleep(min(LOOK_EVERY_S, left_s))
+    return True
 
 
 class Crew:

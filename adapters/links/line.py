@@ -41,12 +41,13 @@ DRAIN_WITHIN_S = 0.3
 """At closing, for the last word to leave; what is left then is thrown away."""
 DRAIN_EVERY_S = 0.01
 
+NO_PORT = "no such port"
 _REASONS = {
-    errno.ENOENT: "no such port",
-    errno.ENOTDIR: "no such port",
-    errno.ELOOP: "no such port",
-    errno.ENODEV: "no such port",
-    errno.ENXIO: "no such port",
+    errno.ENOENT: NO_PORT,
+    errno.ENOTDIR: NO_PORT,
+    errno.ELOOP: NO_PORT,
+    errno.ENODEV: NO_PORT,
+    errno.ENXIO: NO_PORT,
     errno.EACCES: "no permission: put the user into group dialout",
     errno.EPERM: "no permission: put the user into group dialout",
     errno.EBUSY: "in use: stop the other program that has it open",

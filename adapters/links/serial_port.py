@@ -25,7 +25,7 @@ import serial_asyncio_fast
 from adapters.dialling import Lookup, in_own_thread
 from adapters.links.device_server import SCHEME, open_socket
 from adapters.links.intake import Intake, word_of
-from adapters.links.line import Line, Opened, drained, why
+from adapters.links.line import NO_PORT, Line, Opened, drained, why
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Bearer, Downlink, Issi, Notice
 from gateway.ports import Clock, Codec, Handle, Journal, Meter
@@ -73,6 +73,7 @@ class SerialLink:
         self._pledged = 0
         self.heard_at_s: float | None = None
         """When something came last that can be read; None before that since the line came up."""
+        self._missing = False
 
     # ----------------------------------------------------------------- life
 
@@ -93,7 +94,12 @@ class SerialLink:
                 section.port, self._lookup, write_buffer=section.write_buffer
             )
         else:
-            opened = await _open_port(section)
+            try:
+                opened = await _open_port(section)
+            except LinkDown as error:
+                self._missing = error.reason == NO_PORT
+                raise
+            self._missing = False
         # A fresh codec each time: half a sentence from before a hang-up is nobody's.
         self._codec = codec = self._codecs(
             section.codec, side="gateway", accept_estimated=section.accept_estimated
@@ -110,6 +116,14 @@ class SerialLink:
         finally:
             self._line = None
             await line.close(CLOSE_WITHIN_S)
+
+    def returned(self) -> bool:
+        """gateway.ports.Returns: whether the port's path is there again (S01: plugged in, it is
+        opened at once, not at the end of a back-off)."""
+        if self._section.port.startswith(SCHEME):
+            return False
+        missing, self._missing = self._missing, not os.path.exists(self._section.port)
+        return missing and not self._missing
 
     # ----------------------------------------------------------------- in
 

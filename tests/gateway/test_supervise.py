@@ -29,10 +29,14 @@ class Line:
         self.script = list(script)
         self.opened_at_s: list[float] = []
         self.seen: list[tuple[LinkState, str]] = []
+        self.answers_after_s = 0.0
+        self.returned: Callable[[], bool] | None = None
 
     async def run(self, up: Callable[[], None]) -> None:
         self.opened_at_s.append(self.clock.monotonic_s())
         up_s, error = self.script.pop(0) if self.script else (None, LinkDown("gone"))
+        if self.answers_after_s:
+            await self.clock.sleep(self.answers_after_s)
         if up_s is not None:
             up()
             await self.clock.sleep(up_s)
@@ -49,6 +53,7 @@ class Line:
                 journal=self.journal,
                 meter=self.meter,
                 seen=lambda state, reason: self.seen.append((state, reason)),
+                returned=self.returned,
             )
         )
 
@@ -70,6 +75,45 @@ async def test_a_link_that_goes_down_is_opened_again_ever_more_rarely() -> None:
     assert gaps[:6] == [0.2, 0.4, 0.8, 1.6, 3.2, BACKOFF_CAP_S]
     assert set(gaps[5:]) == {BACKOFF_CAP_S}
     assert not task.done()
+    await stop(task)
+
+
+async def test_an_attempt_that_waited_is_not_followed_by_as_long_a_pause() -> None:
+    """M02: a broker that is stopped takes connections and is silent. Five seconds in vain are the
+    pause: when it goes on, we are asking."""
+    line = Line()
+    line.answers_after_s = 5.0
+    task = line.start()
+    await line.clock.advance(60)
+    assert set(line.gaps()[6:]) == {5.05}
+    await stop(task)
+
+
+async def test_what_has_returned_is_opened_at_once() -> None:
+    """S01: not at the end of a back-off, and the back-off begins anew; for a refusal that is the
+    same as no return."""
+    line, back = Line(), False
+
+    def returned() -> bool:
+        nonlocal back
+        there, back = back, False
+        return there
+
+    line.returned = returned
+    task = line.start()
+    await line.clock.advance(30)
+    assert line.gaps()[-1] == BACKOFF_CAP_S
+    pauses, back = len(line.opened_at_s), True
+    await line.clock.advance(0.5)
+    assert len(line.opened_at_s) > pauses
+    await line.clock.advance(1.0)
+    assert line.gaps()[pauses : pauses + 2] == [0.2, 0.4]
+    await stop(task)
+    refused = Line((None, LinkDown("refused", refused=True)))
+    refused.returned = lambda: True
+    task = refused.start()
+    await refused.clock.advance(REFUSED_S - 1)
+    assert len(refused.opened_at_s) == 1
     await stop(task)
 
 

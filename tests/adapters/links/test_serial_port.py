@@ -28,6 +28,7 @@ from adapters.links.serial_port import SerialLink
 from gateway.app import SystemClock, SystemIds
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Envelope, LinkState, LocationFix, Notice, StatusReport
+from gateway.ports import Returns
 from gateway.settings import SerialSection
 from gateway.supervise import keep
 from tests.fakes import FakeJournal, FakeMeter
@@ -639,6 +640,22 @@ async def test_a_device_server_that_ends_while_something_waits(faults: list[str]
         assert "hung up" in (await down(rig.task)).reason
         assert await saying == "link down"
     assert faults == []
+
+
+async def test_a_path_that_is_there_again_is_seen(tmp_path: Path) -> None:
+    """S01, S02: by the stable path alone, under whatever name the device came back; once."""
+    stable = tmp_path / "by-id"
+    stable.symlink_to(tmp_path / "gone")
+    rig = Rig(str(stable))
+    await down(await rig.open())
+    assert [rig.link.returned() for _ in range(2)] == [False, False]
+    pty = Pty()
+    stable.unlink()
+    stable.symlink_to(pty.name)
+    assert [rig.link.returned() for _ in range(2)] == [True, False]
+    assert isinstance(rig.link, Returns)
+    assert not Rig("socket://127.0.0.1:1").link.returned()
+    pty.close()
 
 
 async def test_kept_by_the_supervisor_it_comes_back(tmp_path: Path) -> None:
