@@ -2,7 +2,9 @@
 
 aiohttp by itself bounds neither the number of connections of an address nor the time of a body or
 of a reader that does not read (libraries reference, 6). One clock per connection does both here:
-it is wound for the header, for the request, and for the way out; a stream keeps its own.
+it is wound for the header, for the request, and for the way out; a stream keeps its own. Where all
+places are taken, whoever has held one for a while without saying what he wants gives it up to who
+comes: a crowd of half requests keeps no operator out (W03).
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ DEAD_PEER_MS = 20_000
 WAY_OUT_S = 20.0
 """What is left for writing an answer that has been made."""
 LINGER_S = 2.0
+PATIENCE_S = 0.5
+"""So long nobody has to give way: a header is on its way for a while."""
 
 _FULL = b'{"type":"about:blank","title":"too many connections","status":503}\n'
 BUSY = (
@@ -37,18 +41,48 @@ class Doors:
     def __init__(self, settings: HttpSection) -> None:
         self.settings = settings
         self.inside: Counter[str] = Counter()
+        self._silent: dict[Doorway, float] = {}
+        """Who has a place and has not said what for, the longest first; since when."""
 
     def open(self, server: web.Server) -> Doorway:
         """A protocol for one new connection (factory of loop.create_server)."""
         return Doorway(self, server)
 
     def enter(self, address: str) -> bool:
-        """Whether there is room for one more from there."""
-        full = self.inside.total() >= self.settings.max_connections
-        if full or self.inside[address] >= self.settings.max_per_address:
+        """Whether there is room for one more from there; another may have to give way."""
+        inside = self.inside
+        if inside[address] >= self.settings.max_per_address and not self._yielded(address, True):
             return False
-        self.inside[address] += 1
+        if inside.total() >= self.settings.max_connections and not self._yielded(address, False):
+            return False
+        inside[address] += 1
         return True
+
+    def _yielded(self, address: str, same: bool) -> bool:
+        """Whether one who says nothing had to give its place to who comes from this address.
+
+        same: it must be of this address. Else it is one of the largest crowd, and if that is larger
+        than who comes brings, at once: however fast a crowd returns, it takes no more than its
+        share. The longest silent goes first.
+        """
+        now_s, inside = asyncio.get_running_loop().time(), self.inside
+        share = inside[address] + 1
+        able = [
+            each
+            for each, since_s in self._silent.items()
+            if (each.address == address if same else True)
+            and (now_s - since_s >= PATIENCE_S or (not same and inside[each.address] > share))
+        ]
+        if not able:
+            return False
+        max(able, key=lambda each: inside[each.address]).give_way()  # the first of the largest
+        return True
+
+    def silent(self, doorway: Doorway, silent: bool) -> None:
+        """Whether this connection owes us a header."""
+        self._silent.pop(doorway, None)
+        if silent:
+            self._silent[doorway] = asyncio.get_running_loop().time()
 
     def leave(self, address: str) -> None:
         self.inside[address] -= 1
@@ -59,7 +93,7 @@ class Doors:
 class Doorway(web.RequestHandler):
     """One connection: aiohttp's protocol with a deadline on everything."""
 
-    __slots__ = ("_address", "_alarm", "_doors", "_flowing")
+    __slots__ = ("_alarm", "_doors", "_flowing", "_let_in", "address")
 
     def __init__(self, doors: Doors, server: web.Server) -> None:
         loop = asyncio.get_running_loop()
@@ -71,7 +105,9 @@ class Doorway(web.RequestHandler):
             lingering_time=LINGER_S,
         )
         self._doors = doors
-        self._address: str | None = None
+        self.address = ""
+        """Where from; empty without a place."""
+        self._let_in = False
         self._alarm: asyncio.TimerHandle | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -91,6 +127,20 @@ class Doorway(web.RequestHandler):
         if self.transport is not None:
             self.transport.abort()
 
+    def give_way(self) -> None:
+        """Leave at once, and with it the place."""
+        self._leave()
+        self.abort()
+
+    def asked(self) -> None:
+        """It has said what it wants, body and all: its place is its own until that is answered."""
+        self._doors.silent(self, False)
+
+    def answered(self) -> None:
+        """From here on the next header is due."""
+        if self.address:
+            self._doors.silent(self, True)
+
     async def flowing(self) -> None:
         """Wait until the kernel has taken what was written."""
         await self._flowing.wait()
@@ -100,34 +150,42 @@ class Doorway(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         peer = transport.get_extra_info("peername")
-        address = str(peer[0]) if peer else ""
+        address = str(peer[0]) if peer else "?"
         if not self._doors.enter(address):
             transport.write(BUSY)
             transport.close()
             return
-        self._address = address
+        self.address = address
+        self._let_in = True
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             with contextlib.suppress(OSError, AttributeError):  # not every system has the option
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
         super().connection_made(transport)
+        self._doors.silent(self, True)
         self.within(self._doors.settings.header_deadline_s)
 
     def data_received(self, data: bytes) -> None:
-        if self._address is not None:  # whoever was turned away is not listened to
+        if self.address:  # whoever was turned away is not listened to
             super().data_received(data)
 
     def eof_received(self) -> None:
-        if self._address is not None:
+        if self.address:
             super().eof_received()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.within(None)
         self._flowing.set()
-        if self._address is not None:
-            self._doors.leave(self._address)
-            self._address = None
+        let_in, self._let_in = self._let_in, False
+        self._leave()
+        if let_in:
             super().connection_lost(exc)
+
+    def _leave(self) -> None:
+        self._doors.silent(self, False)
+        if self.address:
+            self._doors.leave(self.address)
+            self.address = ""
 
     def pause_writing(self) -> None:
         self._flowing.clear()

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from adapters.web import openapi, shapes, walls
 from adapters.web.board import Board
-from adapters.web.doors import SEND_BUFFER, Doors
+from adapters.web.doors import SEND_BUFFER, Doors, Doorway
 from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
 from adapters.web.walls import Problem, answer
 from gateway.messages import AlarmChanged, Viewer
@@ -304,6 +304,8 @@ class WebServer:
                 raw = await request.read()
         except TimeoutError:
             raise Problem(408, "the body took too long") from None
+        if isinstance(request.protocol, Doorway):
+            request.protocol.asked()
         try:
             return msgspec.json.decode(raw, type=type_)
         except (msgspec.DecodeError, RecursionError):

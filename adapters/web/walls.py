@@ -83,6 +83,8 @@ def build(settings: HttpSection) -> Middleware:
         doorway = request.protocol
         if isinstance(doorway, Doorway):
             doorway.within(request_s)
+            if not request.body_exists:
+                doorway.asked()
         try:
             _check_host(request)
             if request.method not in ("GET", "HEAD"):
@@ -103,6 +105,7 @@ def build(settings: HttpSection) -> Middleware:
         finally:
             if isinstance(doorway, Doorway) and not request.task.cancelling():
                 doorway.within(WAY_OUT_S + settings.header_deadline_s)
+                doorway.answered()
 
     return walls
 

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from adapters.observers.prometheus import PrometheusMeter
-from adapters.web import WebServer
+from adapters.web import WebServer, doors
 from gateway.errors import LedgerUnavailable
 from gateway.messages import CheckNow
 from gateway.settings import HttpSection
@@ -418,16 +418,50 @@ async def test_a_body_has_a_deadline() -> None:
         assert board.acts == []
 
 
-async def test_connections_of_one_address_are_capped() -> None:
-    """One more than the cap gets 503 at once; when one leaves there is room again."""
+Line = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+STREAM = b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+HALF = b"GET / HTTP/1.1\r\nHost: "
+HALF_BODY = (
+    b"POST /api/v1/alarms/A1/ack HTTP/1.1\r\nHost: 127.0.0.1\r\nIdempotency-Key: k\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
+)
+
+
+async def lines(port: int, number: int, said: bytes, address: str = "127.0.0.1") -> list[Line]:
+    """Connections from this address that say this; whoever is answered has heard the beginning."""
+    found = []
+    for _ in range(number):
+        line = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
+        line[1].write(said)
+        if said == STREAM:
+            await line[0].readuntil(b"\r\n\r\n")
+        found.append(line)
+    return found
+
+
+async def ended(line: Line, within_s: float = 5.0) -> bool:
+    """Whether it is cut, within that time."""
+    try:
+        async with asyncio.timeout(within_s):
+            return await line[0].read() == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+async def test_connections_of_one_address_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more than the cap gets 503 at once, and nobody who is being served gives way; when one
+    leaves there is room again."""
+    monkeypatch.setattr(doors, "PATIENCE_S", 0.0)
     async with serving(max_per_address=3, header_deadline_s=5) as (server, _, http):
-        idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+        open_ones = await lines(server.port, 3, STREAM)
         said = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         head, _, body = said.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503")
         assert f"Content-Length: {len(body)}".encode() in head
         assert json.loads(body)["title"] == "too many connections"
-        idle[0][1].close()
+        open_ones[0][1].close()
         async with asyncio.timeout(5):
             while True:
                 try:
@@ -436,17 +470,70 @@ async def test_connections_of_one_address_are_capped() -> None:
                             break
                 except aiohttp.ClientError:
                     pass
-        for _, writer in idle:
+        for _, writer in open_ones:
             writer.close()
 
 
-async def test_connections_are_capped_in_all() -> None:
+async def test_connections_are_capped_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """The total has a cap of its own."""
+    monkeypatch.setattr(doors, "PATIENCE_S", 0.0)
     async with serving(max_connections=2, header_deadline_s=5) as (server, _, _):
-        idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
+        open_ones = await lines(server.port, 2, STREAM)
         said = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert said.startswith(b"HTTP/1.1 503")
-        for _, writer in idle:
+        for _, writer in open_ones:
+            writer.close()
+
+
+async def test_who_has_just_come_need_not_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header is on its way for a while: two hundred consoles that come at once do not throw each
+    other out."""
+    monkeypatch.setattr(doors, "PATIENCE_S", 60.0)
+    async with serving(max_per_address=2, header_deadline_s=5) as (server, _, _):
+        crowd = await lines(server.port, 2, b"")
+        said = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 503")
+        for _, writer in crowd:
+            writer.close()
+
+
+@pytest.mark.parametrize("half", [b"", HALF, HALF_BODY], ids=["silent", "half", "half a body"])
+async def test_half_requests_give_way_to_who_comes(
+    half: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W03: with every place of the address held by half requests, who asks is served, in place of
+    the one that has been silent longest; who is being served keeps his place."""
+    monkeypatch.setattr(doors, "PATIENCE_S", 0.0)
+    async with serving(max_per_address=4, header_deadline_s=30, body_deadline_s=30) as (
+        server,
+        _,
+        http,
+    ):
+        (stream,) = await lines(server.port, 1, STREAM)
+        crowd = await lines(server.port, 3, half)
+        async with http.get("/healthz") as answer:
+            assert answer.status == 200
+        assert await ended(crowd[0])
+        assert not await ended(crowd[1], 0.05)
+        assert await stream[0].readuntil(b"\n\n")
+        for _, writer in (stream, *crowd):
+            writer.close()
+
+
+async def test_the_largest_crowd_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all places are taken it is not the oldest in the room, but one of the many, and that at
+    once: a crowd that comes back as fast as it is cut keeps nobody out."""
+    monkeypatch.setattr(doors, "PATIENCE_S", 60.0)
+    async with serving(max_connections=4, header_deadline_s=30) as (server, _, http):
+        (alone,) = await lines(server.port, 1, HALF, "127.0.0.2")
+        crowd = await lines(server.port, 3, HALF, "127.0.0.3")
+        async with http.get("/healthz") as answer:
+            assert answer.status == 200
+        assert await ended(crowd[0])
+        assert not await ended(alone, 0.05)
+        more = await lines(server.port, 1, HALF, "127.0.0.3")
+        assert b"503" in await more[0][0].read(100), "no more than it has already"
+        for _, writer in (alone, *crowd, *more):
             writer.close()
 
 
