@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from adapters.observers.prometheus import PrometheusMeter
-from adapters.web import WebServer
+from adapters.web import WebServer, doors
+from adapters.web.stream import HEARTBEAT_S
 from gateway.messages import (
     CheckDelivery,
     CheckStaged,
@@ -25,6 +26,7 @@ from gateway.messages import (
 from gateway.settings import HttpSection
 from tests.adapters.web.board import NOW_MS, FakeBoard, alarm, done, fix, link, opened, unit
 from tests.fakes import FakeClock, settle
+from tests.services.proxy import Mode, between
 
 Message = dict[str, Any]
 
@@ -288,6 +290,23 @@ async def test_a_client_that_goes_is_forgotten() -> None:
         async with asyncio.timeout(5):
             while here.board.bus.subscribers:
                 await settle(1)
+        assert figure(here, "console_streams") == 0
+
+
+async def test_a_client_that_vanished_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W02: gone without a word, as of a cable pulled: what it leaves unacknowledged for so long
+    ends its stream, though the kernel goes on taking what is written."""
+    assert HEARTBEAT_S + doors.DEAD_PEER_MS / 1000 < 30
+    monkeypatch.setattr(doors, "DEAD_PEER_MS", 300)
+    async with site(heartbeat_s=0.05) as here, between(here.server.port) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}/api/v1/stream"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            await response.content.readline()
+            assert here.board.bus.subscribers == 1
+            proxy.become(Mode.VANISH)
+            async with asyncio.timeout(10):
+                while here.board.bus.subscribers:
+                    await settle(1)
         assert figure(here, "console_streams") == 0
 
 
