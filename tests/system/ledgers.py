@@ -33,8 +33,10 @@ CONCLUDING = {"answered", "refused", "cancelled"}
 class Console:
     """Follows /api/v1/stream across restarts, checking `prev` as a console must."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, address: str = "127.0.0.1") -> None:
+        """address: of loopback, where it comes from."""
         self._url = url
+        self._address = address
         self.events: list[dict[str, Any]] = []
         self.holes = 0
         self.resets: Counter[str] = Counter()
@@ -44,7 +46,8 @@ class Console:
         """Until cancelled. After a reset or a lost connection it begins anew with a snapshot."""
         while True:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-                async with aiohttp.ClientSession() as http:
+                here = aiohttp.TCPConnector(local_addr=(self._address, 0))
+                async with aiohttp.ClientSession(connector=here) as http:
                     async with http.get(f"{self._url}/api/v1/snapshot") as answer:
                         picture = await answer.json()
                     await self._follow(http, picture["epoch"], picture["seq"])

@@ -1,0 +1,224 @@
+"""Console clients that are slow, silent, flooding or very many: rows W01 to W04, W08 and W09.
+
+They come from other addresses of loopback; the operators and the officers whom they must not cost
+anything are counted. Each test ends in the join of the four records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.services.mosquitto import Mosquitto
+from tests.system.daemon import Daemon, until
+from tests.system.ledgers import Console
+from tests.system.watch import asking
+from tests.system.world import MQTT, World
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+HALVES = 2000
+ADDRESSES = 40
+LASTS_S = 6.0
+GROWS_MOST_KIB = 64 * 1024
+CONSOLES = 200
+OPEN_FILES = 4096
+"""As in the unit; the daemon inherits it from us."""
+
+
+@pytest.fixture
+async def world(tmp_path: Path, mosquitto: Mosquitto) -> AsyncIterator[World]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard == resource.RLIM_INFINITY or hard >= OPEN_FILES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, OPEN_FILES), hard))
+    world = World(tmp_path, mosquitto.port)
+    yield world
+    await world.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def rss_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text("utf-8")
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+
+
+# --------------------------------------------------------------------------- those who do harm
+
+
+async def half_request(port: int, place: int) -> None:
+    """W03: half a header, and again as soon as it is cut."""
+    address = f"127.0.1.{place % ADDRESSES + 1}"
+    while True:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, local_addr=(address, 0)
+            )
+            try:
+                writer.write(b"GET / HTTP/1.1\r\nHost: ")
+                await reader.read()
+            finally:
+                writer.close()
+        await asyncio.sleep(0.2)
+
+
+async def slow_reader(port: int) -> None:
+    """W01: a stream read at 1 kB/s; W02: a small window makes its silence felt."""
+    while True:
+        with contextlib.suppress(OSError):
+            sock = socket.socket()
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.setblocking(False)
+                sock.bind(("127.0.2.1", 0))
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(sock, ("127.0.0.1", port))
+                await loop.sock_sendall(
+                    sock, b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+                )
+                while await loop.sock_recv(sock, 1000):  # noqa: ASYNC110
+                    await asyncio.sleep(1.0)
+            finally:
+                sock.close()
+        await asyncio.sleep(0.2)
+
+
+async def flood(port: int, said: bytes) -> None:
+    """W04: requests without end, whose answers are never read."""
+    while True:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", port, local_addr=("127.0.2.2", 0)
+            )
+            try:
+                async with asyncio.timeout(2.0):
+                    while True:
+                        writer.write(said)
+                        await writer.drain()
+            except TimeoutError:
+                pass
+            finally:
+                writer.transport.abort()
+        await asyncio.sleep(0.1)
+
+
+SNAPSHOTS = b"GET /api/v1/snapshot HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 20
+HUGE_BODY = (
+    b"POST /api/v1/alarms/A1/ack HTTP/1.1\r\nHost: 127.0.0.1\r\nIdempotency-Key: k\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 104857600\r\n\r\n" + b" " * 65536
+)
+
+
+@contextlib.asynccontextmanager
+async def at_work(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    tasks = [asyncio.ensure_future(work()) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Operator:
+    """Takes a new picture again and again, each over a connection of its own."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.served = self.refused = 0
+        self.worst_s = 0.0
+        self._url = daemon.url + "/api/v1/snapshot"
+
+    async def run(self) -> None:
+        while True:
+            began_s = time.monotonic()
+            try:
+                async with (
+                    aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as http,
+                    http.get(self._url) as answer,
+                ):
+                    await answer.read()
+                    served = answer.status == 200
+            except (aiohttp.ClientError, TimeoutError):
+                served = False
+            self.served += served
+            self.refused += not served
+            self.worst_s = max(self.worst_s, time.monotonic() - began_s)
+            await asyncio.sleep(0.1)
+
+
+async def test_hostile_clients_cost_neither_operators_nor_officers(world: World) -> None:
+    """2,000 half requests from 40 addresses, slow readers, and floods, all at once: every picture
+    an operator asks for comes, a console misses nothing, officers on both bearers are answered, and
+    the daemon does not grow."""
+    await world.open()
+    daemon, console = world.daemon, world.console
+    assert daemon is not None
+    assert console is not None
+    port, operator = daemon.port, Operator(daemon)
+    before_kib = rss_kib(daemon.pid)
+    most_kib = 0
+    officers = [*world.lines.values(), *(world.radios[issi] for issi in MQTT)]
+    harm: list[Callable[[], Awaitable[None]]] = [
+        lambda n=place: half_request(port, n)  # type: ignore[misc]
+        for place in range(HALVES)
+    ]
+    harm += [lambda: slow_reader(port)] * 3
+    harm += [lambda: flood(port, SNAPSHOTS), lambda: flood(port, HUGE_BODY)]
+    async with at_work(*harm):
+        await asyncio.sleep(1.0)  # until they are in
+        async with asking(*officers) as busy, at_work(operator.run):
+            until_s = time.monotonic() + LASTS_S
+            while time.monotonic() < until_s:
+                await asyncio.sleep(0.2)
+                most_kib = max(most_kib, rss_kib(daemon.pid))
+            answered = [each.answered for each in busy]
+    print(
+        f"hostile: {operator.served} pictures, {operator.refused} refused, worst"
+        f" {operator.worst_s:.2f} s; answers {answered}; RSS +{(most_kib - before_kib) // 1024} MiB"
+    )
+    assert operator.refused == 0
+    assert operator.served >= 5
+    assert min(answered) >= 2
+    assert most_kib - before_kib < GROWS_MOST_KIB
+    assert console.resets.total() == 0
+    status, _ = await daemon.get("/healthz")
+    assert status == 200
+    assert world.verdict() == []
+
+
+async def test_two_hundred_consoles_come_back_after_a_restart(world: World) -> None:
+    """W08: killed under them, all of them have the whole picture again; W09: none resumes with a
+    hole, each is told by the new epoch to begin anew."""
+    await world.open()
+    daemon = world.daemon
+    assert daemon is not None
+    consoles = [Console(daemon.url, address=f"127.0.3.{n % 20 + 1}") for n in range(CONSOLES)]
+    async with at_work(*(console.run for console in consoles)):
+        await until(lambda: all(each.connected.is_set() for each in consoles), 30)
+        radio = world.radios["5001002"]
+        ref = await radio.ask(kind="vehicle", vrm="TE99STV", reason="1")
+        await radio.until(lambda: radio.result(ref), 20)
+        await until(lambda: all(each.of("check.done") for each in consoles), 20)
+        await daemon.kill()
+        await until(lambda: not any(each.connected.is_set() for each in consoles), 20)
+        await daemon.start()
+        began_s = time.monotonic()
+        back_s: list[float] = []
+        async with asyncio.timeout(30):
+            while len(back_s) < CONSOLES:
+                there = sum(each.connected.is_set() for each in consoles)
+                back_s += [time.monotonic() - began_s] * (there - len(back_s))
+                await asyncio.sleep(0.02)
+        print(f"{CONSOLES} consoles: p95 {sorted(back_s)[int(CONSOLES * 0.95)]:.2f} s after ready")
+        ref = await radio.ask(kind="vehicle", vrm="TE99STV", reason="1")
+        await radio.until(lambda: radio.result(ref), 20)
+        await until(lambda: all(len(each.of("check.done")) >= 2 for each in consoles), 20)
+    assert [each.holes for each in consoles] == [0] * CONSOLES
+    assert world.verdict() == []
