@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from gateway.errors import PncDown
-from gateway.messages import MalformedCheck, Outcome
+from gateway.messages import CheckRequest, MalformedCheck, Outcome
 from gateway.ports import CheckRow
 from tests.fakes import settle
 from tests.gateway.house import ISSI, OTHER, House, config, other_holder
@@ -100,6 +100,30 @@ async def test_anything_else_is_a_new_check(house: House, changes: dict[str, obj
     await settle()
     assert len({result.check for result in house.results}) == 2
     assert len(house.pnc.asked) == 2
+
+
+async def test_a_reference_that_wraps_within_the_window_is_not_taken_for_the_old_one(
+    house: House,
+) -> None:
+    """S10: an 8-bit reference, 300 checks within a minute: 300 questions, each with its own answer,
+    also for those whose number was there before, and for a repeat that comes among them."""
+    asked: list[tuple[str, str, CheckRequest]] = []
+    for n in range(300):
+        mark = f"TE99{chr(65 + n // 26)}{chr(65 + n % 26)}A"
+        question = house.question(mark, ref=str(n % 256))
+        house.say(question)
+        await settle()
+        asked.append((house.newest(), mark, question))
+        await house.read(house.newest())
+        await house.passes(0.2)
+    assert len({check for check, _, _ in asked}) == 300
+    assert [each.key_text for each in house.pnc.asked] == [f"VRM:{mark}" for _, mark, _ in asked]
+    for first in (0, 299):
+        check, _, question = asked[first]
+        house.say(question)
+        await settle()
+        assert house.results[-1].check == check
+    assert len(house.pnc.asked) == 300
 
 
 async def test_another_terminal_with_the_same_words_is_another_check(house: House) -> None:

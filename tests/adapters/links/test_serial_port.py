@@ -7,6 +7,8 @@ import contextlib
 import errno
 import fcntl
 import os
+import random
+import re
 import resource
 import socket
 import struct
@@ -15,6 +17,8 @@ import threading
 import time
 import tty
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import reduce
+from operator import xor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from gateway.messages import Envelope, LinkState, LocationFix, Notice, StatusRep
 from gateway.ports import Returns
 from gateway.settings import SerialSection
 from gateway.supervise import keep
+from tests.adapters.codecs.sentences import sentence
 from tests.fakes import FakeJournal, FakeMeter
 
 ISSI = "5001001"
@@ -528,6 +533,46 @@ async def test_noise_is_not_heard(pty: Pty) -> None:
     os.write(pty.master, b"$GPRMC,,V,,,,,,,,,,N*53\r\n")
     await until(lambda: rig.link.heard_at_s is not None)
     assert rig.meter.total("fixes_rejected_total", reason="void") == 1
+    await rig.close()
+
+
+async def test_out_of_a_noisy_line_comes_nothing_whose_checksum_is_wrong(pty: Pty) -> None:
+    """S03: one bit in a thousand turned over, as many false as true; judged by a reader of our own.
+    Whatever was left alone behind a line end that was left alone is found again."""
+    chance = random.Random(20261127)
+    clocks = [f"10{n // 60:02}{n % 60:02}" for n in range(1000)]
+    sent = [
+        sentence(f"GPGLL,5234.{n:04},N,00014.5860,W,{clock},A") for n, clock in enumerate(clocks)
+    ]
+    noisy = bytearray("".join(f"{each}\r\n" for each in sent).encode())
+    turned = [n for n in range(8 * len(noisy)) if chance.random() < 1e-3]
+    for bit in turned:
+        noisy[bit // 8] ^= 1 << bit % 8
+    true, whole, place = [], [], 0
+    touched = {bit // 8 for bit in turned}
+    for each in sent:
+        end = place + len(each) + 2
+        if not touched & set(range(max(0, place - 2), end)):
+            whole.append(float(each[9:16]))
+        place = end
+    for found in re.findall(rb"\$([^$*\r\n]*)\*([0-9A-Fa-f]{2})", bytes(noisy)):
+        body, said = found
+        if reduce(xor, body, 0) == int(said, 16):
+            true.append(body)
+    rig = Rig(pty.name)
+    await rig.open()
+    os.set_blocking(pty.master, False)
+    left = memoryview(bytes(noisy) + b"#S 4\r\n")
+    while left:
+        with contextlib.suppress(BlockingIOError):
+            left = left[os.write(pty.master, left[:4096]) :]
+        await asyncio.sleep(0)
+    await until(lambda: [e for e in rig.envelopes if isinstance(e.message, StatusReport)])
+    fixes = [e.message.lat for e in rig.envelopes if isinstance(e.message, LocationFix)]
+    assert 300 < len(whole) < len(fixes) + 1 <= len(true) + 1 < 1000
+    heard = {round((lat - 52) * 60, 4) for lat in fixes}
+    assert set(whole) <= heard
+    assert rig.meter.total("frames_rejected_total", reason="crc") > 100
     await rig.close()
 
 
