@@ -343,6 +343,9 @@ def _decode(path: Path, findings: list[str]) -> Any:
         findings.append(f"{path.name}: not UTF-8")
     except msgspec.DecodeError as error:
         findings.append(f"{path.name}: not TOML: {error}")
+    except (ValueError, RecursionError):
+        # The library lets these through: a figure of thousands of digits, brackets without end.
+        findings.append(f"{path.name}: not TOML: a value too long or too deep")
     return None
 
 

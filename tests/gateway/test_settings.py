@@ -175,6 +175,8 @@ def test_every_key_of_the_data_files_is_explained() -> None:
         ),
         ("[gateway]\nfleet = 'none.toml'", "none.toml: cannot be read"),
         ("= broken", "gateway.toml: not TOML: Invalid statement (at line 1, column 1)"),
+        ("x = " + "9" * 5000, "gateway.toml: not TOML: a value too long or too deep"),
+        ("x = " + "[" * 5000, "gateway.toml: not TOML: a value too long or too deep"),
     ],
 )
 def test_what_is_wrong_is_named(folder: Folder, text: str, finding: str) -> None:
