@@ -47,6 +47,8 @@ NESTING_MAX = 16
 NAME_MAX = 300
 """As sent; the name itself is judged by keysds.is_name."""
 TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?Z")
+YEARS = (1970, 2100)
+"""What a moment may be of: rounded to its millisecond, the last of 9999 is one that no date has."""
 _REF = re.compile(r"[!-~]{1,32}")
 _CHECK_ID = re.compile(r"[0-9A-Z]{4,40}")
 _VIN = re.compile(r"[A-HJ-NPR-Z0-9]{17}|[A-HJ-NPR-Z0-9]{5,8}")
@@ -290,6 +292,8 @@ def moment_ms(text: str) -> int:
         moment = datetime.fromisoformat(found.group(1)).replace(tzinfo=UTC)
     except ValueError:
         raise _Wrong("BAD T. USE UTC WITH Z") from None
+    if not YEARS[0] <= moment.year <= YEARS[1]:
+        raise _Wrong("BAD T. USE UTC WITH Z")
     micros = int((found.group(2) or "0").ljust(6, "0")[:6])
     return round(moment.timestamp()) * 1000 + round(micros / 1000)
 

@@ -44,6 +44,8 @@ UNKNOWN: dict[str, dict[str, str]] = {
     "property": {"type": "", "serial": ""},
 }
 """What a member that was left out because it is not known stands for, where a record needs it."""
+YEARS = (1970, 2100)
+"""When a source can have said something: an hour that no screen can show is no answer either."""
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
 
 
@@ -206,9 +208,12 @@ def _moment_ms(text: str) -> int:
     if not _MOMENT.fullmatch(text):
         _garbled()
     try:
-        return round(datetime.fromisoformat(text).timestamp() * 1000)
-    except (ValueError, OverflowError):
+        at = datetime.fromisoformat(text)
+    except ValueError:
         _garbled()
+    if not YEARS[0] <= at.year <= YEARS[1]:
+        _garbled()
+    return round(at.timestamp() * 1000)
 
 
 def _garbled() -> NoReturn:
