@@ -43,6 +43,11 @@ COMMIT_DEADLINE_S = 5.0
 PENDING_MOST = 4096
 """Records that wait for the ledger: 16 a terminal for the largest fleet that one daemon serves."""
 
+
+class LedgerInDoubt(LedgerUnavailable):
+    """No answer in time: what was to be written may yet be written, or never."""
+
+
 # --------------------------------------------------------------------------- the machine
 
 
@@ -77,7 +82,8 @@ class Show(msgspec.Struct, frozen=True):
 
 
 class Write(msgspec.Struct, frozen=True):
-    """Put it on record. what: raised, repeated, acknowledged, closed, ceased."""
+    """Put it on record. what: raised, repeated, acknowledged, closed, ceased; stands (an act on it
+    may be on record, though its operator was told that it could not be)."""
 
     what: str
     by: str = ""
@@ -288,7 +294,11 @@ class AlarmDesk:
         async with self._writing:
             after, effects = self._agreed(alarm_id, event)
             writes = [effect for effect in effects if isinstance(effect, Write)]
-            await self._commit([(_record(effect, after), after) for effect in writes])
+            try:
+                await self._commit([(_record(effect, after), after) for effect in writes])
+            except LedgerInDoubt:
+                self._stands(alarm_id, event.by)
+                raise
             now = self._open.get(alarm_id)
             if now is None:
                 return after
@@ -301,6 +311,14 @@ class AlarmDesk:
                 effects = tuple(effect for effect in effects if isinstance(effect, Show))
             self._carry_out(moved, effects)
             return moved
+
+    def _stands(self, alarm_id: str, by: str) -> None:
+        """The operator hears "not done", but a commit that is only late may still be made. What
+        everybody sees goes on record after it, else a restart would take an emergency off every
+        screen that somebody was told is not closed."""
+        alarm = self._open.get(alarm_id)
+        if alarm is not None:
+            self._wait(alarm, Write("stands", by))
 
     def _agreed(self, alarm_id: str, event: AlarmEvent) -> tuple[AlarmChanged, tuple[Effect, ...]]:
         after, effects = step(self._open[alarm_id], event, self._clock.wall_ms())
@@ -370,7 +388,7 @@ class AlarmDesk:
                     [PutAlarm(alarm, open=alarm.state != CLEARED) for alarm in newest.values()],
                 )
         except TimeoutError:
-            raise LedgerUnavailable("no answer in time") from None
+            raise LedgerInDoubt("no answer in time") from None
         for key, row in waiting.items():
             if self._pending.get(key) is row:
                 del self._pending[key]

@@ -258,6 +258,41 @@ async def test_a_ledger_that_does_not_answer_is_unavailable(
     assert room.desk.open() == (alarm,)
 
 
+@pytest.mark.parametrize("act", ["acknowledge", "close"])
+async def test_what_was_told_not_done_is_not_done_after_a_restart_either(
+    monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """The ledger was only slow and made the commit after all: what every screen shows, and the
+    operator was told, goes on record behind it."""
+    late: list[tuple[Sequence[Record], Sequence[Change]]] = []
+
+    class Slow(AlarmLedger):
+        async def commit(self, records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
+            if not self.gate.is_set():
+                late.append((records, changes))
+            await super().commit(records, changes)
+
+    ledger = Slow()
+    room = Room(ledger)
+    alarm = await room.press()
+    if act == "close":
+        alarm = await room.desk.acknowledge(alarm.id, "op-1")
+    monkeypatch.setattr(alarms, "COMMIT_DEADLINE_S", 0.01)
+    ledger.gate.clear()
+    with pytest.raises(LedgerUnavailable):
+        await getattr(room.desk, act)(alarm.id, "op-2")
+    assert room.desk.open() == (alarm,)
+    ledger.gate.set()
+    for records, changes in late:
+        await ledger.commit(records, changes)
+    assert ledger.open != [alarm]
+    assert room.desk.unrecorded, "nobody would write it"
+    assert await room.desk.record()
+    assert ledger.open == [alarm]
+    assert "stands" in ledger.records[-1].detail
+    assert ledger.records[-1].operator == "op-2"
+
+
 async def test_two_operators_at_once(room: Room) -> None:
     """The second acknowledgement is refused, however close it came."""
     alarm = await room.press()
