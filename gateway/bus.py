@@ -183,9 +183,7 @@ class Group:
                 self._due.append(_Due(kept.seq, self.last_due, shown))
                 self.last_due = kept.seq
         self._seen = bus.seq
-        stale = 0
-        while stale < len(self._due) and self._due[stale].seq < oldest:
-            stale += 1
+        stale = self.place_after(oldest - 1) - self._first
         if stale >= 256 or stale == len(self._due):  # in strides, so that trimming costs nothing
             self._drop(stale)
 
