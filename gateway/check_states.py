@@ -370,8 +370,7 @@ def step(state: CheckState, event: CheckEvent, now_s: float) -> Step:
             if state.stage is Stage.OPENING:
                 # Not yet on record: once it is, the record says at once that it expired.
                 return state, ()
-            cause = Cause.BUSY if state.stage is Stage.QUEUED else Cause.NO_REPLY
-            return _conclude(state, Outcome.EXPIRED, cause)
+            return _expired(state)
         case KnownAlready() if state.stage in {Stage.OPENING, Stage.CONCLUDING}:
             return _put(state, stage=Stage.DROPPED), (LeavePlace(), Forget())
         case WriteOverdue() if state.stage in _AWAITED:
@@ -392,9 +391,9 @@ def step(state: CheckState, event: CheckEvent, now_s: float) -> Step:
         case Recorded() | RecordFailed() if event.what is _AWAITED.get(state.stage):
             return _written(state, event, now_s)
         case PlaceGranted() if state.stage is Stage.QUEUED:
-            return _note_attempt(state)
+            return _note_attempt(state, now_s)
         case RetryDue() if state.stage is Stage.PAUSING:
-            return _note_attempt(state)
+            return _note_attempt(state, now_s)
         case Released() if state.stage is Stage.HELD:
             if state.prompt:
                 return _put(state, stage=Stage.PROMPTED), (PromptOfficer(), Show())
@@ -426,7 +425,17 @@ def _conclude(state: CheckState, outcome: Outcome, cause: str) -> Step:
     return concluded, (LeavePlace(), WriteOutcome(outcome, str(cause), disclose))
 
 
-def _note_attempt(state: CheckState) -> Step:
+def _expired(state: CheckState) -> Step:
+    return _conclude(
+        state, Outcome.EXPIRED, Cause.BUSY if state.stage is Stage.QUEUED else Cause.NO_REPLY
+    )
+
+
+def _note_attempt(state: CheckState, now_s: float) -> Step:
+    # The clock decides, not whether the deadline's timer has run: a process that was stopped finds
+    # everything due at once, in any order (H03).
+    if now_s >= state.deadline_s:
+        return _expired(state)
     attempt = state.attempts + 1
     return _put(state, stage=Stage.NOTING, attempts=attempt), (WriteAttempt(attempt),)
 
@@ -476,6 +485,8 @@ def _written(state: CheckState, event: CheckEvent, now_s: float) -> Step:
         case Stage.OPENING:
             queued = _put(state, stage=Stage.QUEUED, receipted=True)
             return queued, (GiveReceipt(accepted=True), Enqueue(), Show())
+        case Stage.NOTING if done and now_s >= state.deadline_s:
+            return _expired(state)
         case Stage.NOTING if done:
             return _put(state, stage=Stage.ASKING), (Ask(state.attempts), Show())
         case Stage.NOTING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -140,6 +141,24 @@ def test_deadline_expires_and_a_late_answer_is_only_a_notice() -> None:
     assert state.outcome is Outcome.EXPIRED
     assert kinds(effects).count(WriteLate) == 2
     assert kinds(effects).count(Post) == 1
+
+
+@pytest.mark.parametrize("waited_for", [PlaceGranted(), RetryDue(), Recorded(Write.ATTEMPT)])
+def test_nothing_is_asked_after_the_deadline_though_the_timer_is_late(
+    waited_for: CheckEvent,
+) -> None:
+    """A process that was stopped (H03) finds its deadline and what it waited for due at once, in
+    any order: the check expires, it is not asked."""
+    state, _ = run(opened(place=False), Recorded(Write.OPENING))
+    if waited_for != PlaceGranted():
+        state, _ = run(state, PlaceGranted())
+    if waited_for == RetryDue():
+        down = AttemptFailed(Cause.LINK_DOWN, retryable=True)
+        state, _ = run(state, Recorded(Write.ATTEMPT), down)
+    state, effects = run(state, waited_for, now_s=15.0)
+    assert state.outcome is Outcome.EXPIRED
+    assert kinds(effects) == [LeavePlace, WriteOutcome]
+    assert run(state, DeadlinePassed(), now_s=15.0) == (state, [])
 
 
 def test_a_write_that_comes_back_late_is_not_taken_for_another() -> None:
@@ -405,6 +424,7 @@ def test_any_order_of_events_keeps_the_rules(
                     assert effect.attempt == noted, "asked before it was on record"
                     assert effect.attempt <= state.attempts_max
                     assert state.outcome is None
+                    assert now_s < state.deadline_s, "asked after the deadline"
                 case Post():
                     assert durable_outcome is not None, "posted before it was on record"
                     assert disclosed, "sent before the disclosure was on record"
