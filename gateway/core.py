@@ -374,14 +374,8 @@ class Core:
     # ----------------------------------------------------------------- looking after itself
 
     def _count_units(self) -> None:
-        now_ms = self.clock.wall_ms()
-        figures: dict[tuple[str, str], int] = {}
-        for meta in self.roster.metas(now_ms):
-            key = (meta.area, self.tracker.band(meta.terminal, now_ms))
-            figures[key] = figures.get(key, 0) + 1
-        for area in self.config.fleet.areas:
-            for band in ("live", "aging", "stale", "lost", "none"):
-                self.meter.gauge("units", figures.get((area, band), 0), area=area, band=band)
+        for (area, band), units in self.tracker.bands(self.clock.wall_ms()).items():
+            self.meter.gauge("units", units, area=area, band=band)
 
     def ready_now(self) -> tuple[bool, list[dict[str, str]]]:
         """Ready to take questions: the ledger writes and at least one bearer is up."""
