@@ -132,7 +132,7 @@ def test_the_unit_says_what_the_daemon_counts_on() -> None:
     assert said["Type"] == "notify"
     assert said["RestartPreventExitStatus"] == "78"
     assert said["TimeoutStopSec"] == "10"
-    assert said["ExecReload"].endswith("kill -HUP $MAINPID")
+    assert said["ExecReload"] == "/bin/sh -c 'kill -HUP $MAINPID'"
     assert said["ExecStart"] == (
         "/opt/radio-gateway/.venv/bin/radio-gateway run --config /etc/radio-gateway/gateway.toml"
     )
