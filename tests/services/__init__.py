@@ -17,6 +17,8 @@ DEBIAN_PACKAGES = {
     "strace": "strace",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "mmdebstrap": "mmdebstrap",
+    "systemd-nspawn": "systemd-container",
 }
 EXTRA_FOLDERS = ("/usr/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin")
 
