@@ -24,6 +24,9 @@ EXIT_FAILED = 1
 EXIT_USAGE = 64
 EXIT_CONFIG = 78
 
+DAEMONS = frozenset({"run", "audit", "check-config"})
+"""Commands that have nothing to do with simulators."""
+
 PURPOSES = ("lawfulness", "self-monitoring", "integrity-security", "criminal-proceedings")
 """The four purposes for which logs may be used: Data Protection Act 2018, section 62(4)."""
 
@@ -39,7 +42,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `radio-gateway` and of `python -m gateway`."""
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(words[0] if words else "").parse_args(words)
     try:
         return int(arguments.call(arguments))
     except ConfigError as error:
@@ -59,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(asked: str = "") -> argparse.ArgumentParser:
+    """asked: the command that is wanted. The simulators' options are read from the simulators,
+    which the daemon must not wait for: it starts anew after a crash."""
     parser = _Parser(
         prog="radio-gateway",
         description="Bridges officers' radio data terminals to a mocked PNC. Synthetic data only.",
@@ -70,8 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
     _add_run(commands)
     _add_demo(commands)
-    _add_terminal(commands)
-    _add_simulate(commands)
+    if asked not in DAEMONS:
+        _add_terminal(commands)
+        _add_simulate(commands)
     _add_check_config(commands)
     _add_audit(commands)
     return parser

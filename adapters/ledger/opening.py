@@ -13,10 +13,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.util.exc import CommandError
-from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy import Connection, insert, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from adapters.ledger import canonical, remedy, url_of
@@ -25,7 +22,7 @@ from adapters.ledger.ballast import BALLAST_BYTES, Ballast
 from adapters.ledger.broken import Broken, carry_over, set_aside, what_is_wrong
 from adapters.ledger.heads import Head, HeadsFile
 from adapters.ledger.jobs import Waiting
-from adapters.ledger.schema import meta
+from adapters.ledger.schema import REVISION, meta
 from adapters.ledger.store import Store
 from adapters.ledger.writer import Writer, fence_key, head_of
 from gateway.errors import LedgerUnavailable
@@ -94,18 +91,13 @@ def open_store(
                 segment = _segment(clock.wall_ms(), after[0] + 1, head[0], known, broken)
                 writer.append_now(segment)
             undo.pop_all()
-    except (DBAPIError, CommandError, OSError) as error:
-        raise LedgerUnavailable(f"cannot be opened: {_why(error)}") from error
+    except (DBAPIError, OSError) as error:
+        why = remedy.said_of(error) if isinstance(error, DBAPIError) else f"{error.strerror}"
+        raise LedgerUnavailable(f"cannot be opened: {why}") from error
     meter.gauge("queue_capacity", section.queue, queue="audit")
     return Store(
         writer, waiting, log=instance, fence=fence, meter=meter, journal=journal, clock=clock
     )
-
-
-def _why(error: DBAPIError | CommandError | OSError) -> str:
-    if isinstance(error, CommandError):
-        return "this version does not know its schema; was it made by a newer one?"
-    return remedy.said_of(error) if isinstance(error, DBAPIError) else f"{error.strerror}"
 
 
 # --------------------------------------------------------------------------- the file and its house
@@ -149,14 +141,32 @@ def _judge_engine(db: Connection, path: Path | None, journal: Journal) -> None:
 
 
 def migrate(access: Access, db: Connection) -> None:
-    """Bring the schema to the newest revision."""
+    """Bring the schema to the newest revision. Raises LedgerUnavailable for one we do not know.
+
+    Alembic is a third of what a start has to load, so it is loaded only where there is something
+    to do: the restart after a crash finds the schema as it was.
+    """
+    with db.begin():
+        there = inspect(db).has_table("alembic_version")
+        found = list(db.execute(text("SELECT version_num FROM alembic_version"))) if there else []
+    if [tuple(row) for row in found] == [(REVISION,)]:
+        return
+    from alembic import command
+    from alembic.config import Config as AlembicConfig
+    from alembic.util.exc import CommandError
+
     config = AlembicConfig()
     config.set_main_option("script_location", "adapters.ledger:migrations")
     config.attributes["connection"] = db
-    with access.unhurried(db):
-        command.upgrade(config, "head")
-        if db.in_transaction():
-            db.commit()
+    try:
+        with access.unhurried(db):
+            command.upgrade(config, "head")
+            if db.in_transaction():
+                db.commit()
+    except CommandError as error:
+        raise LedgerUnavailable(
+            "cannot be opened: this version does not know its schema; was it made by a newer one?"
+        ) from error
 
 
 def _next_fence(db: Connection, log: str) -> int:

@@ -18,6 +18,9 @@ from sqlalchemy import (
     Table,
 )
 
+REVISION = "r0001"
+"""The newest migration: a ledger that has it needs none."""
+
 metadata = MetaData()
 
 audit_leaf = Table(

@@ -188,3 +188,20 @@ def test_command_line_errors_are_64() -> None:
     )
     assert done.returncode == 64
     assert "--config" in done.stderr
+
+
+def test_the_daemon_does_not_load_the_simulators() -> None:
+    """Neither `run` nor `audit` waits for what only `simulate` and `terminal` need."""
+    tells = (
+        "import sys; from gateway import cli; cli._parser({!r}); print('simulators' in sys.modules)"
+    )
+    for command, loaded in (("run", "False"), ("audit", "False"), ("simulate", "True")):
+        done = subprocess.run(
+            [sys.executable, "-c", tells.format(command)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        assert done.stdout.strip() == loaded, command
