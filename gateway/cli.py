@@ -81,6 +81,7 @@ def _parser(asked: str = "") -> argparse.ArgumentParser:
         _add_simulate(commands)
     _add_check_config(commands)
     _add_audit(commands)
+    _add_pki(commands)
     return parser
 
 
@@ -220,6 +221,23 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     show.add_argument("--purpose", default="integrity-security", choices=PURPOSES)
     show.add_argument("--by", default=_whoami(), metavar="NAME", help="who looks")
     show.set_defaults(call=_audit_show)
+
+
+def _add_pki(commands: argparse._SubParsersAction[_Parser]) -> None:
+    from adapters.pki import command
+
+    parser = commands.add_parser(
+        "pki",
+        help="a development CA: certificates for the broker, the gateway and terminals",
+        description="A development CA in a folder. Not for production: its key is not protected.",
+        epilog="examples:\n  radio-gateway pki init pki\n"
+        "  radio-gateway pki issue pki broker gateway --host 127.0.0.1\n"
+        "  radio-gateway pki renew pki 5001001",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(
+        parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+    )
 
 
 def _whoami() -> str:

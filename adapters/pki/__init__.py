@@ -1,0 +1,1 @@
+"""A development CA and the command that serves it; how long a certificate still holds."""
