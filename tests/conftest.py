@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.services import mosquitto as mosquittos
 from tests.services.mosquitto import Mosquitto
+
+# How long an example takes says what else the machine has to do, and nothing about the code.
+settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
