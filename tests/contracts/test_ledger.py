@@ -66,7 +66,7 @@ async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         healed=True,
         point=lambda _name: asyncio.sleep(0),
         own=asyncio.ensure_future,
-        loop=SimpleNamespace(note=lambda *_words: None),
+        loop=SimpleNamespace(note=lambda *_words: None, now_s=0.0),
     )
 
     async def open_() -> Ledger:
