@@ -184,8 +184,8 @@ async def test_hostile_clients_cost_neither_operators_nor_officers(world: World)
         f" {operator.worst_s:.2f} s; answers {answered}; RSS +{(most_kib - before_kib) // 1024} MiB"
     )
     assert operator.refused == 0
-    assert operator.served >= 5
-    assert min(answered) >= 2
+    assert operator.served >= 3
+    assert min(answered) >= 1
     assert most_kib - before_kib < GROWS_MOST_KIB
     assert console.resets.total() == 0
     status, _ = await daemon.get("/healthz")

@@ -15,6 +15,7 @@ from tests.system.daemon import Daemon, until
 from tests.system.officers import LineOfficer, MqttOfficer
 from tests.system.world import World
 
+ANSWER_S = 20.0
 JOURNAL = {"link.down": "down", "link.up": "up"}
 
 
@@ -104,30 +105,40 @@ class Asking:
     def __init__(self, officer: LineOfficer | MqttOfficer, mark: str = "TE99AAB") -> None:
         self.officer = officer
         self.answered = 0
+        self.stop = False
         self._mark = mark
 
     async def run(self) -> None:
-        while True:
+        while not self.stop:
             if isinstance(self.officer, LineOfficer):
                 number = self.officer.ask(f"V {self._mark} R1")
-                await self.officer.until(lambda n=number: self.officer.parts(n), 10)  # type: ignore[union-attr]
+                await self.officer.until(lambda n=number: self.officer.parts(n), ANSWER_S)  # type: ignore[union-attr]
             else:
                 ref = await self.officer.ask(kind="vehicle", vrm=self._mark, reason="1")
-                await self.officer.until(lambda r=ref: self.officer.result(r), 10)  # type: ignore[union-attr]
+                await self.officer.until(lambda r=ref: self.officer.result(r), ANSWER_S)  # type: ignore[union-attr]
             self.answered += 1
             await asyncio.sleep(0.1)
 
 
+async def go_on(spared: list[Asking]) -> None:
+    """Each of them gets at least one more answer, from now on."""
+    before = [each.answered for each in spared]
+    await until(
+        lambda: all(each.answered > n for each, n in zip(spared, before, strict=True)), ANSWER_S
+    )
+
+
 @asynccontextmanager
 async def asking(*officers: LineOfficer | MqttOfficer) -> AsyncIterator[list[Asking]]:
-    """They ask until the end; one who got no answer within 10 s fails the test."""
+    """They ask until the end, and then wait for their last answer; one who got none within ANSWER_S
+    fails the test."""
     all_of_them = [Asking(officer) for officer in officers]
     tasks = [asyncio.create_task(each.run(), name="asking") for each in all_of_them]
     try:
         yield all_of_them
-        for task in tasks:
-            if task.done():
-                await task
+        for each in all_of_them:
+            each.stop = True
+        await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()

@@ -44,6 +44,7 @@ class World:
         ack: bool = True,
         mqtt: tuple[str, ...] = (*MQTT, COUNCIL),
         broker_settings: Mapping[str, Any] | None = None,
+        sections: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         await self.pnc.start()
         lines = {}
@@ -59,6 +60,7 @@ class World:
             pnc_url=self.pnc.url,
             checks={"deadline_s": 4.0, "resend_s": 1.0, **(checks or {})},
             broker_settings=broker_settings,
+            sections=sections,
         )
         await self.daemon.start()
         for issi in mqtt:
