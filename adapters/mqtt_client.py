@@ -535,13 +535,22 @@ async def connect(
         await client.leave()
 
 
+_CERTIFICATE = {
+    9: "certificate of the broker is not valid yet",
+    10: "certificate of the broker has expired",
+    62: "certificate of the broker is for another name",
+    64: "certificate of the broker is for another address",
+}
+"""X509_V_ERR_... of OpenSSL's x509_vfy.h: what an operator mends in another way than the rest."""
+
+
 def _why(error: OSError) -> str:
     """In words that an operator can act on, without name, address or anything from the far side."""
     match error:
         case NameNotFound():
             return str(error)
         case ssl.SSLCertVerificationError():
-            return "certificate of the broker not accepted"
+            return _CERTIFICATE.get(error.verify_code, "certificate of the broker not accepted")
         case ssl.SSLError():
             return "TLS failed"
         case ConnectionRefusedError():
