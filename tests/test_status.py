@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def rows(text: str) -> list[tuple[str, str, str, str]]:
     return [(number, says, tests, seen.strip()) for number, says, tests, seen in found]
 
 
+@cache
 def defined_in(path: Path) -> set[tuple[str, str]]:
     """(class or empty, function) of every test that a file defines; read, not run."""
     found = set()
