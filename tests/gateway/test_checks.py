@@ -610,6 +610,32 @@ async def test_a_pile_of_hanging_questions_does_not_hold_the_circuit_open() -> N
         assert house.results[-1].outcome is Outcome.ANSWERED
 
 
+async def test_a_probe_that_hangs_does_not_hold_the_circuit_open_either() -> None:
+    """P02: the PNC is well again while the one question that was let through still hangs: within
+    5 s an officer is answered, not when that question's deadline has passed."""
+    async with House(config(deadline_s=15.0, breaker_failures=2, retries=0)) as house:
+        for _ in range(2):
+            house.pnc.hang()
+            await house.ask()
+        await house.passes(15.1)
+        assert [r.outcome for r in house.results] == [Outcome.EXPIRED] * 2
+        await house.passes(5.0)
+        house.pnc.hang()
+        await house.ask()
+        asked = len(house.pnc.asked)
+        await house.ask()
+        assert len(house.pnc.asked) == asked, "one at a time, while it may yet come back"
+        waited_s = 0.0
+        while house.results[-1].outcome is not Outcome.ANSWERED and waited_s < 5.0:
+            await house.passes(0.5)
+            waited_s += 0.5
+            await house.ask()
+        assert house.results[-1].outcome is Outcome.ANSWERED
+        await house.passes(15.0)  # the probe that hung fails at last, and shuts nothing
+        await house.ask()
+        assert house.results[-1].outcome is Outcome.ANSWERED
+
+
 # --------------------------------------------------------------------------- our own defects
 
 
