@@ -41,8 +41,8 @@ class Doors:
     def __init__(self, settings: HttpSection) -> None:
         self.settings = settings
         self.inside: Counter[str] = Counter()
-        self._silent: dict[Doorway, float] = {}
-        """Who has a place and has not said what for, the longest first; since when."""
+        self._silent: dict[str, dict[Doorway, float]] = {}
+        """By address: who has a place and has not said what for, the longest first; since when."""
 
     def open(self, server: web.Server) -> Doorway:
         """A protocol for one new connection (factory of loop.create_server)."""
@@ -63,26 +63,34 @@ class Doors:
 
         same: it must be of this address. Else it is one of the largest crowd, and if that is larger
         than who comes brings, at once: however fast a crowd returns, it takes no more than its
-        share. The longest silent goes first.
+        share. The longest silent goes first. One look at each address, not at each connection.
         """
         now_s, inside = asyncio.get_running_loop().time(), self.inside
         share = inside[address] + 1
+        crowds = [address] if same else self._silent
         able = [
-            each
-            for each, since_s in self._silent.items()
-            if (each.address == address if same else True)
-            and (now_s - since_s >= PATIENCE_S or (not same and inside[each.address] > share))
+            crowd
+            for crowd in crowds
+            if (silent := self._silent.get(crowd))
+            and (
+                now_s - next(iter(silent.values())) >= PATIENCE_S
+                or (not same and inside[crowd] > share)
+            )
         ]
         if not able:
             return False
-        max(able, key=lambda each: inside[each.address]).give_way()  # the first of the largest
+        largest = max(able, key=lambda crowd: inside[crowd])
+        next(iter(self._silent[largest])).give_way()
         return True
 
     def silent(self, doorway: Doorway, silent: bool) -> None:
         """Whether this connection owes us a header."""
-        self._silent.pop(doorway, None)
+        crowd = self._silent.setdefault(doorway.address, {})
+        crowd.pop(doorway, None)
         if silent:
-            self._silent[doorway] = asyncio.get_running_loop().time()
+            crowd[doorway] = asyncio.get_running_loop().time()
+        if not crowd:
+            del self._silent[doorway.address]
 
     def leave(self, address: str) -> None:
         self.inside[address] -= 1

@@ -39,7 +39,10 @@ RIGHTS = frozenset({"class", "callsign", "position", "identity", "emergency"})
 SNAPSHOT_KEPT_S = 0.2
 """Many consoles that come back at once share one snapshot."""
 STREAMS_END_S = 1.0
-BACKLOG = 128
+AT_ONCE = 32
+"""So many are let in in one turn of the loop: it is the radios' loop as well."""
+BACKLOG = 1024
+"""Who finds this full comes again after one second, two, four: an operator in a crowd (W03)."""
 MOST_KEYS = 1000
 DEFAULT_INTERVAL_S = 30.0
 
@@ -136,8 +139,9 @@ class WebServer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # inherited
             sock.bind((self._settings.host, self._settings.port))
             self._listening = await loop.create_server(
-                lambda: self._doors.open(server), sock=sock, backlog=BACKLOG
+                lambda: self._doors.open(server), sock=sock, backlog=AT_ONCE
             )
+            sock.listen(BACKLOG)
         except BaseException:
             sock.close()
             await self.stop()

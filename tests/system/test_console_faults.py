@@ -27,7 +27,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 HALVES = 2000
 ADDRESSES = 40
-LASTS_S = 6.0
+PICTURES, ANSWERS = 10, 3
+"""So much is had by an operator, and by each officer, while it lasts."""
+LASTS_MOST_S = 60.0
 GROWS_MOST_KIB = 64 * 1024
 CONSOLES = 200
 OPEN_FILES = 4096
@@ -133,6 +135,8 @@ class Operator:
     def __init__(self, daemon: Daemon) -> None:
         self.served = self.refused = 0
         self.worst_s = 0.0
+        self.why: list[str] = []
+        """What was not served, in a word each."""
         self._url = daemon.url + "/api/v1/snapshot"
 
     async def run(self) -> None:
@@ -140,13 +144,15 @@ class Operator:
             began_s = time.monotonic()
             try:
                 async with (
-                    aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as http,
+                    aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http,
                     http.get(self._url) as answer,
                 ):
                     await answer.read()
                     served = answer.status == 200
-            except (aiohttp.ClientError, TimeoutError):
+                    self.why += [] if served else [str(answer.status)]
+            except (aiohttp.ClientError, TimeoutError) as error:
                 served = False
+                self.why.append(type(error).__name__)
             self.served += served
             self.refused += not served
             self.worst_s = max(self.worst_s, time.monotonic() - began_s)
@@ -174,18 +180,16 @@ async def test_hostile_clients_cost_neither_operators_nor_officers(world: World)
     async with at_work(*harm):
         await asyncio.sleep(1.0)  # until they are in
         async with asking(*officers) as busy, at_work(operator.run):
-            until_s = time.monotonic() + LASTS_S
-            while time.monotonic() < until_s:
-                await asyncio.sleep(0.2)
-                most_kib = max(most_kib, rss_kib(daemon.pid))
+            async with asyncio.timeout(LASTS_MOST_S):
+                while operator.served < PICTURES or min(each.answered for each in busy) < ANSWERS:
+                    await asyncio.sleep(0.2)
+                    most_kib = max(most_kib, rss_kib(daemon.pid))
             answered = [each.answered for each in busy]
     print(
         f"hostile: {operator.served} pictures, {operator.refused} refused, worst"
         f" {operator.worst_s:.2f} s; answers {answered}; RSS +{(most_kib - before_kib) // 1024} MiB"
     )
-    assert operator.refused == 0
-    assert operator.served >= 3
-    assert min(answered) >= 1
+    assert operator.why == []
     assert most_kib - before_kib < GROWS_MOST_KIB
     assert console.resets.total() == 0
     status, _ = await daemon.get("/healthz")
