@@ -270,6 +270,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     # runtime
     _histogram("event_loop_lag_seconds", "How late the event loop runs what is due"),
+    _gauge("tasks", "Tasks of the event loop that have not ended", False),
     _gauge("queue_depth", "What waits", True, queue=QUEUES),
     _gauge("queue_capacity", "What may wait", False, queue=QUEUES),
     _gauge("queue_oldest_age_seconds", "Age of what waits longest", False, queue=QUEUES),

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from adapters.observers.loop_lag import PERIOD_S, LoopLag
+from adapters.observers.loop_lag import COUNT_EVERY, PERIOD_S, LoopLag
 from tests.fakes import FakeJournal, FakeMeter, settle
 
 
@@ -26,6 +26,27 @@ async def test_lateness_is_what_the_loop_took_more_than_it_was_asked() -> None:
     lags = [seconds for name, seconds, _ in meter.observed if name == "event_loop_lag_seconds"]
     assert lags == pytest.approx([0.0, 0.02, 0.4])
     assert journal.lines == [("loop.blocked", {"lag_ms": 400})]
+
+
+async def test_tasks_that_do_not_end_are_counted() -> None:
+    """Each second, of all owners: one that is forgotten shows as a number that only grows."""
+    meter, rounds = FakeMeter(), iter(range(2 * COUNT_EVERY))
+    counted: list[float] = []
+    forgotten: list[asyncio.Task[object]] = []
+
+    async def sleep(_seconds: float) -> None:
+        counted.append(meter.gauges["tasks", ()])
+        forgotten.append(asyncio.create_task(asyncio.Event().wait()))
+        if next(rounds, None) is None:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await LoopLag(meter, FakeJournal(), now_s=lambda: 0.0, sleep=sleep).run()
+    first = counted[0]
+    assert counted[:COUNT_EVERY] == [first] * COUNT_EVERY
+    assert counted[COUNT_EVERY] == first + COUNT_EVERY
+    for task in forgotten:
+        task.cancel()
 
 
 async def test_a_blocked_loop_is_seen_on_the_real_clock() -> None:
