@@ -15,12 +15,16 @@ import pytest
 from gateway import cli
 from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, links, marked, spans
 from tests.services import free_port
+from tests.soak import __main__ as soak
 from tests.system.daemon import Daemon
 
 README = ROOT / "README.md"
-SCRIPT_WORDS = {"test", "lint", "fmt", "bench", "vectors"}
+SCRIPT_WORDS = {"test", "lint", "fmt", "bench", "soak", "vectors"}
 """What `run` does itself; any other word goes to radio-gateway (tests/test_run.py)."""
-OPTIONS_OF_SCRIPT = {"--all", "--rest"}
+OPTIONS_OF_SCRIPT = {
+    "test": {"--all", "--rest"},
+    "soak": set(soak.parser()._option_string_actions),
+}
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -41,7 +45,8 @@ def fault(text: str) -> str:
     """What is wrong with a command line that a document shows; empty when it is right."""
     words = shlex.split(text, comments=True)
     if words[0] == "./run" and words[1] in SCRIPT_WORDS:
-        unknown = {word for word in words[2:] if word.startswith("--")} - OPTIONS_OF_SCRIPT
+        right = OPTIONS_OF_SCRIPT.get(words[1], set())
+        unknown = {word for word in words[2:] if word.startswith("--")} - right
         return f"{text}: no option {unknown}" if unknown else ""
     words = words[1:]
     name = ""
