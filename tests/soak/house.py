@@ -155,14 +155,15 @@ class House:
             self._chance.choice(self.fleet.terminals).emergency()
 
     async def _operate(self) -> None:
-        """Acknowledges and closes what stands there, as somebody in the control room does."""
+        """Acknowledge and close what stands there, as a control room does: an emergency is closed
+        by a second person."""
         for number in itertools.count():
             await asyncio.sleep(OPERATOR_S)
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                 for place, alarm in enumerate((await self.daemon.snapshot())["alarms"]):
-                    for act in ("ack", "close"):
+                    for act, who in (("ack", "op-1"), ("close", "op-2")):
                         path = f"/api/v1/alarms/{alarm['id']}/{act}"
-                        await self.daemon.post(path, {"by": "op-1"}, f"{number}-{place}-{act}")
+                        await self.daemon.post(path, {"by": who}, f"{number}-{place}-{act}")
 
 
 def fleet_text(issis: list[str]) -> str:

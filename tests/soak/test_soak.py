@@ -83,7 +83,7 @@ def test_the_report_says_what_was_found() -> None:
     ]
     result = Result(samples, 10, {"answered": 9}, {"reload": 2}, 1, ["I1 x"], 10, 0.25, 7200.0)
     text = report(result, 600.0)
-    assert "| descriptors | 35.5 | 134.5 | +1440.0 | 0.0 |" in text
+    assert "| descriptors | 35.5 | 134.5 | +1440.0 +- 0.0 | +1440.0 +- 0.0 |" in text
     assert "1 without an end" in text
     assert "10 checks joined, 1 invariants broken" in text
     assert "0.25 of a core" in text
