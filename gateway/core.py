@@ -32,6 +32,8 @@ from gateway.tracking import Tracker
 
 EMERGENCIES_MOST = 256
 """Emergencies whose record is being written at once; each is on the feed already."""
+LOOK_EVERY_S = 5.0
+"""When nobody asks anything: whether the ledger can still be read (its file may be gone)."""
 STEP_S = 0.5
 """The wall clock moved so much against the monotonic one: it was set, not merely adjusted."""
 
@@ -73,6 +75,7 @@ class Core:
         self._gap_since_s: float | None = None
         """When the audit was first found unwritable; None when that is over and on record."""
         self._audit_up = True
+        self._looked_at_s = clock.monotonic_s()
         self._minding: dict[str, asyncio.Task[None]] = {}
         self._offset_ms = clock.wall_ms() - clock.monotonic_s() * 1000
         self.started = False
@@ -191,6 +194,9 @@ class Core:
                 self._mind("alarms", self._record_alarms)
             if self._gap_since_s is not None:
                 self._mind("gap", self._record_gap)
+            if now_s - self._looked_at_s >= LOOK_EVERY_S:
+                self._looked_at_s = now_s
+                self._mind("look", self._look_at_ledger)
             self._mind_the_clock(now_s)
             self.checks.see_circuit()
             self._age_gauges()
@@ -210,12 +216,23 @@ class Core:
         except LedgerFatal as error:
             self._fatal(error)
 
+    async def _look_at_ledger(self) -> None:
+        """A ledger that was deleted under us is found before an officer's question finds it (D05).
+        Whether it can be written is for commits to say."""
+        try:
+            await self.ledger.check("")
+        except LedgerUnavailable:
+            return
+        except LedgerFatal as error:
+            self._fatal(error)
+
     def _mind_the_clock(self, now_s: float) -> None:
         offset_ms = self.clock.wall_ms() - now_s * 1000
-        step_s = abs(offset_ms - self._offset_ms) / 1000
-        self._offset_ms = offset_ms
+        before_ms, self._offset_ms = self._offset_ms, offset_ms
+        step_s = abs(offset_ms - before_ms) / 1000
         if step_s > STEP_S:
             self.meter.count("clock_step_seconds_total", step_s)
+            self.journal.warn("clock.step", step_ms=round(offset_ms - before_ms))
 
     def _age_gauges(self) -> None:
         self.meter.gauge("check_oldest_in_flight_age_seconds", self.checks.oldest_age_s() or 0.0)

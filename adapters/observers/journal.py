@@ -73,6 +73,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "relay.shed": frozenset({"count", "reason", "link"}),
     "task.restarted": frozenset({"task", "link", "error", "attempt"}),
     "loop.blocked": frozenset({"lag_ms"}),
+    "clock.step": frozenset({"step_ms"}),
     "security": frozenset({"reason", "link", "check", "count"}),
     "library": frozenset({"logger", "severity", "error"}),
     "suppressed": frozenset({"of", "count"}),

@@ -396,6 +396,7 @@ async def test_a_step_of_the_wall_clock_moves_no_deadline(house: House) -> None:
         await house.read(house.newest())
         house.link.sent.clear()
     assert house.meter.total("clock_step_seconds_total") == pytest.approx(10_800, abs=1)
+    assert "clock.step" in [line for line, _ in house.journal.lines]
 
 
 async def test_a_step_of_our_clock_does_not_make_live_questions_old(house: House) -> None:

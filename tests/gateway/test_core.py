@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import PncDown, PncGarbled
+from gateway.errors import LedgerFatal, PncDown, PncGarbled
 from gateway.messages import (
     AckState,
     AlarmChanged,
@@ -145,6 +145,18 @@ async def test_an_audit_that_cannot_be_written_is_seen_once_and_its_gap_is_on_re
     assert seen == [LinkState.DOWN, LinkState.UP]
     (gap,) = [r for r in house.on_record("alarm") if r.operation == "AUD"]
     assert "could not be written for 3" in gap.detail
+
+
+async def test_a_ledger_that_is_gone_is_found_though_nobody_asks(house: House) -> None:
+    """D05: its file was deleted; the process ends before an officer's question finds it."""
+
+    async def gone(_id: str) -> None:
+        raise LedgerFatal("gone")
+
+    house.ledger.check = gone  # type: ignore[assignment]
+    await house.passes(6.1)
+    assert len(house.fatal) == 1
+    assert not house.core.ready_now()[0]
 
 
 async def test_location_goes_on_while_the_audit_is_down(house: House) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class Daemon:
     """`radio-gateway run` in a folder of its own. `start` may be called again after `kill`.
 
     lines: name -> (path of the serial line, ISSI). broker: port of a broker on loopback, or None.
-    pnc_url: a PNC server, or None for the mock in process. extra: more TOML, appended.
+    pnc_url: a PNC server, or None for the mock in process. sections: more TOML, by table.
+    wrapper: what the daemon is started below, and must `exec` it, so that the process is the same.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class Daemon:
         sections: Mapping[str, Mapping[str, Any]] | None = None,
         broker_settings: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
     ) -> None:
+        self.wrapper = tuple(wrapper)
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -104,6 +107,7 @@ class Daemon:
         """Start the process; with `wait`, return when /readyz says so."""
         with self.output.open("ab") as out, self.errors.open("ab") as errors:
             self.process = await asyncio.create_subprocess_exec(
+                *self.wrapper,
                 sys.executable,
                 "-m",
                 "gateway",

@@ -296,16 +296,18 @@ async def test_a_defect_in_the_writer_is_told_to_all_who_wait(tmp_path: Path) ->
 
 
 async def test_a_file_that_is_deleted_under_us_is_fatal(tmp_path: Path) -> None:
-    """D05: what would be written into it is gone with it; the process must end, not retry."""
-    store = await opened(tmp_path)
-    await store.commit([record()])
-    os.unlink(tmp_path / "ledger.db")
-    store._writer._inode_at_s = -1e9
-    with pytest.raises(LedgerFatal):
+    """D05: what would be written into it is gone with it; the process must end, not retry. Found
+    by the very next commit, and by a read when nobody writes."""
+    for ask in ("commit", "check"):
+        folder = tmp_path / ask
+        store = await opened(folder)
         await store.commit([record()])
-    with pytest.raises(LedgerFatal):
-        await store.commit([record()])
-    await store.close()
+        os.unlink(folder / "ledger.db")
+        with pytest.raises(LedgerFatal):
+            await (store.check("") if ask == "check" else store.commit([record()]))
+        with pytest.raises(LedgerFatal):
+            await store.commit([record()])
+        await store.close()
 
 
 async def test_a_lock_of_another_process_passes(tmp_path: Path) -> None:
