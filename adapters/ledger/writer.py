@@ -466,8 +466,9 @@ class Writer:
 
     def _let_go(self) -> None:
         try:
+            # Also when we die: what was durable until now is what the next start must find.
+            self._write_head()
             if self._dead is None:
-                self._write_head()
                 self.checkpoint("TRUNCATE")
             if self._connection is not None:
                 self._connection.close()

@@ -308,6 +308,9 @@ async def test_a_file_that_is_deleted_under_us_is_fatal(tmp_path: Path) -> None:
         with pytest.raises(LedgerFatal):
             await store.commit([record()])
         await store.close()
+        journal = FakeJournal()
+        await (await opened(folder, journal=journal)).close()
+        assert dict(journal.lines)["ledger.behind"]["reason"] == "history missing 1..1"
 
 
 async def test_a_lock_of_another_process_passes(tmp_path: Path) -> None:
