@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from gateway.errors import DuplicateCheck, LedgerUnavailable
+from gateway.errors import LedgerUnavailable
 from gateway.messages import AlarmChanged, Issi
 from gateway.ports import BookingRow, Change, CheckRow, Clock, Ledger, OutboxRow, Record
 
@@ -21,15 +21,15 @@ T = TypeVar("T")
 
 
 class WatchedLedger:
-    """gateway.ports.Ledger: the same ledger; `seen` is told of each commit whether it could be
-    made. A commit that still runs says nothing, but its age shows in `lag_s`; one that is as old as
+    """gateway.ports.Ledger: the same ledger; `lost` is told of each commit that could not be made.
+    A commit that still runs says nothing, but its age shows in `lag_s`; one that is as old as
     `stall_s` makes the ledger stalled, and whatever comes is refused until it is back."""
 
     def __init__(
-        self, ledger: Ledger, seen: Callable[[bool], None], clock: Clock, stall_s: float
+        self, ledger: Ledger, lost: Callable[[], None], clock: Clock, stall_s: float
     ) -> None:
         self._ledger = ledger
-        self._seen = seen
+        self._lost = lost
         self._clock = clock
         self._stall_s = stall_s
         self._running: dict[object, float] = {}
@@ -45,7 +45,7 @@ class WatchedLedger:
         that is seen, too. To be asked now and then: a disk that hangs calls nobody."""
         if self.lag_s() < self._stall_s:
             return False
-        self._seen(False)
+        self._lost()
         return True
 
     async def commit(self, records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
@@ -56,14 +56,10 @@ class WatchedLedger:
         try:
             await self._ledger.commit(records, changes)
         except LedgerUnavailable:
-            self._seen(False)
-            raise
-        except DuplicateCheck:
-            self._seen(True)
+            self._lost()
             raise
         finally:
             del self._running[running]
-        self._seen(True)
 
     async def open_checks(self) -> list[CheckRow]:
         return await self._ledger.open_checks()

@@ -66,7 +66,7 @@ class Core:
         self.meter = meter
         self.journal = journal
         self.bus = bus
-        self.ledger = WatchedLedger(ledger, self._audit_seen, clock, config.settings.ledger.stall_s)
+        self.ledger = WatchedLedger(ledger, self._audit_lost, clock, config.settings.ledger.stall_s)
         self.links: dict[str, Link] = {}
         self.states: dict[str, LinkState] = {}
         self._up_at_s: dict[str, float] = {}
@@ -266,17 +266,15 @@ class Core:
         self.journal.warn("ledger.fatal", error=type(error).__name__)
         self._fatal_told(error)
 
-    def _audit_seen(self, up: bool) -> None:
-        """Each commit says whether it could be made; told on when that changes."""
-        if up is self._audit_up:
-            return
-        self._audit_up = up
-        if up:
-            self.journal.note("ledger.recovered")
-        else:
+    def _audit_lost(self) -> None:
+        """A commit could not be made: told on once, however many follow."""
+        if self._gap_since_s is None:
+            self._gap_since_s = self.clock.monotonic_s()
             self.journal.warn("ledger.unavailable")
-            if self._gap_since_s is None:
-                self._gap_since_s = self.clock.monotonic_s()
+            self._show_audit(up=False)
+
+    def _show_audit(self, *, up: bool) -> None:
+        self._audit_up = up
         self.bus.publish(
             LinkChanged(
                 id="ledger",
@@ -287,8 +285,8 @@ class Core:
         )
 
     async def _record_gap(self) -> None:
-        """How long the audit could not be written, as soon as it can: also what finds out that it
-        can when nobody asks anything."""
+        """How long the audit could not be written, as soon as it can. This alone finds out that it
+        can: on a full disk what is under way is still written, and nothing new is (D01)."""
         since_s = self._gap_since_s
         if since_s is None:
             return
@@ -303,6 +301,8 @@ class Core:
             self._fatal(error)
             return
         self._gap_since_s = None
+        self.journal.note("ledger.recovered")
+        self._show_audit(up=True)
 
     def life_record(self, event: str, detail: str = "") -> Record:
         return Record(

@@ -18,7 +18,7 @@ RECORD = Record(event="opened", at_ms=1)
 
 async def test_a_disk_that_hangs_shows_as_lag_of_the_oldest() -> None:
     clock, ledger = FakeClock(), FakeLedger()
-    watched = WatchedLedger(ledger, lambda _made: None, clock, 60.0)
+    watched = WatchedLedger(ledger, lambda: None, clock, 60.0)
     assert watched.lag_s() == 0.0
     ledger.gate.clear()
     first = asyncio.ensure_future(watched.commit([RECORD]))
@@ -33,7 +33,7 @@ async def test_a_disk_that_hangs_shows_as_lag_of_the_oldest() -> None:
 
 async def test_a_commit_that_fails_or_is_given_up_waits_no_longer() -> None:
     clock, ledger = FakeClock(), FakeLedger()
-    watched = WatchedLedger(ledger, lambda _made: None, clock, 60.0)
+    watched = WatchedLedger(ledger, lambda: None, clock, 60.0)
     ledger.down = True
     with pytest.raises(LedgerUnavailable):
         await watched.commit([RECORD])
@@ -49,7 +49,7 @@ async def test_a_commit_that_fails_or_is_given_up_waits_no_longer() -> None:
 async def test_a_repeat_is_looked_up_no_longer_than_the_disk_may_take() -> None:
     """A read hangs as a write does: the officer behind it is served without it."""
     ledger = FakeLedger()
-    watched = WatchedLedger(ledger, lambda _made: None, FakeClock(), 0.05)
+    watched = WatchedLedger(ledger, lambda: None, FakeClock(), 0.05)
 
     async def hang(*_: object) -> None:
         await asyncio.Event().wait()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import LedgerFatal, PncDown, PncGarbled
+from gateway.errors import LedgerFatal, LedgerUnavailable, PncDown, PncGarbled
 from gateway.messages import (
     AckState,
     AlarmChanged,
@@ -23,11 +23,13 @@ from gateway.messages import (
     LocationFix,
     MalformedCheck,
     Notice,
+    Outcome,
     StatusReport,
     UnitEmergency,
     UnitFix,
     UnitMeta,
 )
+from gateway.ports import Change, Record
 from tests.fakes import settle
 from tests.gateway.house import ISSI, OTHER, House, config
 
@@ -157,6 +159,32 @@ async def test_a_ledger_that_is_gone_is_found_though_nobody_asks(house: House) -
     await house.passes(6.1)
     assert len(house.fatal) == 1
     assert not house.core.ready_now()[0]
+
+
+async def test_an_audit_that_takes_nothing_new_is_not_up(house: House) -> None:
+    """D01: on a full disk what is under way is still written; it must not pass for a recovery, and
+    be lost and found again once a message (R0)."""
+    house.core.link_seen("air", "mqtt", LinkState.UP, "")
+    hang = house.pnc.hang()
+    await house.ask("TE99ABC")
+    write = house.ledger.commit
+
+    async def full(records: Sequence[Record], changes: Sequence[Change] = ()) -> None:
+        if not {record.event for record in records} & {"answered", "disclosed"}:
+            raise LedgerUnavailable("disk full")
+        await write(records, changes)
+
+    house.ledger.commit = full  # type: ignore[method-assign]
+    await house.ask("TE99STV")
+    hang.answer()
+    await house.passes(3)
+    assert [r.outcome for r in house.results] == [Outcome.ANSWERED]
+    assert not house.core.ready_now()[0]
+    house.ledger.commit = write  # type: ignore[method-assign]
+    await house.passes(2)
+    assert house.core.ready_now()[0]
+    seen = [e.state for e in house.events if isinstance(e, LinkChanged) and e.kind == "audit"]
+    assert seen == [LinkState.DOWN, LinkState.UP]
 
 
 async def test_location_goes_on_while_the_audit_is_down(house: House) -> None:
