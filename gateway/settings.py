@@ -401,9 +401,11 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     if pnc.adapter == "http" and not pnc.allow_remote and not _local_url(pnc.url):
         found.append("pnc.url: not on loopback; set pnc.allow_remote = true to mean it")
     names = [line.name for line in settings.serial] + [broker.name for broker in settings.mqtt]
-    for name in names:
+    places = [(f"serial[{n}]", line.name) for n, line in enumerate(settings.serial)]
+    places += [(f"mqtt[{n}]", broker.name) for n, broker in enumerate(settings.mqtt)]
+    for place, name in places:
         if not _NAME.match(name):
-            found.append("link name: letters a-z, digits and `-`, at most 32")
+            found.append(f"{place}.name: letters a-z, digits and `-`, at most 32")
     for name in {n for n in names if names.count(n) > 1}:
         found.append(f"link name {name}: used twice")
     ports = [link.port for link in settings.serial]
