@@ -10,7 +10,14 @@ from tests.docs.pages import ROOT
 from tests.test_status import NODE, missing
 
 PAGE = ROOT / "docs" / "failure-modes.md"
-FAMILIES = {"Serial": ("S", 12), "MQTT": ("M", 18), "PNC": ("P", 8), "Console": ("W", 10)}
+FAMILIES = {
+    "Serial": ("S", 12),
+    "MQTT": ("M", 18),
+    "PNC": ("P", 8),
+    "Storage": ("D", 12),
+    "Process": ("H", 15),
+    "Console": ("W", 10),
+}
 """Section: the letter of its rows, and how many the catalogue has."""
 REASONS = ("Not built: ", "Judged elsewhere: ")
 

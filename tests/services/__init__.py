@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import socket
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -19,6 +20,7 @@ DEBIAN_PACKAGES = {
     "promtool": "prometheus",
     "mmdebstrap": "mmdebstrap",
     "systemd-nspawn": "systemd-container",
+    "faketime": "faketime",
 }
 EXTRA_FOLDERS = ("/usr/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin")
 
@@ -46,6 +48,14 @@ def require_chromium() -> str:
     except OSError:
         _missing("libatomic.so.1", "libatomic1")
     return path
+
+
+def require_faketime() -> str:
+    """The library that gives a process another wall clock."""
+    require("faketime")
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    assert found, "faketime without its library"
+    return str(found[0])
 
 
 def free_port() -> int:

@@ -20,7 +20,7 @@ import aiohttp
 from tests.services import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_WITHIN_S = 20.0
+READY_WITHIN_S = 60.0
 EXIT_WITHIN_S = 10.0
 
 
