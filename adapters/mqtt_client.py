@@ -5,6 +5,7 @@ libraries, section 1; each has a test that fails without it):
 1. Nagle's algorithm stays on and meets the delayed ACK: TCP_NODELAY (and TCP_USER_TIMEOUT, so
    that a half-open connection is noticed).
 2. The incoming queue is unbounded, or drops with a log line: a message goes straight to `sink`.
+   Nor is it read or written packet by packet: `adapters.mqtt_pump`.
 3. Messages are acknowledged on entering memory: manual acknowledgement, in order (`Acks`).
 4. A client used for a second connection keeps the old queue: one object per connection.
 5. A PUBLISH that the broker refused looks as if it had succeeded: the reason code is kept.
@@ -44,6 +45,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from adapters import mqtt_access
 from adapters.dialling import Address, Lookup, NameNotFound, dial, in_own_thread
 from adapters.mqtt_access import Access
+from adapters.mqtt_pump import Expiry, Pump
 from gateway.errors import LinkDown, SendFailed
 from gateway.settings import BrokerSection
 
@@ -179,20 +181,21 @@ class Connection(aiomqtt.Client):
         shed: Callable[[], None] | None = None,
         **options: Any,
     ) -> None:
-        class Inbox(asyncio.Queue[aiomqtt.Message]):
-            connection: Connection
-
-            def put_nowait(self, item: aiomqtt.Message) -> None:  # (2)
-                self.connection._hand_over(
-                    str(item.topic), item.payload, item.qos, item.retain, item.mid
-                )
-
-        Inbox.connection = self
-        super().__init__(queue_type=Inbox, max_queued_outgoing_messages=OUT_MOST, **options)
+        super().__init__(max_queued_outgoing_messages=OUT_MOST, **options)
         self._sink = sink
         self._addresses = addresses
         self._client.manual_ack_set(True)  # (3)
         self._client._create_socket_connection = self._dial  # type: ignore[method-assign]
+        self._five = int(self._client.protocol) == int(aiomqtt.ProtocolVersion.V5)
+        self._pump = Pump(  # (2)
+            self._client,
+            self._loop,
+            five=self._five,
+            take=self._take_in,
+            told=self._told,
+            failed=self._failed,
+        )
+        self._thread = threading.get_ident()
         self._published: dict[int, asyncio.Future[ReasonCode]] = {}
         self._scuttled = False
         self._door = threading.Lock()
@@ -210,6 +213,7 @@ class Connection(aiomqtt.Client):
         if not self._connected.done():
             raise ConnectionResetError
         self._connected.result()
+        self._loop.call_soon(self._pump.go_on)
 
     def _on_disconnect(self, *words: Any) -> None:
         super()._on_disconnect(*words)
@@ -264,8 +268,18 @@ class Connection(aiomqtt.Client):
         with self._door:  # in the connecting thread
             if not self._scuttled:
                 super()._on_socket_open(client, userdata, sock)
+                # Behind aiomqtt's own reader, and in its place.
+                self._loop.call_soon_threadsafe(self._read_from, sock)
                 return
         sock.close()  # we came too late
+
+    def _read_from(self, sock: socket.socket) -> None:
+        if not self._scuttled and sock.fileno() >= 0:
+            self._loop.add_reader(sock.fileno(), self._pump.readable)
+
+    def _failed(self, error: Exception) -> None:
+        if not self._disconnected.done():
+            self._disconnected.set_exception(error)
 
     async def _misc_loop(self) -> None:
         if not self._scuttled:
@@ -293,13 +307,16 @@ class Connection(aiomqtt.Client):
 
     # ----------------------------------------------------------------- in
 
-    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
+    def _take_in(self, name: bytes, payload: bytes, qos: int, retain: bool, mid: int) -> None:
         try:
-            super()._on_message(client, userdata, message)
-        except ValueError:  # a topic that is no UTF-8, or has a wildcard in it
-            self._hand_over("", message.payload, message.qos, message.retain, message.mid)
+            topic = name.decode("utf-8")
+        except UnicodeDecodeError:
+            topic = ""
+        if "+" in topic or "#" in topic:  # no topic that may be published to
+            topic = ""
+        self._hand_over(topic, payload, qos, retain, mid)
 
-    def _hand_over(self, topic: str, payload: Any, qos: int, retain: bool, mid: int) -> None:
+    def _hand_over(self, topic: str, payload: bytes, qos: int, retain: bool, mid: int) -> None:
         if self._scuttled:
             return
         try:
@@ -321,7 +338,7 @@ class Connection(aiomqtt.Client):
         proves little.)
         """
         wanted: list[tuple[str, Any]]
-        if self._protocol_five:
+        if self._five:
             options = SubscribeOptions(qos=1, retainHandling=NO_RETAINED)
             wanted = [(each, options) for each in filters]
         else:
@@ -367,19 +384,20 @@ class Connection(aiomqtt.Client):
         expires_in_s: MQTT 5 Message Expiry, so that the broker cannot deliver it later; without
         meaning over 3.1.1, which has no word for it.
         """
-        properties = None
-        if expires_in_s is not None and self._protocol_five:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.MessageExpiryInterval = max(1, math.ceil(expires_in_s))
+        expiry: Expiry | None = None
+        if expires_in_s is not None and self._five:
+            expiry = Expiry(max(1, math.ceil(expires_in_s)))
         if self._disconnected.done() or self._scuttled:
             raise SendFailed("not connected")
         if self.waiting >= OUT_MOST:  # (10)
             raise SendFailed("broker does not read")
+        if not qos:
+            self._pump.say(topic, payload, retain=retain, expiry=expiry)
+            return None
+        properties: Any = expiry
         info = self._client.publish(topic, payload, qos, retain, properties)
         if info.rc:
             raise SendFailed(f"not published: code {int(info.rc)}")
-        if not qos:
-            return None
         told = self._loop.create_future()
         self._published[info.mid] = told  # (5)
         return Ticket(info.mid, told)
@@ -409,13 +427,10 @@ class Connection(aiomqtt.Client):
             if message is not None and message.state == mqtt_ms_queued:
                 del self._client._out_messages[mid]
 
-    def _on_publish(
-        self, client: Any, userdata: Any, mid: int, reason_code: ReasonCode, properties: Any
-    ) -> None:
+    def _told(self, mid: int, reason: ReasonCode) -> None:
         waiting = self._published.pop(mid, None)
         if waiting is not None and not waiting.done():
-            waiting.set_result(reason_code)
-        super()._on_publish(client, userdata, mid, reason_code, properties)
+            waiting.set_result(reason)
 
     @property
     def waiting(self) -> int:
@@ -437,13 +452,15 @@ class Connection(aiomqtt.Client):
         except TimeoutError:
             raise SendFailed("broker does not read") from None
 
-    def _on_socket_unregister_write(self, client: Any, userdata: Any, sock: Any) -> None:
-        super()._on_socket_unregister_write(client, userdata, sock)
-        self._written.set()
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        if threading.get_ident() == self._thread:
+            self._pump.write_soon()
+        else:  # CONNECT, in the connecting thread
+            self._loop.call_soon_threadsafe(self._pump.write_soon)
 
-    @property
-    def _protocol_five(self) -> bool:
-        return int(self._client.protocol) == int(aiomqtt.ProtocolVersion.V5)
+    def _on_socket_unregister_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        self._pump.written(sock)
+        self._written.set()
 
 
 Sink = Callable[[Connection, Received], None]

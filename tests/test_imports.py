@@ -22,7 +22,12 @@ CONTRACTS = {each["id"]: each for each in LINTER["contracts"]}
 
 ROOTS = {"gateway.app", "gateway.cli", "gateway.demo", "gateway.__main__"}
 """The composition roots and the command line: they alone know adapters."""
-FLOOR = {"adapters.dialling", "adapters.mqtt_access", "adapters.mqtt_client"}
+FLOOR = {
+    "adapters.dialling",
+    "adapters.mqtt_access",
+    "adapters.mqtt_client",
+    "adapters.mqtt_pump",
+}
 SIMULATORS_MAY_USE = {"gateway.messages", "adapters.codecs", "adapters.pnc.mock"}
 
 BREAKS = [

@@ -265,10 +265,10 @@ async def test_a_connection_that_failed_inside_is_closed_all_the_same() -> None:
     async with scripted() as broker, to(broker) as line:
         await broker.until(lambda: broker.of(CONNECT))
 
-        def fault() -> None:
+        def fault(*_words: object) -> None:
             raise MemoryError
 
-        line._client.loop_read = fault  # type: ignore[assignment]
+        line._pump._take = fault
         broker.publish(b"t", b"x", mid=1)
         assert await line.broken() == "connection lost: MemoryError"
         assert not broker.ended.is_set()
