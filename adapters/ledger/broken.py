@@ -140,7 +140,7 @@ def carry_over(broken: Broken, db: Connection, fence: int) -> list[str]:
     """Into the caller's transaction: open checks and those of a day, the outbox, open alarms,
     bookings. Returns the tables of which not everything could be read."""
     lost: list[str] = []
-    changes = Changes("sqlite", fence)
+    changes = Changes(db.dialect, fence)
     for table, change_of in _CARRIED.items():
         rows, whole = _read_all(broken.path, table)
         for row in rows:

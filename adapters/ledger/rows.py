@@ -5,11 +5,13 @@ Statements are built once for each dialect: building one takes longer than runni
 
 from __future__ import annotations
 
+import operator
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, bindparam, delete, select, update
+from sqlalchemy import Connection, Dialect, Table, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from adapters.ledger.schema import alarms, bookings, checks, outbox
@@ -33,6 +35,8 @@ TEXT_MOST = 2048
 FIELDS_MOST = 256
 CONTENT_MOST = 256 * 1024
 """Bytes of personal content, state, result or payload."""
+MINE_MOST = 10_000
+"""Checks that the writer remembers to have on record."""
 _BOUNDS: dict[type, tuple[tuple[str, int], ...]] = {
     Record: (
         *(("event", 16), ("check", 64), ("receipt", 16), ("content", CONTENT_MOST)),
@@ -54,14 +58,31 @@ _BOUNDS: dict[type, tuple[tuple[str, int], ...]] = {
 }
 
 
+def _picker(names: Sequence[str]) -> Callable[[object], tuple[Any, ...]]:
+    pick = operator.attrgetter(*names)
+    return pick if len(names) > 1 else lambda each: (pick(each),)
+
+
+_PICKED = {
+    kind: (
+        _picker([name for name, _ in bounds]),
+        [most for _, most in bounds],
+        [name for name, _ in bounds],
+    )
+    for kind, bounds in _BOUNDS.items()
+}
+_UNBOUNDED: tuple[Callable[[object], tuple[Any, ...]], list[int], list[str]]
+_UNBOUNDED = (lambda _each: (), [], [])
+
+
 def too_large(records: Iterable[Record], changes: Iterable[Change]) -> str:
     """The member that is longer than its place, as `Record.detail`; "" when everything fits.
 
     PostgreSQL would refuse it, SQLite would take anything: so both refuse it here.
     """
     for each in (*records, *(_inner(change) for change in changes)):
-        for name, most in _BOUNDS.get(type(each), ()):
-            value = getattr(each, name)
+        values, mosts, names = _PICKED.get(type(each), _UNBOUNDED)
+        for value, most, name in zip(values(each), mosts, names, strict=True):
             if value is not None and len(value) > most:
                 return f"{type(each).__name__}.{name}"
         if isinstance(each, Record) and any(len(field) > TEXT_MOST for field in each.fields):
@@ -74,22 +95,45 @@ def _inner(change: Change) -> object:
 
 
 class Changes:
-    """Makes changes on a connection, inside the caller's transaction. fence: the writer's epoch."""
+    """Makes changes on a connection, inside the caller's transaction. fence: the writer's epoch.
 
-    def __init__(self, dialect: str, fence: int) -> None:
+    `take` collects what the callers of one group change, `flush` makes it: each table's rows in
+    one statement. Within a table the order of the calls stands; across tables there is none to
+    keep, for no table refers to another.
+    """
+
+    def __init__(self, dialect: Dialect, fence: int) -> None:
         self._fence = fence
-        insert: Callable[[Table], Any] = sqlite.insert if dialect == "sqlite" else postgresql.insert
-        self._put_check = _upsert(insert, checks, keep=("id", "dedupe"))
-        self._put_outbox = _upsert(insert, outbox)
-        self._put_alarm = _upsert(insert, alarms)
-        self._put_booking = _upsert(insert, bookings, key="terminal")
-        self._drop_outbox = delete(outbox).where(outbox.c.id == bindparam("gone"))
-        self._drop_alarm = delete(alarms).where(alarms.c.id == bindparam("gone"))
+        insert: Callable[[Table], Any]
+        insert = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
+        self._put_check = Statement(_upsert(insert, checks, keep=("id", "dedupe")), dialect)
+        self._put_outbox = Statement(_upsert(insert, outbox), dialect)
+        self._put_alarm = Statement(_upsert(insert, alarms), dialect)
+        self._put_booking = Statement(_upsert(insert, bookings, key="terminal"), dialect)
+        self._drop_outbox = Statement(delete(outbox).where(outbox.c.id == bindparam("id")), dialect)
+        self._drop_alarm = Statement(delete(alarms).where(alarms.c.id == bindparam("id")), dialect)
         self._same = select(checks.c.id, checks.c.opened_at_ms).where(
             checks.c.dedupe == bindparam("key"), checks.c.id != bindparam("mine")
         )
         self._known = select(checks.c.id).where(checks.c.id == bindparam("mine"))
         self._forget = update(checks).where(checks.c.id == bindparam("old")).values(dedupe=None)
+        self._checks: list[dict[str, Any]] = []
+        self._asked: set[str | None] = set()
+        self._rest: list[tuple[Statement, dict[str, Any]]] = []
+        self._new: list[str] = []
+        self._mine: OrderedDict[str, None] = OrderedDict()
+        """Rows that this writer has made: a row that is there needs no look for its twin."""
+
+    def begin(self) -> None:
+        """A new transaction: what was collected for one that failed is not made."""
+        for each in (self._checks, self._rest, self._new, self._asked):
+            each.clear()
+
+    def made(self) -> None:
+        """The transaction is durable."""
+        self._mine.update(dict.fromkeys(self._new))
+        while len(self._mine) > MINE_MOST:
+            self._mine.popitem(last=False)
 
     def twin(self, db: Connection, changes: Sequence[Change]) -> str | None:
         """The id of another check, younger than 24 h, that asked what a new one of these asks."""
@@ -97,6 +141,10 @@ class Changes:
             if not isinstance(change, PutCheck) or not change.row.dedupe:
                 continue
             row = change.row
+            if row.id in self._mine:
+                continue
+            if row.dedupe in self._asked:
+                self.flush(db)  # so that the look below finds it
             found = db.execute(self._same, {"key": row.dedupe, "mine": row.id}).first()
             if found is None or db.execute(self._known, {"mine": row.id}).first() is not None:
                 continue
@@ -106,24 +154,77 @@ class Changes:
         return None
 
     def make(self, db: Connection, change: Change) -> None:
+        """This one alone, at once. Raises DBAPIError."""
+        self.begin()
+        self.take(change)
+        self.flush(db)
+
+    def take(self, change: Change) -> None:
+        """Make this one with the next `flush`."""
         match change:
             case PutCheck(row):
                 values = msgspec.structs.asdict(row)
-                db.execute(self._put_check, values | {"dedupe": row.dedupe or None})
+                values["dedupe"] = row.dedupe or None
+                self._checks.append(values)
+                self._asked.add(values["dedupe"])
+                self._new.append(row.id)
             case PutOutbox(waiting):
                 values = msgspec.structs.asdict(waiting) | {"fence": self._fence}
                 values["check_id"] = values.pop("check")
-                db.execute(self._put_outbox, values)
+                self._rest.append((self._put_outbox, values))
             case DropOutbox(id_):
-                db.execute(self._drop_outbox, {"gone": id_})
+                self._rest.append((self._drop_outbox, {"id": id_}))
             case PutAlarm(alarm, True):
                 body = msgspec.json.encode(alarm)
-                db.execute(self._put_alarm, {"id": alarm.id, "open": True, "record": body})
+                values = {"id": alarm.id, "open": True, "record": body}
+                self._rest.append((self._put_alarm, values))
             case PutAlarm(alarm, _):
                 # What is over stands in the audit; nobody asks this table for it again.
-                db.execute(self._drop_alarm, {"gone": alarm.id})
+                self._rest.append((self._drop_alarm, {"id": alarm.id}))
             case PutBooking(booking):
-                db.execute(self._put_booking, msgspec.structs.asdict(booking))
+                self._rest.append((self._put_booking, msgspec.structs.asdict(booking)))
+
+    def flush(self, db: Connection) -> None:
+        """Make what was taken. Raises DBAPIError."""
+        if self._checks:
+            self._put_check.run(db, self._checks)
+        for statement, rows in _runs(self._rest):
+            statement.run(db, rows)
+        for each in (self._checks, self._rest, self._asked):
+            each.clear()
+
+
+def _runs(
+    rest: Iterable[tuple[Statement, dict[str, Any]]],
+) -> Iterable[tuple[Statement, list[dict[str, Any]]]]:
+    """Rows of one statement together. One whose row another statement has waiting begins anew, so
+    that what was put and then dropped is gone, and what was dropped and then put is there."""
+    runs: dict[Statement, list[dict[str, Any]]] = {}
+    keys: dict[str, Statement] = {}
+    for statement, row in rest:
+        key = str(row.get("id") or row.get("terminal"))
+        if keys.setdefault(key, statement) is not statement:
+            yield from runs.items()
+            runs, keys = {}, {key: statement}
+        runs.setdefault(statement, []).append(row)
+    yield from runs.items()
+
+
+class Statement:
+    """One statement, compiled once: SQLAlchemy's own way costs more than running it does."""
+
+    def __init__(self, made: Any, dialect: Dialect) -> None:
+        compiled = made.compile(dialect=dialect)
+        self._text = str(compiled)
+        self._places: list[str] | None = compiled.positiontup
+
+    def run(self, db: Connection, rows: list[dict[str, Any]]) -> None:
+        """Raises DBAPIError."""
+        places = self._places
+        if places is None:
+            db.exec_driver_sql(self._text, rows)
+        else:
+            db.exec_driver_sql(self._text, [tuple(row[name] for name in places) for row in rows])
 
 
 def _upsert(

@@ -26,7 +26,7 @@ from adapters.ledger.ballast import Ballast
 from adapters.ledger.heads import HeadsFile
 from adapters.ledger.jobs import Job, Waiting, tell
 from adapters.ledger.remedy import Remedy
-from adapters.ledger.rows import Changes
+from adapters.ledger.rows import Changes, Statement
 from adapters.ledger.schema import audit_content, audit_leaf, meta
 from gateway.errors import DuplicateCheck, LedgerFatal, LedgerUnavailable
 from gateway.ports import Journal, Meter, Record
@@ -73,7 +73,9 @@ class Writer:
         self._waiting = waiting
         self._log = log
         self._fence = fence
-        self._changes = Changes(access.dialect, fence)
+        self._changes = Changes(access.engine.dialect, fence)
+        self._add_leaf = Statement(insert(audit_leaf), access.engine.dialect)
+        self._add_content = Statement(insert(audit_content), access.engine.dialect)
         self.head = head
         self._path = access.path
         self._inode = access.path.stat().st_ino if access.path else 0
@@ -208,6 +210,7 @@ class Writer:
         leaves: list[dict[str, Any]] = []
         contents: list[dict[str, Any]] = []
         transaction = db.begin()
+        self._changes.begin()
         self._check_fence(db)
         for job in group:
             ends.append(job)
@@ -228,9 +231,11 @@ class Writer:
                 if content is not None:
                     contents.append(content)
             for change in job.changes:
-                self._changes.make(db, change)
+                self._changes.take(change)
+        self._changes.flush(db)
         self._append(db, leaves, contents)
         self._end(transaction, (seq, prev))
+        self._changes.made()
         self.head = (seq, prev)
         tell(ends)
         self._meter.gauge("audit_head_sequence", seq)
@@ -269,9 +274,9 @@ class Writer:
     ) -> None:
         try:
             if leaves:
-                db.execute(insert(audit_leaf), leaves)
+                self._add_leaf.run(db, leaves)
             if contents:
-                db.execute(insert(audit_content), contents)
+                self._add_content.run(db, contents)
         except IntegrityError as error:
             raise LedgerFatal("the chain is not where this writer left it") from error
 
