@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app import SystemIds
+from gateway.app import SystemIds, calm_collector
 
 SHORT_FORMS = 8 * 4096
 RUNS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 50)), min_size=1, max_size=12)
@@ -38,3 +40,15 @@ def test_an_id_is_unique_and_sorts_by_time() -> None:
     assert len(set(made)) == 1000
     assert [each[:10] for each in made] == sorted(each[:10] for each in made)
     assert all(len(each) == 26 for each in made)
+
+
+def test_the_collector_leaves_alone_what_stands_at_the_start() -> None:
+    before = gc.get_threshold()
+    try:
+        calm_collector()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 1000
+        assert gc.get_threshold()[0] > before[0]
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
