@@ -83,7 +83,7 @@ class Asking:
         self._granting = False
         self._late: OrderedDict[str, asyncio.Task[None]] = OrderedDict()
         self._breaker = Breaker(failures=settings.breaker_failures, open_s=settings.breaker_open_s)
-        self._circuit = Circuit.CLOSED
+        self._shown: Circuit | None = None
         self._link_state = LinkState.UP
 
     # ----------------------------------------------------------------- places
@@ -150,13 +150,13 @@ class Asking:
         return self._breaker.state(self._clock.monotonic_s())
 
     def see_circuit(self) -> None:
-        """Show the circuit as it is now: metrics each time, the feed when up turned to down."""
+        """Show the circuit as it is now: metrics when it turned, the feed when up became down."""
         state = self.circuit
+        if state is self._shown:
+            return
+        self._shown = state
         for each in Circuit:
             self._meter.gauge("pnc_circuit_state", float(each is state), state=each.value)
-        if state is self._circuit:
-            return
-        self._circuit = state
         link_state = LinkState.UP if state is Circuit.CLOSED else LinkState.DOWN
         if link_state is self._link_state:
             return

@@ -47,8 +47,22 @@ _QUESTIONS = re.compile(r"\?[? ]*\?")
 _BLANKS = re.compile(r"\s+")
 
 
+# What each ASCII character becomes by the rules below: nearly all text is nothing else.
+_ASCII = bytes(
+    ord(chr(code).upper().translate(_UNSAFE)) if 0x20 <= code < 0x7F else 0x20
+    for code in range(256)
+)
+
+
 def transliterate(text: str) -> str:
     """Upper-case ASCII, 0x20-0x7e, single blanks, no control or direction characters."""
+    safe = text.encode().translate(_ASCII).decode() if text.isascii() else _from_any(text)
+    if "?" in safe:
+        safe = _QUESTIONS.sub("?", safe)
+    return _BLANKS.sub(" ", safe).strip() if " " in safe else safe
+
+
+def _from_any(text: str) -> str:
     plain: list[str] = []
     for char in unicodedata.normalize("NFKD", text.translate(_SUBSTITUTES)).upper():
         category = unicodedata.category(char)
@@ -61,5 +75,4 @@ def transliterate(text: str) -> str:
             plain.append(char)
         else:
             plain.append("?")
-    safe = "".join(plain).translate(_UNSAFE)
-    return _BLANKS.sub(" ", _QUESTIONS.sub("?", safe)).strip()
+    return "".join(plain).translate(_UNSAFE)

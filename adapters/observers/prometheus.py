@@ -370,6 +370,11 @@ class _Gauges(Collector):
 
     def __init__(self, families: Iterable[_Family]) -> None:
         self.values: dict[str, dict[tuple[str, ...], float]] = {}
+        self.places: dict[
+            tuple[str, tuple[str, ...]],
+            tuple[tuple[str, ...], dict[tuple[str, ...], float], tuple[str, ...]],
+        ] = {}
+        """Where a gauge that was set before is set again, and the label names that it came with."""
         self._families = list(families)
         for family in self._families:
             born = family.born() if family.metric.born else ()
@@ -445,6 +450,10 @@ class PrometheusMeter:
 
     def gauge(self, name: str, value: float, **labels: str) -> None:
         """The figure as it is now."""
+        known = self._gauges.places.get((name, tuple(labels.values())))
+        if known is not None and tuple(labels) == known[0]:
+            known[1][known[2]] = float(value)
+            return
         family = self._families.get(name)
         if family is None or family.metric.type != "gauge":
             self._wrong("name", f"no gauge {name}")
@@ -453,7 +462,11 @@ class PrometheusMeter:
         if key is None:
             self._wrong("labels", f"{name}: labels are {family.names}, not {tuple(labels)}")
             return
-        self._gauges.values[name][key] = float(value)
+        values = self._gauges.values[name]
+        values[key] = float(value)
+        if tuple(labels.values()) == key and tuple(labels) == family.names:
+            # What is in the closed sets: as many places as there are series.
+            self._gauges.places[name, key] = (family.names, values, key)
 
     def render(self) -> bytes:
         """The text that Prometheus reads (format 0.0.4)."""

@@ -485,6 +485,12 @@ def test_any_unicode_becomes_safe(name: str) -> None:
     assert transliterate(plain) == plain
 
 
+@given(st.text(st.characters(codec="ascii"), max_size=80))
+def test_plain_text_becomes_what_any_other_way_makes_of_it(text: str) -> None:
+    """ASCII has a way of its own; a mark without width, which leaves no trace, bars it."""
+    assert transliterate(text) == transliterate(f"{text}\u200b")
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
