@@ -51,6 +51,8 @@ class CheckMemory:
         self._typed_repeat_s = typed_repeat_s
         self._open: dict[str, Check] = {}
         self._known: OrderedDict[str, Check] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        """Those of `_known` that are not open, the first to be forgotten first."""
         self._by_dedupe: dict[str, str] = {}
         self._by_typed: dict[tuple[Issi, str], str] = {}
         self._tallies: dict[str, tuple[str, ...]] = {}
@@ -63,12 +65,16 @@ class CheckMemory:
         """It needs work; until `close` it is not forgotten."""
         self._open[check.id] = check
         self.know(check, now_s)
+        self._ended.pop(check.id, None)
         self.tally(check)
 
     def know(self, check: Check, now_s: float) -> None:
         """Keep it for repeats."""
         self._known[check.id] = check
         self._known.move_to_end(check.id)
+        if check.id not in self._open:
+            self._ended[check.id] = None
+            self._ended.move_to_end(check.id)
         self._by_dedupe[check.dedupe] = check.id
         if check.typed:
             self._by_typed[check.terminal, check.typed] = check.id
@@ -78,6 +84,7 @@ class CheckMemory:
         """It needs no more work; kept a while for repeats. False when it was closed before."""
         if self._open.pop(check.id, None) is None:
             return False
+        self._ended[check.id] = None
         self.tally(check)
         self._trim(now_s)
         return True
@@ -85,13 +92,12 @@ class CheckMemory:
     def drop(self, check: Check) -> None:
         """It never came on record: the same question may come again."""
         self._known.pop(check.id, None)
+        self._ended.pop(check.id, None)
         self._unname(check)
 
     def _trim(self, now_s: float) -> None:
-        while len(self._known) > self._settled + len(self._open):
-            oldest_id = next((i for i in self._known if i not in self._open), None)
-            if oldest_id is None:
-                return
+        while len(self._ended) > self._settled:
+            oldest_id, _ = self._ended.popitem(last=False)
             oldest = self._known.pop(oldest_id)
             if oldest.typed:
                 self._typed_forgotten_at_s = now_s
