@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import socket
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -25,8 +24,6 @@ from gateway.ports import Record
 from gateway.settings import LedgerSection
 from tests.adapters.codecs.sentences import sentence
 from tests.fakes import FakeClock, FakeJournal, FakeMeter
-from tests.services.mosquitto import Mosquitto
-from tests.system.world import World
 
 pytestmark = pytest.mark.bench
 
@@ -147,37 +144,3 @@ async def test_ledger(tmp_path: Path) -> None:
     each_ms = (time.perf_counter() - start_s) / 4000 * 1e3
     say("a commit in a burst of 4,000, same floor", each_ms, floor_ms, "ms")
     await store.close()
-
-
-async def test_check_end_to_end(tmp_path: Path, mosquitto: Mosquitto) -> None:
-    """Floor: the same message from terminal to broker and back, without a gateway."""
-    import aiomqtt
-
-    world = World(tmp_path, mosquitto.port)
-    try:
-        await world.open()
-        radio = world.radios["5001002"]
-        took = []
-        for n in range(200):
-            start_s = time.perf_counter()
-            ref = await radio.ask(kind="vehicle", vrm="TE99ABC", reason="1", ref=f"b{n}")
-            while radio.result(ref) is None:  # noqa: ASYNC110 - no timer in a measurement
-                await asyncio.sleep(0)
-            took.append(time.perf_counter() - start_s)
-        floor = []
-        nodelay = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-        async with aiomqtt.Client("127.0.0.1", mosquitto.port, socket_options=nodelay) as client:
-            await client.subscribe("floor", qos=1)
-            messages = aiter(client.messages)
-            for _ in range(200):
-                start_s = time.perf_counter()
-                await client.publish("floor", CHECK, qos=1)
-                await anext(messages)
-                floor.append(time.perf_counter() - start_s)
-        p50 = statistics.median(took) * 1e3
-        p99 = sorted(took)[int(0.99 * len(took))] * 1e3
-        base = statistics.median(floor) * 1e3
-        say("check over MQTT and HTTP, three commits, p50; floor: broker echo", p50, base, "ms")
-        say("the same, p99", p99, base, "ms")
-    finally:
-        await world.close()
