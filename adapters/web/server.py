@@ -14,14 +14,15 @@ import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from adapters.web import openapi, shapes, walls
+from adapters.web import openapi, requests, shapes, walls
 from adapters.web.board import Board
 from adapters.web.doors import SEND_BUFFER, Doors, Doorway
+from adapters.web.requests import Act, ExportAct
 from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
 from adapters.web.walls import Problem, answer
 from gateway.messages import AlarmChanged, Viewer
@@ -50,26 +51,12 @@ B = TypeVar("B", bound=msgspec.Struct)
 
 _CHANCE = secrets.SystemRandom()
 _KEY = re.compile(r"[\x21-\x7e]{1,64}")
-_EVENT_ID = re.compile(r"([^:\s]{1,64}):(\d{1,15})")
 
 
 class PageMeter(Meter, Protocol):
     """The Meter port and what it says to Prometheus."""
 
     def render(self) -> bytes: ...
-
-
-class Act(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of a change. by: who acts, until log-in exists."""
-
-    by: str
-
-
-class ExportAct(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of an export's record. purpose: one of the four of DPA 2018, s.62(4)."""
-
-    by: str
-    purpose: Literal["lawfulness", "self-monitoring", "integrity-security", "criminal-proceedings"]
 
 
 class WebServer:
@@ -219,7 +206,11 @@ class WebServer:
         )
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        epoch, after = _place(request)
+        epoch, after = requests.place(
+            request.headers.get("Last-Event-ID", ""),
+            request.query.get("epoch"),
+            request.query.get("after"),
+        )
         return await self._streams.serve(request, self._viewer(), epoch, after)
 
     async def _check(self, request: web.Request) -> web.Response:
@@ -258,9 +249,10 @@ class WebServer:
 
     async def _export(self, request: web.Request) -> web.Response:
         """Only the record of it: the lines are read by the command line, read-only."""
-        act = await self._decoded(request, ExportAct, 'body: {"by": "who", "purpose": "..."}')
+        act = await self._decoded(request, ExportAct)
+        by = requests.who(act.by)
         async with asyncio.timeout(self._settings.body_deadline_s):
-            instance = await self._board.record_export(act.purpose, _who(act.by))
+            instance = await self._board.record_export(act.purpose, by)
         return answer({"instance": instance})
 
     async def _act(
@@ -271,8 +263,7 @@ class WebServer:
     ) -> web.Response:
         """Done once per Idempotency-Key: a repeat gets the answer of the first."""
         alarm_id = request.match_info["id"]
-        act = await self._decoded(request, Act, 'body: {"by": "who acts"}')
-        by = _who(act.by)
+        by = requests.who((await self._decoded(request, Act)).by)
         key = request.headers.get("Idempotency-Key", "")
         if not _KEY.fullmatch(key):
             raise Problem(400, "Idempotency-Key: 1 to 64 visible ASCII characters")
@@ -300,7 +291,7 @@ class WebServer:
         done.set_result(body)
         return answer(body)
 
-    async def _decoded(self, request: web.Request, type_: type[B], like: str) -> B:
+    async def _decoded(self, request: web.Request, type_: type[B]) -> B:
         if request.content_type != "application/json":
             raise Problem(415, "send application/json")
         try:
@@ -310,17 +301,7 @@ class WebServer:
             raise Problem(408, "the body took too long") from None
         if isinstance(request.protocol, Doorway):
             request.protocol.asked()
-        try:
-            return msgspec.json.decode(raw, type=type_)
-        except (msgspec.DecodeError, RecursionError):
-            raise Problem(400, like) from None
-
-
-def _who(by: str) -> str:
-    by = by.strip()
-    if not 1 <= len(by) <= 40 or not by.isprintable():
-        raise Problem(400, "by: who acts, 1 to 40 printable characters")
-    return by
+        return requests.body(raw, type_)
 
 
 def _refusal(error: BaseException) -> BaseException:
@@ -334,19 +315,3 @@ def _refusal(error: BaseException) -> BaseException:
             return Problem(503, "cannot record this now: try again")
         case _:
             return error
-
-
-def _place(request: web.Request) -> tuple[str | None, int | None]:
-    """Where the client stands: Last-Event-ID, else the query. Nothing at all: from now on."""
-    header = request.headers.get("Last-Event-ID")
-    if header:
-        match = _EVENT_ID.fullmatch(header)
-        if match is None:
-            raise Problem(400, "Last-Event-ID: epoch:number")
-        return match.group(1), int(match.group(2))
-    epoch, after = request.query.get("epoch"), request.query.get("after")
-    if after is None:
-        return epoch, None
-    if not (after.isascii() and after.isdigit() and len(after) <= 15):
-        raise Problem(400, "after: a number")
-    return epoch, int(after)

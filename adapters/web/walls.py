@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from adapters.web import shapes
 from adapters.web.doors import WAY_OUT_S, Doorway
+from adapters.web.requests import Unclear
 from gateway.errors import LedgerUnavailable
 from gateway.settings import HttpSection
 
@@ -92,6 +93,8 @@ def build(settings: HttpSection) -> Middleware:
             return await handler(request)
         except Problem as error:
             return problem(error.status, error.title)
+        except Unclear as error:
+            return problem(400, str(error))
         except web.HTTPException as error:
             return problem(error.status, HTTPStatus(error.status).phrase)
         except LedgerUnavailable:
@@ -119,6 +122,13 @@ def _host(authority: str) -> str | None:
         return None
 
 
+def _netloc(url: str) -> str | None:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return None
+
+
 def _check_host(request: web.Request) -> None:
     if _host(request.headers.get("Host", "")) not in NAMES:
         raise Problem(421, "not the host you asked for")
@@ -129,5 +139,5 @@ def _check_origin(request: web.Request) -> None:
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise Problem(403, "not from this site")
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("Host", ""):
+    if origin is not None and _netloc(origin) != request.headers.get("Host", ""):
         raise Problem(403, "not from this site")

@@ -208,10 +208,19 @@ async def test_the_same_key_acts_once() -> None:
         (b'{"by": "' + b"x" * 41 + b'"}', {"Content-Type": "application/json", **key()}, 400),
         (b'{"by": "a\\u0007"}', {"Content-Type": "application/json", **key()}, 400),
         (b'{"by": "x"}', {"Content-Type": "application/json"}, 400),
+        (b'{"by": "x", "by": "y"}', {"Content-Type": "application/json", **key()}, 400),
+        (b'{"by": "x", "b\\u0079": "y"}', {"Content-Type": "application/json", **key()}, 400),
+        (b'{"by": ' + b"[" * 60_000, {"Content-Type": "application/json", **key()}, 400),
+        (b'{"by": ' + b"9" * 60_000 + b"}", {"Content-Type": "application/json", **key()}, 400),
         (b" " * 70_000, {"Content-Type": "application/json", **key()}, 413),
         (
             b'{"by": "x"}',
             {"Content-Type": "application/json", "Origin": "http://evil.example", **key()},
+            403,
+        ),
+        (
+            b'{"by": "x"}',
+            {"Content-Type": "application/json", "Origin": "http://[", **key()},
             403,
         ),
         (
