@@ -10,6 +10,8 @@ import aiohttp
 from gateway.errors import LedgerUnavailable
 
 WITHIN_S = 5.0
+NO_DAEMON = "what listens on the daemon's port does not answer as one"
+TITLE_MOST = 200
 
 
 async def tell_export(url: str, *, instance: str, purpose: str, by: str) -> bool:
@@ -29,15 +31,32 @@ async def tell_export(url: str, *, instance: str, purpose: str, by: str) -> bool
                 allow_redirects=False,
             ) as reply,
         ):
-            body = json.loads(await reply.content.read(65536))
-            if reply.status == 200 and body.get("instance") == instance:
-                return True
-            why = body.get("title", f"status {reply.status}")
+            why = refusal(reply.status, await reply.content.read(65536), instance)
     except aiohttp.ClientConnectorError:
         return False
-    except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError):
-        why = "what listens on the daemon's port does not answer as one"
-    else:
-        if reply.status == 200:
-            why = "another instance listens on the port of this configuration"
+    except (aiohttp.ClientError, TimeoutError):
+        why = NO_DAEMON
+    if not why:
+        return True
     raise LedgerUnavailable(f"the export cannot be put on record: {why}")
+
+
+def refusal(status: int, body: bytes, instance: str) -> str:
+    """Why this reply does not say that the export is on record; empty when it does. Pure.
+
+    Who listens may be anybody: of his words only one printable line is shown.
+    """
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return NO_DAEMON
+    if not isinstance(said, dict):
+        return NO_DAEMON
+    if status == 200:
+        if said.get("instance") == instance:
+            return ""
+        return "another instance listens on the port of this configuration"
+    title = said.get("title")
+    if isinstance(title, str) and title.isprintable() and 0 < len(title) <= TITLE_MOST:
+        return title
+    return f"status {status}"
