@@ -37,7 +37,7 @@ def faults(value: Any, type_: Any, place: Place = ()) -> Iterator[tuple[Place, s
         for key, field in known.items():
             if field.required and key not in value:
                 yield (*place, key), "missing"
-    elif get_origin(type_) is tuple and inner[1:] == (...,) and isinstance(value, Sequence):
+    elif get_origin(type_) is tuple and inner[1:] == (...,) and isinstance(value, list | tuple):
         for index, each in enumerate(value):
             yield from faults(each, inner[0], (*place, index))
     elif get_origin(type_) is dict and isinstance(value, Mapping):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,6 +76,13 @@ def test_every_fault_is_found_at_once() -> None:
         "mqtt[0].feed": "Expected bool, got int",
         "mqtt[0].name": "missing",
     }
+
+
+@pytest.mark.parametrize("value", ["", "abc"])
+def test_a_word_is_no_list_of_its_letters(value: str) -> None:
+    """As one it passed here, and left `load` as an error of its own: on a reload, an end."""
+    found = {spelt(place): reason for place, reason in faults({"areas": value}, Fleet)}
+    assert found["areas"] == "Expected array, got str"
 
 
 def test_nothing_near_names_what_there_is() -> None:
