@@ -81,7 +81,7 @@ def parse(text: str) -> Parsed:
         case "X":
             return CancelRequest(check=rest[0][:26] if rest else "")
         case "E":
-            return EchoTest(text=" ".join(rest)[:ECHO_MAX])
+            return EchoTest(text=" ".join(rest)[:ECHO_MAX].rstrip())
         case "V" | "VIN" | "N" | "P":
             # Before it was folded: a Kelvin sign or a long s becomes a letter A-Z by folding.
             exact = [word.isascii() for word in text.split()[1:]]
