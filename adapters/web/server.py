@@ -119,6 +119,7 @@ class WebServer:
         self._runner = runner
         assert runner.server is not None
         server, loop = runner.server, asyncio.get_running_loop()
+        server.request_handler = walls.gated(server.request_handler)
         family = socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:

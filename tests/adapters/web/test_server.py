@@ -347,6 +347,19 @@ async def test_what_is_not_http_is_answered_without_a_word_about_us() -> None:
     assert b"Python" not in said
 
 
+@pytest.mark.parametrize("path", [b"/healthz", b"/nowhere"])
+@pytest.mark.parametrize("expect", [b"tea", b"\xe8", b"100-continue, tea"])
+async def test_another_expectation_is_refused_and_not_quoted(path: bytes, expect: bytes) -> None:
+    """aiohttp's own answer stands outside the walls, quotes it, and breaks on bytes."""
+    async with serving() as (server, _, _):
+        lines = (b"POST %b HTTP/1.1", b"Host: localhost", b"Expect: %b", b"Connection: close")
+        request = b"\r\n".join(lines) % (path, expect) + b"\r\n\r\n"
+        said = await raw(server.port, request)
+    assert said.startswith(b"HTTP/1.1 417 ")
+    assert b"Content-Security-Policy" in said
+    assert b"tea" not in said
+
+
 async def test_a_path_outside_the_page_is_not_served() -> None:
     """Three files, no directory: nothing else can be read."""
     async with serving() as (_, _, http):
