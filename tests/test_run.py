@@ -233,6 +233,6 @@ def test_the_callers_environment_does_not_choose_the_code(clone: Clone) -> None:
 def test_help_names_every_word_that_the_script_takes(clone: Clone) -> None:
     """And needs nothing installed."""
     text = clone.run().stdout
-    for word in ("demo", "test", "lint", "fmt", "bench", "soak", "vectors", "COMMAND"):
+    for word in ("demo", "test", "lint", "fmt", "bench", "soak", "fuzz", "vectors", "COMMAND"):
         assert f"./run {word} " in text
     assert clone.calls() == []

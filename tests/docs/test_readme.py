@@ -14,15 +14,17 @@ import pytest
 
 from gateway import cli
 from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, links, marked, spans
+from tests.fuzz import __main__ as fuzz
 from tests.services import free_port
 from tests.soak import __main__ as soak
 from tests.system.daemon import Daemon
 
 README = ROOT / "README.md"
-SCRIPT_WORDS = {"test", "lint", "fmt", "bench", "soak", "vectors"}
+SCRIPT_WORDS = {"test", "lint", "fmt", "bench", "soak", "fuzz", "vectors"}
 """What `run` does itself; any other word goes to radio-gateway (tests/test_run.py)."""
 OPTIONS_OF_SCRIPT = {
     "test": {"--all", "--rest"},
+    "fuzz": set(fuzz.parser()._option_string_actions),
     "soak": set(soak.parser()._option_string_actions),
 }
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
