@@ -407,3 +407,32 @@ async def test_malformed_questions_are_each_on_record(house: House) -> None:
         house.say(MalformedCheck(why="BAD VRM", ref="a"))
         await settle()
     assert len(house.on_record("refused")) == 2
+
+
+async def test_three_hundred_checks_over_references_that_wrap(house: House) -> None:
+    """S10: 300 checks quickly, references of 8 bits that come round within the window: each with
+    other content is a check of its own, with its own receipt and its own answer. The last 30, each
+    sent again as a radio repeats it, are no new checks."""
+    questions = []
+    for n in range(300):
+        mark = f"TE99B{chr(65 + n // 26)}{chr(65 + n % 26)}"
+        questions.append(house.question(mark, ref=str(n % 256)))
+        house.say(questions[-1])
+        await settle()
+        await house.read(house.newest())
+        await house.passes(0.25)
+    assert len(house.pnc.asked) == len(house.results) == len(house.receipts) == 300
+    asked = [query.key_text for query in house.pnc.asked]
+    assert asked == [f"VRM:{question.key.vrm}" for question in questions]  # type: ignore[union-attr]
+    for question, result in zip(questions, house.results, strict=True):
+        assert result.ref == question.ref
+        assert result.fields["vrm"] == question.key.vrm  # type: ignore[union-attr]
+    assert len({result.check for result in house.results}) == 300
+    for question in questions[-30:]:
+        house.say(question)
+        await settle()
+        await house.passes(0.25)
+    assert len(house.pnc.asked) == 300
+    assert [again.check for again in house.results[300:]] == [
+        result.check for result in house.results[270:300]
+    ]
