@@ -167,20 +167,18 @@ def _reading(verb: str, words: list[str], exact: list[bool], cut: int) -> tuple[
         if end > cut and not _may_belong(verb, words[cut - 1], words[end - 1]):
             break
         try:
-            if verb != "N" and not all(exact[:end]):
-                raise _Wrong(_BAD[verb])
             found.append((end, _key(verb, words[:end])))
         except _Wrong as wrong:
             first = first or wrong
     if not found:
         raise first or _Wrong(_BAD[verb])
-    if len(found) == 1:
-        return found[0]
-    if verb == "V":
-        usual = _vehicle(found)
-        if usual is not None:
-            return usual
-    raise _Wrong("UNCLEAR. END NAME WITH /" if verb == "N" else "UNCLEAR. NO BLANKS, R FIRST")
+    meant = found[0] if len(found) == 1 else _vehicle(found) if verb == "V" else None
+    if meant is None:
+        raise _Wrong("UNCLEAR. END NAME WITH /" if verb == "N" else "UNCLEAR. NO BLANKS, R FIRST")
+    # Only now: left out before, `TE99 LX` with a long s behind would be asked as TE99.
+    if verb != "N" and not all(exact[: meant[0]]):
+        raise _Wrong(_BAD[verb])
+    return meant
 
 
 def _may_belong(verb: str, last: str, word: str) -> bool:
