@@ -407,7 +407,7 @@ async def test_one_line_that_babbles_and_twenty_others(tmp_path: Path, unit: byt
     for officer in officers:
         officer.plug()
     lines = {f"line-{n}": (str(each.link), each.issi) for n, each in enumerate(officers)}
-    daemon = Daemon(tmp_path, lines=lines)
+    daemon = Daemon(tmp_path, lines=lines, sections={"limits": {}})  # those of every day
     try:
         await daemon.start()
         await _round_trips(officers[1:], 1.0)
