@@ -236,6 +236,15 @@ def test_an_endless_line_is_bounded(name: str, side: str, unit: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
+def test_a_hundred_megabytes_without_an_end(name: str) -> None:
+    """S05, to the size of the catalogue: one bad frame, then the next line is read."""
+    codec, chunk = made(name), b"A" * 4096
+    told = [each for _ in range(25_600) for each in codec.feed(chunk, received_at_ms=NOW_MS)]
+    assert told == [BadFrame("length")]
+    assert len(codec.feed(b"\r\n" + GOOD, received_at_ms=NOW_MS)) == 1
+
+
+@pytest.mark.parametrize("name", STREAMS)
 def test_a_long_life_holds_no_more_than_a_short_one(name: str) -> None:
     """20,000 different fixes and rejections: what is remembered of them does not grow."""
     codec = made(name)
