@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+SLOW = "python -m pytest -m slow -n 2 --dist loadgroup"
+SLOW = "python -m pytest -m slow -n 2 --dist loadgroup"
 STEPS = ("ruff check", "ruff format", "mypy", "lint-imports", "python -m pytest")
 """What `./run test` does, in order."""
 
@@ -119,7 +121,7 @@ def test_all_adds_the_slow_ones_and_rest_is_what_was_left_out(clone: Clone) -> N
     clone.run("test")
     clone.run("test", "--all", "--rest")
     assert clone.calls() == together
-    assert together[-1] == "python -m pytest -m slow -n 2 --dist loadgroup"
+    assert together[-1] == SLOW
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -131,7 +133,7 @@ def test_a_step_that_fails_ends_the_run(clone: Clone, step: str) -> None:
 
 
 def test_slow_tests_that_fail_end_the_run_red(clone: Clone) -> None:
-    assert clone.run("test", "--all", fail="python -m pytest -m slow -n 2 --dist loadgroup").returncode == 3
+    assert clone.run("test", "--all", fail=SLOW).returncode == 3
 
 
 def test_it_installs_once_and_again_when_the_lock_file_changes(clone: Clone) -> None:
