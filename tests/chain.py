@@ -35,9 +35,10 @@ def _rows(state: Path, query: str) -> list[tuple[Any, ...]]:
         return db.execute(query).fetchall()
 
 
-def audit(state: Path) -> list[Leaf]:
-    """Every record of the ledger's file, in order, read-only."""
-    rows = _rows(state, "SELECT log, seq, record, hash FROM audit_leaf ORDER BY log, seq")
+def audit(state: Path, *, after: int = 0) -> list[Leaf]:
+    """Every record of the ledger's file, or those behind `after`, in order, read-only."""
+    query = "SELECT log, seq, record, hash FROM audit_leaf WHERE seq > {} ORDER BY log, seq"
+    rows = _rows(state, query.format(int(after)))
     return [Leaf(log, seq, _raw(record), hash_) for log, seq, record, hash_ in rows]
 
 
@@ -45,6 +46,25 @@ def contents(state: Path) -> dict[int, tuple[bytes, bytes]]:
     """Sequence -> (salt, content) of what has not been purged."""
     rows = _rows(state, "SELECT seq, salt, content FROM audit_content")
     return {seq: (_raw(salt), _raw(content)) for seq, salt, content in rows}
+
+
+def tables(state: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of what is not the audit: checks, outbox, alarms, bookings, and what else there is.
+
+    Without the writer's epoch, which counts the starts.
+    """
+    names = [
+        name
+        for (name,) in _rows(
+            state, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1"
+        )
+        if name not in {"audit_leaf", "audit_content"}
+    ]
+    found = {name: _rows(state, f'SELECT * FROM "{name}" ORDER BY 1') for name in names}
+    return {
+        name: [row for row in rows if not str(row[0]).startswith("fence:")]
+        for name, rows in found.items()
+    }
 
 
 def _raw(value: bytes | str) -> bytes:
@@ -64,6 +84,35 @@ def heads_of(path: Path, log: str) -> dict[int, str]:
     """Sequence -> hash, from a heads file."""
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
     return {line["seq"]: line["hash"] for line in lines if line["log"] == log}
+
+
+def heads_said(path: Path, log: str) -> dict[int, list[str]]:
+    """Sequence -> every hash that was ever said of it, in the order of the file. A line that a
+    kill or a power cut tore says nothing."""
+    said: dict[int, list[str]] = {}
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            head = json.loads(line)
+            if head["log"] == log:
+                said.setdefault(head["seq"], []).append(head["hash"])
+    return said
+
+
+def heads_faults(leaves: Sequence[Leaf], said: Mapping[int, Sequence[str]]) -> list[str]:
+    """I9: what was published of the chain is what it is: one hash a size, sizes that only grow, and
+    none beyond the end."""
+    found = [
+        f"I9 head {seq}: {len(set(hashes))} different ones"
+        for seq, hashes in said.items()
+        if len(set(hashes)) > 1
+    ]
+    if list(said) != sorted(said):
+        found.append("I9 heads: the tree shrank")
+    stored = {leaf.seq: leaf.stored_hash for leaf in leaves}
+    for seq, hashes in said.items():
+        if stored.get(seq) not in hashes:
+            found.append(f"I9 head {seq}: not that record's hash")
+    return found
 
 
 def chain_faults(

@@ -29,26 +29,58 @@ BACKOFF_S = 0.2
 class Heard:
     """One thing that reached a terminal. channel: `receipt`, `result`, `notice`, or `line`."""
 
-    __slots__ = ("at_s", "body", "channel", "raw")
+    __slots__ = ("at_ms", "at_s", "body", "channel", "raw")
 
     def __init__(self, channel: str, raw: bytes, body: dict[str, Any]) -> None:
         self.at_s = time.monotonic()
+        self.at_ms = time.time_ns() // 1_000_000
         self.channel = channel
         self.raw = raw
         self.body = body
 
 
 class Officer:
-    """What both bearers share: the record, and waiting for something to be heard."""
+    """What both bearers share: the record, and waiting for something to be heard.
+
+    answered: references whose answer came, or began to. fixes: positions that must come to the
+    page: when said, and where in millionths of a degree. emergencies: when help was called for,
+    where that cannot be lost on the way. revoked_at_s: when it lost its right to answers.
+    """
 
     def __init__(self, issi: str) -> None:
         self.issi = issi
         self.sent: list[tuple[float, str, bytes]] = []
         self.heard: list[Heard] = []
+        self.fixes: list[tuple[float, int, int]] = []
+        self.answered: set[str] = set()
+        self.emergencies: list[float] = []
+        self.revoked_at_s: float | None = None
         self._news = asyncio.Event()
+
+    def questions(self) -> dict[str, list[bytes]]:
+        """Reference -> what was said under it, each time."""
+        found: dict[str, list[bytes]] = {}
+        for _, channel, raw in self.sent:
+            if ref := self._ref_of(channel, raw):
+                found.setdefault(ref, []).append(raw)
+        return found
+
+    def asked_at_s(self) -> dict[str, float]:
+        """Reference -> when its question was said for the first time."""
+        found: dict[str, float] = {}
+        for at_s, channel, raw in self.sent:
+            if ref := self._ref_of(channel, raw):
+                found.setdefault(ref, at_s)
+        return found
+
+    def _ref_of(self, channel: str, raw: bytes) -> str:
+        """The reference of a question; empty for what is none."""
+        raise NotImplementedError
 
     def _hear(self, heard: Heard) -> None:
         self.heard.append(heard)
+        if heard.channel == "result":
+            self.answered.add(heard.body.get("ref", ""))
         self._news.set()
 
     async def until(self, ready: Any, within_s: float) -> Any:
@@ -166,6 +198,27 @@ class MqttOfficer(Officer):
             await self.say("check", raw)
         return str(ref)
 
+    async def fix(self, lat6: int, lon6: int) -> None:
+        """Where it is, in millionths of a degree."""
+        body = {"t": now_text(), "lat": lat6 / 1e6, "lon": lon6 / 1e6, "accuracy_m": 8}
+        if self._client is not None:
+            self.fixes.append((time.monotonic(), lat6, lon6))
+            await self.say("fix", body)
+
+    async def emergency(self) -> None:
+        """Call for help; the broker keeps it until the gateway has it."""
+        if self._client is not None:
+            await self.say("status", {"code": 0})
+            self.emergencies.append(time.monotonic())
+
+    def _ref_of(self, channel: str, raw: bytes) -> str:
+        if channel != "check":
+            return ""
+        with contextlib.suppress(ValueError):
+            body = json.loads(raw)
+            return str(body.get("ref", "")) if isinstance(body, dict) else ""
+        return ""
+
     def receipt(self, ref: str) -> dict[str, Any] | None:
         return next((h.body for h in self.heard if _is(h, "receipt", ref)), None)
 
@@ -178,6 +231,7 @@ def _is(heard: Heard, channel: str, ref: str) -> bool:
 
 
 _SENT = re.compile(r"(?:Q(\d{1,3}) )?SENT ([0-9A-Z]{4})")
+_ASKED = re.compile(rb"[A-Z].* Q(\d{1,3})\r\n")
 _PART = re.compile(r"(?:Q(\d{1,3}) )?([0-9A-Z]{4}) (\d)/(\d) (.*)")
 
 
@@ -231,6 +285,10 @@ class LineOfficer(Officer):
         self.say(line)
         return number
 
+    def _ref_of(self, channel: str, raw: bytes) -> str:
+        found = _ASKED.fullmatch(raw)
+        return found[1].decode() if found else ""
+
     async def _repeat(self) -> None:
         while True:
             await asyncio.sleep(0.1)
@@ -238,6 +296,18 @@ class LineOfficer(Officer):
                 if time.monotonic() - at_s >= RESEND_S:
                     self._open[number] = (time.monotonic(), line)
                     self.say(line)
+
+    def fix(self, lat6: int, lon6: int, *, sure: bool = False) -> None:
+        """Where it is, as a receiver's RMC sentence. sure: nothing can lose it on the way."""
+        lat, lon = rmc_degrees(lat6, "NS", 2), rmc_degrees(lon6, "EW", 3)
+        at = datetime.now(UTC)
+        body = f"GPRMC,{at:%H%M%S}.{at.microsecond // 1000:03d},A,{lat},{lon},0.0,0.0,{at:%d%m%y},,"
+        check = 0
+        for byte in body.encode():
+            check ^= byte
+        self.say(f"${body}*{check:02X}")
+        if sure:
+            self.fixes.append((time.monotonic(), lat6, lon6))
 
     def _readable(self) -> None:
         try:
@@ -278,3 +348,9 @@ class LineOfficer(Officer):
         found = {h.body["part"]: h.body for h in self.heard if _is(h, "result", number)}
         complete = bool(found) and len(found) == next(iter(found.values()))["parts"]
         return [found[n] for n in sorted(found)] if complete else []
+
+
+def rmc_degrees(millionths: int, signs: str, digits: int) -> str:
+    """As NMEA 0183 writes an angle: degrees and minutes in one figure, then the hemisphere."""
+    degrees, rest = divmod(abs(millionths), 1_000_000)
+    return f"{degrees:0{digits}d}{rest * 60 / 1e6:08.5f},{signs[millionths < 0]}"

@@ -6,15 +6,21 @@ Each test ends in the join of the four records (ledgers.py).
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.services.mosquitto import Mosquitto
+from tests.system.bounds import unheard
 from tests.system.daemon import until
 from tests.system.ledgers import audit
 from tests.system.officers import LineOfficer, MqttOfficer
+from tests.system.on_record import REVOKED_WITHIN_S
+from tests.system.shown import faults_seen
 from tests.system.world import COUNCIL, World
 
 WITHIN_S = 10.0
@@ -192,6 +198,7 @@ async def test_a_radio_unplugged_and_back(world: World) -> None:
     officer.plug()
     await until(lambda: [e["state"] for e in console.of("link")][-1] == "up", WITHIN_S)
     assert await officer.until(lambda: officer.parts(number), WITHIN_S)
+    assert faults_seen(console, ["serial-s"]) == []
     assert world.verdict() == []
 
 
@@ -236,4 +243,32 @@ async def test_nothing_reaches_another_terminal(world: World) -> None:
                 await officer_.until(lambda o=officer_, r=ref: o.parts(r), WITHIN_S)
             else:
                 await officer_.until(lambda o=officer_, r=ref: o.result(r), WITHIN_S)
+    assert world.verdict() == []
+    # What the terminals' own clocks say, within bounds that only a stall can break here.
+    assert world.daemon is not None
+    e = world.evidence(world.daemon.state)
+    assert unheard(e, receipt_s=5.0, outcome_s=WITHIN_S) == []
+
+
+async def test_who_is_struck_off_hears_no_answer_any_more(world: World) -> None:
+    """I18, as built: the terminal leaves the fleet by a reload. What it asks afterwards is neither
+    asked nor answered; the others go on."""
+    assert world.daemon is not None
+    radio, other, daemon = world.radios["5001002"], world.radios["5001003"], world.daemon
+    first = await radio.ask(kind="vehicle", vrm="TE99ABC", reason="1")
+    await radio.until(lambda: radio.result(first), WITHIN_S)
+    fleet = daemon.folder / "fleet.toml"
+    head, *terminals = fleet.read_text("utf-8").split("[[terminals]]")
+    kept = [each for each in terminals if '"5001002"' not in each]
+    assert len(kept) == len(terminals) - 1
+    callsigns = world.callsigns()
+    fleet.write_text("[[terminals]]".join([head, *kept]), "utf-8")
+    os.kill(daemon.pid, signal.SIGHUP)
+    await until(lambda: any(line["event"] == "config.loaded" for line in daemon.journal()))
+    radio.revoked_at_s = time.monotonic() - REVOKED_WITHIN_S  # at once is what is built
+    await radio.ask(kind="vehicle", vrm="TE99STV", reason="1")
+    ref = await other.ask(kind="vehicle", vrm="TE99AAB", reason="1")
+    await other.until(lambda: other.result(ref), WITHIN_S)
+    assert [query["key_text"] for query in world.queries()] == ["VRM:TE99ABC", "VRM:TE99AAB"]
+    assert callsigns["5001002"] not in world.callsigns().values()
     assert world.verdict() == []

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.chain import tables
+from tests.system.bounds import changes
 from tests.system.daemon import ROOT, Daemon, until
 from tests.system.ledgers import audit, chain_faults
 
@@ -50,9 +52,12 @@ async def test_files_are_for_its_user_alone(daemon: Daemon) -> None:
 
 async def test_restart_without_traffic_adds_life_records_only(daemon: Daemon) -> None:
     """I19: stop and start change nothing else."""
-    for _ in range(2):
-        await daemon.start()
-        assert await daemon.stop() == 0
+    await daemon.start()
+    assert await daemon.stop() == 0
+    before = tables(daemon.state)
+    await daemon.start()
+    assert await daemon.stop() == 0
+    assert changes(before, tables(daemon.state)) == []
     events = [leaf["event"] for leaf in audit(daemon.state)]
     assert events == ["started", "stopped"] * 2
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from simulators.pnc_server import PncServer
+from tests.chain import heads_said
 from tests.system.daemon import ROOT, Daemon
-from tests.system.ledgers import Console, audit, join
+from tests.system.ledgers import Console, Evidence, Leaf, audit, contents, judge
 from tests.system.officers import LineOfficer, MqttOfficer, Officer
 
 SERIAL = {"serial-e": "5001001", "serial-s": "5001010"}
@@ -92,11 +95,47 @@ class World:
     def verdict(self) -> list[str]:
         """Every invariant that the join finds violated."""
         assert self.daemon is not None
-        return join(self.officers, self.queries(), audit(self.daemon.state), self.console)
+        return judge(self.evidence(self.daemon.state))
+
+    def evidence(self, state: Path, leaves: list[Leaf] | None = None) -> Evidence:
+        """The four records as they are now. state: the daemon's folder. leaves: what was read of
+        it by now; then nothing but the audit is looked at."""
+        assert self.daemon is not None
+        # T, Q and C belong to this loop and stand still while A is read: A is the newest of them.
+        return Evidence(
+            self.officers,
+            self.queries(),
+            audit(state) if leaves is None else leaves,
+            self.console,
+            replies=[
+                {
+                    "check": each.check,
+                    "attempt": each.attempt,
+                    "kind": each.kind,
+                    "warnings": each.warnings,
+                }
+                for each in self.pnc.replies
+            ],
+            contents=contents(state) if leaves is None else None,
+            heads=heads_said(state / "heads.jsonl", "gwt"),
+            callsigns=self.callsigns(),
+            seen_at_s=time.monotonic(),
+        )
+
+    def callsigns(self) -> dict[str, str]:
+        """ISSI -> callsign, as the fleet's file has it."""
+        assert self.daemon is not None
+        fleet = tomllib.loads((self.daemon.folder / "fleet.toml").read_text("utf-8"))
+        return {each["issi"]: each["callsign"] for each in fleet["terminals"]}
 
     def queries(self) -> list[dict[str, Any]]:
         """Q: every query that reached the PNC server, as it read it from the wire."""
         return [
-            {"check": each.check, "attempt": each.attempt, "key_text": each.key_text}
+            {
+                "check": each.check,
+                "attempt": each.attempt,
+                "key_text": each.key_text,
+                "at_ms": each.at_ms,
+            }
             for each in self.pnc.queries
         ]
