@@ -42,18 +42,20 @@ class Heard:
 class Officer:
     """What both bearers share: the record, and waiting for something to be heard.
 
-    answered: references whose answer came, or began to. fixes: positions that must come to the
-    page: when said, and where in millionths of a degree. emergencies: when help was called for,
-    where that cannot be lost on the way. revoked_at_s: when it lost its right to answers.
+    acknowledges: whether it says what it was shown. answered: references whose answer came, or
+    began to. fixes: positions that must come to the page: when said, and where in millionths of a
+    degree. emergencies: when help was called for, where that cannot be lost on the way.
+    revoked_at_s: when it lost its right to answers.
     """
 
-    def __init__(self, issi: str) -> None:
+    def __init__(self, issi: str, *, ack: bool) -> None:
         self.issi = issi
         self.sent: list[tuple[float, str, bytes]] = []
         self.heard: list[Heard] = []
         self.fixes: list[tuple[float, int, int]] = []
         self.answered: set[str] = set()
         self.emergencies: list[float] = []
+        self.acknowledges = ack
         self.revoked_at_s: float | None = None
         self._news = asyncio.Event()
 
@@ -119,9 +121,8 @@ class MqttOfficer(Officer):
     def __init__(
         self, issi: str, port: int, *, ack: bool = True, version: str = "5", client: str = ""
     ) -> None:
-        super().__init__(issi)
+        super().__init__(issi, ack=ack)
         self._port = port
-        self._ack = ack
         self._version = version
         self._id = client or f"officer-{issi}"
         self._client: aiomqtt.Client | None = None
@@ -165,7 +166,7 @@ class MqttOfficer(Officer):
             self._hear(Heard(channel, raw, body))
             if channel in {"receipt", "result"}:
                 self._open.pop(body.get("ref", ""), None)
-            if channel == "result" and self._ack:
+            if channel == "result" and self.acknowledges:
                 await self.say("ack", {"check": body["check"], "part": 1, "state": "delivered"})
 
     async def _repeat(self, client: aiomqtt.Client) -> None:
@@ -239,9 +240,8 @@ class LineOfficer(Officer):
     """A terminal on a PTY whose far end the daemon opens by `link`. Typed text, lines back."""
 
     def __init__(self, issi: str, link: Path, *, ack: bool = True) -> None:
-        super().__init__(issi)
+        super().__init__(issi, ack=ack)
         self.link = link
-        self._ack = ack
         self._master = self._slave = -1
         self._rest = b""
         self._numbers = itertools.count(1)
@@ -335,7 +335,7 @@ class LineOfficer(Officer):
             }
             self._open.pop(found[1] or "", None)
             self._hear(Heard("result", raw, body))
-            if self._ack:
+            if self.acknowledges:
                 self.say(f"#A {found[2]} {found[3]} D")
         else:
             self._hear(Heard("notice", raw, {"text": text}))
