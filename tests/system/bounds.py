@@ -112,6 +112,11 @@ def unfinished(
             if heard.channel == "receipt" and heard.body.get("short")
         }
         answered = {heard.body["short"] for heard in officer.heard if heard.channel == "result"}
+        answered |= {  # nobody could be reached for so long that it must not be told any more
+            short
+            for (issi, short), leaves in e.by_short.items()
+            if issi == officer.issi and any(leaf["event"] == "stale" for leaf in leaves)
+        }
         found += [f"I14 {short}: receipted, no answer heard" for short in receipted - answered]
     waiting = len((tables or {}).get("outbox", ()))
     if waiting:

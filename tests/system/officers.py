@@ -42,10 +42,10 @@ class Heard:
 class Officer:
     """What both bearers share: the record, and waiting for something to be heard.
 
-    acknowledges: whether it says what it was shown. answered: references whose answer came, or
-    began to. fixes: positions that must come to the page: when said, and where in millionths of a
-    degree. emergencies: when help was called for, where that cannot be lost on the way.
-    revoked_at_s: when it lost its right to answers.
+    acknowledges: whether it says what it was shown. resend_s: how long it waits for a receipt.
+    answered: references whose answer came, or began to. fixes: positions that must come to the
+    page: when said, and where in millionths of a degree. emergencies: when help was called for,
+    where that cannot be lost on the way. revoked_at_s: when it lost its right to answers.
     """
 
     def __init__(self, issi: str, *, ack: bool) -> None:
@@ -56,6 +56,7 @@ class Officer:
         self.answered: set[str] = set()
         self.emergencies: list[float] = []
         self.acknowledges = ack
+        self.resend_s = RESEND_S
         self.revoked_at_s: float | None = None
         self._news = asyncio.Event()
 
@@ -173,7 +174,7 @@ class MqttOfficer(Officer):
         while True:
             await asyncio.sleep(0.1)
             for ref, (at_s, raw) in list(self._open.items()):
-                if time.monotonic() - at_s >= RESEND_S:
+                if time.monotonic() - at_s >= self.resend_s:
                     self._open[ref] = (time.monotonic(), raw)
                     await self._publish(client, "check", raw)
 
@@ -293,7 +294,7 @@ class LineOfficer(Officer):
         while True:
             await asyncio.sleep(0.1)
             for number, (at_s, line) in list(self._open.items()):
-                if time.monotonic() - at_s >= RESEND_S:
+                if time.monotonic() - at_s >= self.resend_s:
                     self._open[number] = (time.monotonic(), line)
                     self.say(line)
 

@@ -386,6 +386,8 @@ def test_what_is_not_over_is_named() -> None:
         "I14 1 answers wait",
         "I14 serial-e: down",
     ]
+    story.records += [story.record("answered", 1500), story.record("stale", 700_000)]
+    assert unfinished(story.evidence()) == []
 
 
 async def test_what_grows_is_named() -> None:
