@@ -46,7 +46,7 @@ from adapters import mqtt_access
 from adapters.dialling import Address, Lookup, NameNotFound, dial, in_own_thread
 from adapters.mqtt_access import Access
 from adapters.mqtt_pump import Expiry, Pump
-from gateway.errors import LinkDown, SendFailed
+from gateway.errors import TAKEN_OVER, LinkDown, SendFailed
 from gateway.settings import BrokerSection
 
 __all__ = ["Access", "Acks", "Connection", "Received", "Refused", "Ticket", "connect", "moment"]
@@ -64,7 +64,7 @@ PACKET_MOST = 1024 * 1024
 `max_payload`, so that what a terminal says too long is refused here and counted."""
 REFUSED_CODES = frozenset({4, 5, 134, 135, 138})
 """CONNACK codes that say our credentials are not good (3.1.1: 4, 5; 5.0: 0x86, 0x87, 0x8A)."""
-TAKEN_OVER = 142
+SESSION_TAKEN_OVER = 142
 NOBODY_SUBSCRIBED = 16
 """PUBACK 0x10: taken, and thrown away at once (MQTT 5, 3.4.2.1). Not a failure code."""
 NO_RETAINED = 2
@@ -302,7 +302,9 @@ class Connection(aiomqtt.Client):
             return "closed by the broker"
         if isinstance(error, aiomqtt.MqttCodeError):
             value = _code(error.rc)
-            return "session taken over" if value == TAKEN_OVER else f"connection lost: code {value}"
+            if value == SESSION_TAKEN_OVER:
+                return TAKEN_OVER
+            return f"connection lost: code {value}"
         return f"connection lost: {type(error).__name__}"
 
     # ----------------------------------------------------------------- in
@@ -339,7 +341,8 @@ class Connection(aiomqtt.Client):
         """
         wanted: list[tuple[str, Any]]
         if self._five:
-            options = SubscribeOptions(qos=1, retainHandling=NO_RETAINED)
+            # As published: whoever says now what is to lie retained is seen to do so.
+            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=NO_RETAINED)
             wanted = [(each, options) for each in filters]
         else:
             wanted = [(each, 1) for each in filters]

@@ -29,7 +29,8 @@ from gateway.ports import Clock, Ids, Journal, Ledger, Meter, PutAlarm, Record
 EMERGENCY = "EMG"
 PNC_DOWN = "PNC"
 LINK_DOWN = "LNK"
-PRIORITY = {EMERGENCY: 1, PNC_DOWN: 2, LINK_DOWN: 2}
+SUSPICION = "REJ"
+PRIORITY = {EMERGENCY: 1, PNC_DOWN: 2, LINK_DOWN: 2, SUSPICION: 3}
 ON_DELAY_S = {PNC_DOWN: 10.0, LINK_DOWN: 5.0}
 OFF_DELAY_S = 5.0
 RULE_OF_KIND = {"pnc": PNC_DOWN, "serial": LINK_DOWN, "mqtt": LINK_DOWN}
@@ -251,6 +252,19 @@ class AlarmDesk:
             self._conditions[cause] = _Condition(down, now_s, raised=cause in self._by_cause)
         elif known.down is not down:
             known.down, known.since_s = down, now_s
+
+    def suspicion(self, link: str, *, on: bool) -> None:
+        """Somebody misbehaves at this link, or no longer does (console design, 7, rule REJ). Whose
+        terminal it is stands in the audit. `record` as for `tick`."""
+        now_ms = self._clock.wall_ms()
+        if on:
+            self._raise(Raised(self._ids.occurrence(), SUSPICION, link=link), now_ms)
+        else:
+            self._cease(self._by_cause.get((SUSPICION, link)), now_ms)
+
+    def emergency_open(self, terminal: Issi) -> bool:
+        """Whether an emergency of this terminal stands, acknowledged or not."""
+        return (EMERGENCY, terminal) in self._by_cause
 
     def tick(self, now_s: float, now_ms: int) -> None:
         """Once a second: raise and clear what its delay has made true; age the oldest emergency.

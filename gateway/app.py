@@ -261,6 +261,7 @@ class Gateway:
             journal=self.journal,
             known=lambda issi: core.roster.terminal(issi) is not None,
             codecs=codecs.create,
+            suspect=core.security.seen,
         )
 
     def _make_feed(self, broker: BrokerSection) -> relays.Feed:

@@ -21,10 +21,12 @@ from gateway.bus import EventBus
 from gateway.check_rows import Rules
 from gateway.checks import CheckDesk
 from gateway.delivery import Courier
-from gateway.errors import LedgerFatal, LedgerUnavailable
-from gateway.messages import Envelope, Issi, LinkChanged, LinkState, LocationFix
+from gateway.errors import TAKEN_OVER, LedgerFatal, LedgerUnavailable
+from gateway.limits import Limits
+from gateway.messages import Envelope, Issi, LinkChanged, LinkState, LocationFix, Suspicion
 from gateway.ports import Clock, Ids, Journal, Ledger, Link, Meter, Pnc, Record
 from gateway.roster import Roster
+from gateway.security import SecurityWatch
 from gateway.settings import BrokerSection, Config, SerialSection
 from gateway.supervise import Crew
 from gateway.switchboard import Desks, Switchboard
@@ -126,9 +128,21 @@ class Core:
             ready_now=self.ready_now,
             record_export=self._record_export,
         )
+        self.security = SecurityWatch(
+            clock=clock,
+            meter=meter,
+            journal=journal,
+            ledger=self.ledger,
+            known=lambda terminal: self.roster.terminal(terminal) is not None,
+            begun=lambda link: self.alarms.suspicion(link, on=True),
+            over=lambda link: self.alarms.suspicion(link, on=False),
+        )
+        self.limits = Limits(section.limits, clock.monotonic_s())
         self.switchboard = Switchboard(
             desks=self._desks(),
             roster=lambda: self.roster,
+            limits=self.limits,
+            suspect=self.security.seen,
             clock=clock,
             meter=meter,
             journal=journal,
@@ -145,10 +159,11 @@ class Core:
         desks.note_time = self.checks.note_time
         desks.fix = self._fix
         desks.emergency = self._emergency
+        desks.emergency_open = self.alarms.emergency_open
         desks.status = self._status
         desks.heard = self.courier.heard
-        desks.tell = lambda terminal, notice, expires_in_s: self.courier.tell(
-            terminal, notice, expires_in_s=expires_in_s
+        desks.tell = lambda terminal, message, expires_in_s: self.courier.tell(
+            terminal, message, expires_in_s=expires_in_s
         )
         return desks
 
@@ -174,6 +189,7 @@ class Core:
         await self.checks.stop(deadline_s / 2)
         await self.courier.stop(deadline_s / 4)
         await self._crew.drain(deadline_s / 4)
+        await self._record_security()
 
     async def abandon(self) -> None:
         """Drop every task where it stands, as a kill would; what is on record stays there."""
@@ -189,6 +205,10 @@ class Core:
             self.switchboard.sweep(now_s)
             if self.ledger.stalled():
                 self.checks.tell_stalled(self.config.settings.ledger.stall_s)
+            self.limits.sweep(now_s)
+            self.security.sweep(now_s)
+            if self.security.unrecorded:
+                self._mind("security", self._record_security)
             self.alarms.tick(now_s, self.clock.wall_ms())
             if self.alarms.unrecorded:
                 self._mind("alarms", self._record_alarms)
@@ -223,6 +243,12 @@ class Core:
             await self.ledger.check("")
         except LedgerUnavailable:
             return
+        except LedgerFatal as error:
+            self._fatal(error)
+
+    async def _record_security(self) -> None:
+        try:
+            await self.security.record()
         except LedgerFatal as error:
             self._fatal(error)
 
@@ -321,6 +347,9 @@ class Core:
     # ----------------------------------------------------------------- links
 
     def link_seen(self, name: str, kind: str, state: LinkState, reason: str) -> None:
+        if reason == TAKEN_OVER:
+            # Said once more though it was down already: taken over before it was up (M06).
+            self.security.seen(Suspicion.TAKEOVER, name)
         if self.states.get(name) is state:
             return
         if state is LinkState.UP and self.states.get(name) is not LinkState.SILENT:

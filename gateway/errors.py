@@ -25,6 +25,10 @@ class LinkDown(GatewayError):
         """The far side refused our credentials: back off long (30 s), do not hammer."""
 
 
+TAKEN_OVER = "session taken over"
+"""LinkDown.reason when somebody connected with our client id (MQTT 5 says so)."""
+
+
 class SendFailed(GatewayError):
     """Keep it and try again when the terminal is heard: the bearer did not take the message."""
 

@@ -97,6 +97,19 @@ class LinkState(StrEnum):
     DISABLED = "disabled"
 
 
+class Suspicion(StrEnum):
+    """What somebody may be doing to us on purpose (metric label `reason`, audit `detail`)."""
+
+    TAKEOVER = "takeover"
+    """Somebody connected with our client id."""
+    IDENTITY = "identity"
+    """A payload names another terminal than its topic, or a topic names none."""
+    UNKNOWN_TERMINAL = "unknown_terminal"
+    RETAINED = "retained"
+    OVERSIZE = "oversize"
+    FLOOD = "flood"
+
+
 # --------------------------------------------------------------------------- keys
 
 
@@ -346,7 +359,7 @@ class Result(Value, frozen=True, tag="result"):
 class Notice(Value, frozen=True, tag="notice"):
     """Something without subject data: late reply, result waiting, help, echo, clock.
 
-    kind: late | waiting | unrecorded | help | echo | clock | cancelled | operator.
+    kind: late | waiting | unrecorded | help | echo | clock | cancelled | slow | operator.
     """
 
     kind: str

@@ -22,6 +22,7 @@ from gateway.messages import (
     Message,
     PncAnswer,
     PncQuery,
+    Suspicion,
 )
 
 
@@ -86,6 +87,8 @@ class Codec(Protocol):
 
 
 Handle = Callable[[Envelope], None]
+Suspect = Callable[[Suspicion, str, Issi], None]
+"""Told what a link noticed: the cause, the link, and the terminal (empty when it is no ISSI)."""
 
 
 class Link(Protocol):

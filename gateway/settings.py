@@ -65,6 +65,22 @@ class ChecksSection(Section, frozen=True, kw_only=True):
     """Recent outcomes kept in memory so that a repeat costs no read."""
 
 
+class LimitsSection(Section, frozen=True, kw_only=True):
+    """Token buckets (gateway/limits.py): messages a second in the long run, and at once."""
+
+    per_s: float = 5.0
+    """One terminal's questions; again as many reports (statuses, acknowledgements)."""
+    burst: int = 20
+    fixes_per_s: float = 5.0
+    """One terminal's positions."""
+    fixes_burst: int = 20
+    all_per_s: float = 2000.0
+    """As `per_s`, of all terminals together."""
+    all_burst: int = 4000
+    all_fixes_per_s: float = 5000.0
+    all_fixes_burst: int = 10000
+
+
 class TrackingSection(Section, frozen=True, kw_only=True):
     future_s: float = 30.0
     oldest_s: float = 86400.0
@@ -180,6 +196,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
     gateway: GatewaySection = GatewaySection()
     checks: ChecksSection = ChecksSection()
+    limits: LimitsSection = LimitsSection()
     tracking: TrackingSection = TrackingSection()
     pnc: PncSection = PncSection()
     ledger: LedgerSection = LedgerSection()
@@ -396,6 +413,7 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         if count < 1:
             found.append(f"checks.{name}: at least 1")
     found += _out_of_range(("ledger.stall_s", settings.ledger.stall_s, 0.5, 60))
+    found += [f"limits.{text}" for text in _check_limits(settings.limits)]
     if pnc.adapter == "http" and not pnc.url:
         found.append("pnc.url: needed by adapter http")
     if pnc.adapter == "http" and not pnc.allow_remote and not _local_url(pnc.url):
@@ -423,6 +441,19 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         # Each would throw the other off, for ever.
         found.append("mqtt: the same client_id stands twice at one broker")
     return found
+
+
+def _check_limits(limits: LimitsSection) -> list[str]:
+    return _out_of_range(
+        ("per_s", limits.per_s, 0.1, 1e6),
+        ("burst", limits.burst, 1, 1_000_000),
+        ("fixes_per_s", limits.fixes_per_s, 0.1, 1e6),
+        ("fixes_burst", limits.fixes_burst, 1, 1_000_000),
+        ("all_per_s", limits.all_per_s, limits.per_s, 1e6),
+        ("all_burst", limits.all_burst, limits.burst, 1_000_000),
+        ("all_fixes_per_s", limits.all_fixes_per_s, limits.fixes_per_s, 1e6),
+        ("all_fixes_burst", limits.all_fixes_burst, limits.fixes_burst, 1_000_000),
+    )
 
 
 _DEVICE_SERVER = re.compile(r"socket://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})\Z")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from gateway.limits import SLOW_DOWN, Limits, Traffic
 from gateway.messages import (
     AckState,
     CancelRequest,
@@ -26,9 +27,12 @@ from gateway.messages import (
     LocationFix,
     MalformedCheck,
     Notice,
+    Receipt,
     StatusReport,
+    Suspicion,
+    Uplink,
 )
-from gateway.ports import Clock, Journal, Meter
+from gateway.ports import Clock, Journal, Meter, Suspect
 from gateway.roster import Roster
 
 EMERGENCY = 0
@@ -52,9 +56,10 @@ class Desks:
     note_time: Callable[[Issi, int, Envelope], None]
     fix: Callable[[Issi, LocationFix, Envelope], None]
     emergency: Callable[[Envelope], None]
+    emergency_open: Callable[[Issi], bool]
     status: Callable[[Issi, int], None]
     heard: Callable[[Issi], None]
-    tell: Callable[[Issi, Notice, float], None]
+    tell: Callable[[Issi, Notice | Receipt, float], None]
 
 
 class Switchboard:
@@ -65,12 +70,16 @@ class Switchboard:
         *,
         desks: Desks,
         roster: Callable[[], Roster],
+        limits: Limits,
+        suspect: Suspect,
         clock: Clock,
         meter: Meter,
         journal: Journal,
     ) -> None:
         self._desks = desks
         self._roster = roster
+        self._limits = limits
+        self._suspect = suspect
         self._clock = clock
         self._meter = meter
         self._journal = journal
@@ -79,6 +88,12 @@ class Switchboard:
     def handle(self, envelope: Envelope) -> None:
         """Take one message. Never raises; never waits."""
         settled = _Once(envelope.settle)
+        too_much: list[bool] = []
+        # A defect here takes the message: it must not cost an emergency.
+        self._guarded(lambda: too_much.append(self._too_much(envelope)))
+        if True in too_much:
+            settled()
+            return
         if not self._guarded(lambda: self._dispatch(envelope, settled)):
             settled()
         self._guarded(lambda: self._desks.heard(envelope.terminal))
@@ -90,6 +105,43 @@ class Switchboard:
             if not settle.done:
                 self._meter.count("queue_dropped_total", queue="status", reason="slow")
                 settle()
+
+    # ----------------------------------------------------------------- too much of it
+
+    def _too_much(self, envelope: Envelope) -> bool:
+        """Whether this message is more than its terminal, or all of them, may say now (M11)."""
+        terminal, traffic = envelope.terminal, _traffic(envelope.message)
+        refusal = self._limits.refusal(
+            terminal,
+            traffic,
+            self._clock.monotonic_s(),
+            alarm_open=traffic is Traffic.EMERGENCY and self._desks.emergency_open(terminal),
+        )
+        if refusal is None:
+            return False
+        self._meter.count("rate_limited_total", type=traffic.value, scope=refusal.scope.value)
+        self._suspect(Suspicion.FLOOD, envelope.link, terminal)
+        if refusal.first and traffic in (Traffic.QUESTION, Traffic.REPORT):
+            self._guarded(lambda: self._say_slow_down(envelope))
+        return True
+
+    def _say_slow_down(self, envelope: Envelope) -> None:
+        """Once an episode. No check was made of it: it has no id, and nothing was asked."""
+        terminal, message = envelope.terminal, envelope.message
+        if isinstance(message, CheckRequest | MalformedCheck):
+            refused = Receipt(
+                ref=message.ref,
+                check="",
+                short="",
+                accepted=False,
+                why=SLOW_DOWN,
+                client_ref=message.client_ref,
+            )
+            self._desks.tell(terminal, refused, NOTICE_EXPIRES_S)
+        else:
+            self._say(terminal, "slow", SLOW_DOWN)
+
+    # ----------------------------------------------------------------- to its desk
 
     def _guarded(self, work: Callable[[], None]) -> bool:
         """Do it; a defect of ours costs this message alone, the link lives on."""
@@ -148,6 +200,18 @@ class Switchboard:
 
     def _say(self, terminal: Issi, kind: str, text: str) -> None:
         self._desks.tell(terminal, Notice(kind=kind, text=text), NOTICE_EXPIRES_S)
+
+
+def _traffic(message: Uplink) -> Traffic:
+    match message:
+        case LocationFix():
+            return Traffic.FIX
+        case StatusReport(code=code) if code == EMERGENCY:
+            return Traffic.EMERGENCY
+        case StatusReport() | DeliveryAck():
+            return Traffic.REPORT
+        case _:
+            return Traffic.QUESTION
 
 
 class _Once:

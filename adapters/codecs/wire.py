@@ -123,7 +123,17 @@ class DownNotice(Wire, kw_only=True, omit_defaults=True):
     kind: Annotated[
         str,
         _one_of(
-            ("late", "waiting", "unrecorded", "help", "echo", "clock", "cancelled", "operator")
+            (
+                "late",
+                "waiting",
+                "unrecorded",
+                "help",
+                "echo",
+                "clock",
+                "cancelled",
+                "slow",
+                "operator",
+            )
         ),
     ]
     text: str

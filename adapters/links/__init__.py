@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adapters.links.intake import nobody
 from adapters.links.mqtt_broker import MqttLink
 from adapters.links.serial_port import SerialLink
 from gateway.messages import Issi
-from gateway.ports import Clock, Codec, Journal, Link, Meter
+from gateway.ports import Clock, Codec, Journal, Link, Meter, Suspect
 from gateway.settings import BrokerSection, SerialSection
 
 REGISTRY: dict[type[Any], Callable[..., Link]] = {
@@ -31,10 +32,12 @@ def create(
     journal: Journal,
     known: Callable[[Issi], bool],
     codecs: Callable[..., Codec],
+    suspect: Suspect = nobody,
 ) -> Link:
     """The link of this section of the configuration; nothing is opened yet.
 
-    known: whether an ISSI is in the fleet. codecs: `create` of the codecs' registry.
+    known: whether an ISSI is in the fleet. codecs: `create` of the codecs' registry. suspect: told
+    what looks like somebody's doing.
     """
     return REGISTRY[type(section)](
         section,
@@ -45,4 +48,5 @@ def create(
         journal=journal,
         known=known,
         codecs=codecs,
+        suspect=suspect,
     )

@@ -20,16 +20,30 @@ from gateway.messages import (
     MalformedCheck,
     Receipt,
     Result,
+    Suspicion,
     TextPart,
     Uplink,
 )
-from gateway.ports import Clock, Handle, Journal, Meter
+from gateway.ports import Clock, Handle, Meter, Suspect
 
 _REASONS = frozenset(FIX_REASONS)
+SUSPICIOUS = {
+    "identity": Suspicion.IDENTITY,
+    "unknown_terminal": Suspicion.UNKNOWN_TERMINAL,
+    "retained": Suspicion.RETAINED,
+    "length": Suspicion.OVERSIZE,
+}
+"""Reasons that over a broker are somebody's doing; on a line a worn plug makes most of them."""
+
+
+def nobody(cause: Suspicion, link: str, terminal: Issi) -> None:
+    """A link of its own, without a core that would want to know."""
+    del cause, link, terminal
 
 
 class Intake:
-    """One link's way in. reference_ms: what fix times are judged against, from the receipt time."""
+    """One link's way in. reference_ms: what fix times are judged against, from the receipt time.
+    suspect: told of what is somebody's doing; None where that cannot be known."""
 
     def __init__(
         self,
@@ -38,8 +52,8 @@ class Intake:
         bearer: Bearer,
         clock: Clock,
         meter: Meter,
-        journal: Journal,
         handle: Handle,
+        suspect: Suspect | None = None,
         reference_ms: Callable[[int], int] = lambda received_at_ms: received_at_ms,
     ) -> None:
         self._link = link
@@ -47,8 +61,8 @@ class Intake:
         self._bearer = bearer
         self._clock = clock
         self._meter = meter
-        self._journal = journal
         self._handle = handle
+        self._suspect = suspect
         self._reference_ms = reference_ms
 
     def heard(self, size: int) -> None:
@@ -74,7 +88,7 @@ class Intake:
         settle: Callable[[], None],
     ) -> None:
         """Hand over what can be, count the rest; settle when the last of it is settled."""
-        messages = [each for each in decoded if self._is_uplink(each)]
+        messages = [each for each in decoded if self._is_uplink(each, terminal)]
         if not messages:
             settle()
             return
@@ -95,10 +109,10 @@ class Intake:
                 )
             )
 
-    def _is_uplink(self, each: Decoded) -> bool:
+    def _is_uplink(self, each: Decoded, terminal: Issi) -> bool:
         match each:
             case BadFrame(reason=reason):
-                self.reject(reason)
+                self.reject(reason, terminal)
                 return False
             case Ignored():
                 self._meter.count("frames_received_total", link=self._link, type="ignored")
@@ -110,14 +124,18 @@ class Intake:
                 self._meter.count("frames_received_total", link=self._link, type=word_of(each))
                 return True
 
-    def reject(self, reason: str) -> None:
+    def reject(self, reason: str, terminal: Issi = "") -> None:
         """A frame that is refused, by reason (design ops.md, label `reason`)."""
         if reason in _REASONS:
             self._meter.count("fixes_rejected_total", reason=reason)
             return
         self._meter.count("frames_rejected_total", link=self._link, reason=reason)
-        if reason == "identity":
-            self._journal.warn("security", reason="identity", link=self._link)
+        self.suspect(reason, terminal)
+
+    def suspect(self, reason: str, terminal: Issi) -> None:
+        """Tell of it, if it is somebody's doing, whether or not the frame is refused."""
+        if self._suspect is not None and reason in SUSPICIOUS:
+            self._suspect(SUSPICIOUS[reason], self._link, terminal)
 
 
 class Countdown:

@@ -6,8 +6,9 @@ Rules of this module (docs/interfaces.md; architecture, decisions 3, 4, 6)
    in the order of arrival.
 3. Status and acknowledgement topics have a client and a session of their own: a broker stops at
    its in-flight limit, and an emergency must not stand behind unacknowledged checks.
-4. What a broker replays as retained is refused, unless its settings say that it marks what it
-   queued as retained.
+4. What was published as retained is refused, unless the broker's settings say that it marks what
+   it queued as retained. Over MQTT 5 nothing that lies retained is sent to us, so there it is what
+   somebody says now: a status is taken all the same, because it may be an emergency.
 5. A loop-back word on each session shows that the broker lives: TCP alone notices a stopped one
    after twice the keep-alive.
 """
@@ -23,12 +24,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from adapters.links.intake import Intake, word_of
+from adapters.links.intake import Intake, nobody, word_of
 from adapters.mqtt_client import Access, Connection, Received, connect, moment
 from gateway import __version__
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Bearer, Downlink, Issi
-from gateway.ports import Clock, Codec, Handle, Journal, Meter
+from gateway.ports import Clock, Codec, Handle, Journal, Meter, Suspect
 from gateway.settings import BrokerSection
 
 MAIN = ("check", "text", "fix", "nmea")
@@ -71,6 +72,7 @@ class MqttLink:
         journal: Journal,
         known: Callable[[Issi], bool],
         codecs: Callable[..., Codec],
+        suspect: Suspect = nobody,
     ) -> None:
         self.name = section.name
         self._section = section
@@ -81,6 +83,7 @@ class MqttLink:
         self._journal = journal
         self._known = known
         self._codecs = codecs
+        self._suspect = suspect
         self._topic = re.compile(re.escape(section.prefix) + r"/([^/]*)/(up/[a-z]{1,12})")
         self._writer = codecs("terminal_json", side="gateway")
         self._main: Connection | None = None
@@ -95,8 +98,8 @@ class MqttLink:
             bearer=self.bearer,
             clock=self._clock,
             meter=self._meter,
-            journal=self._journal,
             handle=handle,
+            suspect=self._suspect,
         )
         self.heard_at_s = None
         # Status first: an emergency comes in while the rest is still being opened.
@@ -193,9 +196,6 @@ class MqttLink:
             for duty in duties:
                 duty.cancel()
             await asyncio.gather(*duties, return_exceptions=True)
-        if reason == "session taken over":
-            # Somebody else uses our client id: not for the broker to allow (M06).
-            self._journal.warn("security", reason="session taken over", link=self.name)
         raise LinkDown(reason)
 
     async def _say(self, word: str) -> None:
@@ -234,11 +234,14 @@ class MqttLink:
         intake.heard(len(received.payload))
         found = self._topic.fullmatch(received.topic)
         issi = found.group(1) if found else ""
-        reason = self._refusal(received, issi)
+        channel = found.group(2) if found else ""
+        reason = self._refusal(received, issi, channel)
         if found is None or reason:
-            intake.reject(reason or "decode")
+            intake.reject(reason or "decode", issi)
             settle()
             return
+        if received.retain and not self._section.queued_marked_retained:
+            intake.suspect("retained", issi)
         received_at_ms = self._clock.wall_ms()
         codec = self._codecs(
             "terminal_json",
@@ -247,9 +250,7 @@ class MqttLink:
             max_payload=self._section.max_payload,
         )
         try:
-            decoded = codec.feed(
-                received.payload, received_at_ms=received_at_ms, channel=found.group(2)
-            )
+            decoded = codec.feed(received.payload, received_at_ms=received_at_ms, channel=channel)
             if intake.readable(decoded):
                 self.heard_at_s = self._clock.monotonic_s()
             intake.take(decoded, issi, received_at_ms, settle)
@@ -260,14 +261,16 @@ class MqttLink:
             intake.reject("decode")
             settle()
 
-    def _refusal(self, received: Received, issi: str) -> str:
+    def _refusal(self, received: Received, issi: str, channel: str) -> str:
         """Why this message is not even looked at; empty when it is."""
         if not IDENTITY.fullmatch(issi):
             return "identity"
         if not self._known(issi):
             return "unknown_terminal"
         if received.retain and not self._section.queued_marked_retained:
-            return "retained"
+            live = self._section.version == "5"
+            if not (live and channel == "up/status"):
+                return "retained"
         if len(received.payload) > self._section.max_payload:
             return "length"
         return ""

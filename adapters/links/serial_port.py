@@ -24,11 +24,11 @@ import serial_asyncio_fast
 
 from adapters.dialling import Lookup, in_own_thread
 from adapters.links.device_server import SCHEME, open_socket
-from adapters.links.intake import Intake, word_of
+from adapters.links.intake import Intake, nobody, word_of
 from adapters.links.line import NO_PORT, Line, Opened, drained, why
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Bearer, Downlink, Issi, Notice
-from gateway.ports import Clock, Codec, Handle, Journal, Meter
+from gateway.ports import Clock, Codec, Handle, Journal, Meter, Suspect
 from gateway.settings import SerialSection
 
 OPEN_WITHIN_S = 5.0
@@ -54,8 +54,9 @@ class SerialLink:
         journal: Journal,
         known: Callable[[Issi], bool],
         codecs: Callable[..., Codec],
+        suspect: Suspect = nobody,
     ) -> None:
-        del instance, config_path
+        del instance, config_path, suspect
         self.name = section.name
         self._section = section
         self._clock = clock
@@ -85,7 +86,6 @@ class SerialLink:
             bearer=self.bearer,
             clock=self._clock,
             meter=self._meter,
-            journal=self._journal,
             handle=handle,
             reference_ms=self._reference_ms,
         )

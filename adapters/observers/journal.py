@@ -74,7 +74,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "task.restarted": frozenset({"task", "link", "error", "attempt"}),
     "loop.blocked": frozenset({"lag_ms"}),
     "clock.step": frozenset({"step_ms"}),
-    "security": frozenset({"reason", "link", "check", "count"}),
+    "security": frozenset({"reason", "link", "check", "count", "state"}),
     "library": frozenset({"logger", "severity", "error"}),
     "suppressed": frozenset({"of", "count"}),
 }

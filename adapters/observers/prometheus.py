@@ -16,6 +16,7 @@ import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from gateway.limits import Scope, Traffic
 from gateway.messages import (
     FIX_REASONS,
     FRAME_REASONS,
@@ -28,6 +29,7 @@ from gateway.messages import (
     LinkState,
     Outcome,
     ResultClass,
+    Suspicion,
 )
 from gateway.ports import AUDIT_EVENTS
 
@@ -156,6 +158,19 @@ METRICS: tuple[Metric, ...] = (
     _counter("frames_sent_total", "Frames handed to the bearer", link=LINK, type=DOWNLINKS),
     _counter("frame_resyncs_total", "Times a line was searched for the next frame", link=LINK),
     _counter("serial_overruns_total", "Bytes of a line given up unread", link=LINK),
+    # who misbehaves
+    _counter(
+        "security_events_total",
+        "Things that look like somebody's doing",
+        link=LINK,
+        reason=tuple(cause.value for cause in Suspicion),
+    ),
+    _counter(
+        "rate_limited_total",
+        "Messages beyond what a terminal, or all, may say",
+        type=tuple(traffic.value for traffic in Traffic),
+        scope=tuple(scope.value for scope in Scope),
+    ),
     # checks
     _counter("checks_received_total", "Checks asked for", kind=KINDS, agency=AGENCY, area=AREA),
     _counter("checks_completed_total", "Checks that ended", kind=KINDS, outcome=OUTCOMES),

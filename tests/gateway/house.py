@@ -33,7 +33,7 @@ from gateway.messages import (
     VehicleKey,
 )
 from gateway.ports import Record
-from gateway.settings import ChecksSection, Config, Settings, load
+from gateway.settings import ChecksSection, Config, LimitsSection, Settings, load
 from tests.fake_ledger import Disk, FakeLedger
 from tests.fake_link import FakeLink
 from tests.fake_pnc import FakePnc
@@ -56,10 +56,23 @@ class Said:
         self.settled = 0
 
 
-def config(**checks: object) -> Config:
+UNLIMITED = LimitsSection(
+    per_s=1e6,
+    burst=1_000_000,
+    fixes_per_s=1e6,
+    fixes_burst=1_000_000,
+    all_per_s=1e6,
+    all_burst=1_000_000,
+    all_fixes_per_s=1e6,
+    all_fixes_burst=1_000_000,
+)
+"""Here a test says as much as it wants; tests/gateway/test_security.py has the limits."""
+
+
+def config(*, limits: LimitsSection = UNLIMITED, **checks: object) -> Config:
     """The sample configuration with these settings of [checks]."""
     section = msgspec.structs.replace(ChecksSection(), **checks)
-    settings = Settings(gateway=CONFIG.settings.gateway, checks=section)
+    settings = Settings(gateway=CONFIG.settings.gateway, checks=section, limits=limits)
     return msgspec.structs.replace(CONFIG, settings=settings)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.limits import Limits
 from gateway.messages import (
     AckState,
     Bearer,
@@ -21,11 +22,14 @@ from gateway.messages import (
     LocationFix,
     MalformedCheck,
     Notice,
+    Receipt,
     StatusReport,
+    Suspicion,
     Uplink,
     VehicleKey,
 )
 from gateway.roster import Roster
+from gateway.settings import LimitsSection
 from gateway.switchboard import HOLD_S, Desks, Switchboard
 from tests.fakes import FakeClock, FakeJournal, FakeMeter
 from tests.gateway.house import CONFIG, ISSI
@@ -60,6 +64,8 @@ class Board:
         self.settled = 0
         self._raising = raising
         self.roster = Roster(CONFIG.fleet)
+        self.alarm_open = True
+        self.suspected: list[tuple[Suspicion, str, str]] = []
         desks = Desks()
         desks.submit = lambda e, r: self._call("submit", e.settle, r)
         desks.refuse_malformed = lambda e, m: self._call("refuse", e.settle, m)
@@ -71,12 +77,15 @@ class Board:
         desks.note_time = lambda t, ms, _e: self._call("time", None, t, ms)
         desks.fix = lambda t, fix, _e: self._call("fix", None, t, fix)
         desks.emergency = lambda e: self._call("emergency", e.settle, e.terminal)
+        desks.emergency_open = lambda _t: self.alarm_open
         desks.status = lambda t, code: self._call("status", None, t, code)
         desks.heard = lambda t: self._call("heard", None, t)
-        desks.tell = lambda t, notice, _s: self._call("tell", None, t, notice)
+        desks.tell = lambda t, message, _s: self._call("tell", None, t, message)
         self.switchboard = Switchboard(
             desks=desks,
             roster=lambda: self.roster,
+            limits=Limits(LimitsSection(), self.clock.monotonic_s()),
+            suspect=lambda *what: self.suspected.append(what),
             clock=self.clock,
             meter=self.meter,
             journal=self.journal,
@@ -228,6 +237,7 @@ def test_a_stalled_record_does_not_hold_up_the_emergencys_session() -> None:
 def test_what_was_recorded_in_time_is_not_counted_as_slow() -> None:
     """And what was let go is not kept: the list is as long as what waits."""
     board = Board()
+    board.alarm_open = False  # so that none is one too many
     for _ in range(100):
         board.say(StatusReport(code=0))
         board.kept.pop()()
@@ -248,3 +258,66 @@ def test_every_message_is_settled_once_in_any_history(moves: list[tuple[Uplink, 
     for settle in board.kept:
         settle()
     assert board.settled == len(moves)
+
+
+# --------------------------------------------------------------------------- too much of it
+
+OTHER = "5001002"
+
+
+def test_a_flood_hears_slow_down_once_and_others_notice_nothing() -> None:
+    """M11: refused beyond the burst, settled, counted, told to ops; spoken once, with the reference
+    of the question, so that the terminal stops repeating it."""
+    board = Board()
+    for n in range(500):
+        board.say(CheckRequest(key=VehicleKey(vrm="TE99ABC"), reason="1", ref=f"r{n}"))
+    for _ in range(20):
+        board.say(CHECK, OTHER)
+    assert board.names().count("submit") == 20 + 20
+    assert board.settled == 480
+    assert board.meter.total("rate_limited_total", type="question", scope="terminal") == 480
+    assert set(board.suspected) == {(Suspicion.FLOOD, "air", ISSI)}
+    told = [call[1:] for call in board.calls if call[0] == "tell"]
+    refused = Receipt(ref="r20", check="", short="", accepted=False, why="SLOW DOWN")
+    assert told == [(ISSI, refused)]
+
+
+def test_reports_hear_it_too_and_positions_are_dropped_without_a_word() -> None:
+    board = Board()
+    for _ in range(100):
+        board.say(FIX)
+    assert board.names().count("fix") == 20
+    assert "tell" not in board.names()
+    for _ in range(100):
+        board.say(DeliveryAck(check="C001", part=1, state=AckState.READ))
+    told = [call[2] for call in board.calls if call[0] == "tell"]
+    assert told == [Notice(kind="slow", text="SLOW DOWN")]
+    board.say(CHECK)
+    assert board.names()[-1] == "submit", "neither costs a question"
+
+
+def test_an_emergency_is_not_refused_in_any_flood() -> None:
+    """Whatever else its terminal and all others said; beyond the cap while no alarm stands, too."""
+    board = Board()
+    board.alarm_open = False
+    for message in (FIX, CHECK, StatusReport(code=3)):
+        for _ in range(300):
+            board.say(message)
+    for _ in range(60):
+        board.say(StatusReport(code=0))
+    assert board.names().count("emergency") == 60
+    board.alarm_open = True
+    board.say(StatusReport(code=0))
+    assert board.names().count("emergency") == 60, "that press would only have been counted"
+    assert board.meter.total("rate_limited_total", type="emergency") == 1
+
+
+def test_a_defect_of_the_limits_takes_the_message() -> None:
+    board = Board()
+
+    def broken(_terminal: str) -> bool:
+        raise RuntimeError("planted")
+
+    board.switchboard._desks.emergency_open = broken
+    board.say(StatusReport(code=0))
+    assert board.names() == ["emergency"]
