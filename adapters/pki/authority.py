@@ -23,7 +23,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 from cryptography import x509
@@ -51,17 +50,13 @@ class Issued(msgspec.Struct, frozen=True):
     revoked_at: str = ""
 
 
-class Life(NamedTuple):
-    """From when and until when a certificate holds, ms since the epoch."""
+def life(path: Path) -> tuple[int, int]:
+    """From when and until when the first certificate of a PEM file holds, ms since the epoch.
 
-    not_before_ms: int
-    not_after_ms: int
-
-
-def life(path: Path) -> Life:
-    """Of the first certificate in a PEM file. Raises OSError, ValueError."""
+    Raises OSError, ValueError.
+    """
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    return Life(
+    return (
         round(certificate.not_valid_before_utc.timestamp() * 1000),
         round(certificate.not_valid_after_utc.timestamp() * 1000),
     )
