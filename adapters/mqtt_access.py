@@ -7,6 +7,7 @@ value: a broker would only close the connection, and nobody would know why (M15)
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 import time
 from dataclasses import dataclass
@@ -59,6 +60,33 @@ def read(config_path: Path, section: BrokerSection, access: Access) -> Credentia
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise LinkDown("certificate file cannot be used", refused=True) from error
     return Credentials(username=access.username or None, password=password, tls=tls)
+
+
+def files(config_path: Path, section: BrokerSection) -> dict[str, Path]:
+    """Every certificate that this broker's connections use, by its name in the metric `cert`."""
+    if not section.tls:
+        return {}
+    first = section.cert_file
+    named = {
+        section.name: first,
+        f"{section.name}-status": section.status_cert_file or first,
+        f"{section.name}-feed": (section.feed_cert_file or first) if section.feed else "",
+        f"{section.name}-ca": section.ca_file,
+    }
+    return {name: resolve(config_path, file) for name, file in named.items() if file}
+
+
+def fingerprint(config_path: Path, section: BrokerSection) -> str:
+    """Changes when any file changes by which we, or the broker, are known. Blocks."""
+    digest = hashlib.sha256()
+    for field in section.__struct_fields__:
+        if field.endswith("_file") and (name := getattr(section, field)):
+            try:
+                held = resolve(config_path, name).read_bytes()
+            except OSError:
+                held = b""
+            digest.update(hashlib.sha256(held).digest())
+    return digest.hexdigest()
 
 
 def _secret(path: Path, access: Access) -> str | None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from adapters import codecs, history, ledger, links, pnc, relays
+from adapters import codecs, history, ledger, links, mqtt_access, pnc, relays
 from adapters.observers.journal import StructJournal
 from adapters.observers.loop_lag import LoopLag
 from adapters.observers.prometheus import PrometheusMeter
@@ -25,9 +25,11 @@ from adapters.systemd import Notifier
 from adapters.web import WebServer, tell_export
 from gateway import __version__, settings
 from gateway.bus import EventBus
+from gateway.cert_watch import CertWatch, Life
 from gateway.chain_watch import ChainWatch, prover
 from gateway.core import Core
 from gateway.errors import ConfigError, LedgerError, LedgerUnavailable
+from gateway.messages import LinkState
 from gateway.ports import Clock, History, Ids, Journal, Ledger, Link, Pnc, Record, Returns
 from gateway.settings import BrokerSection, Config, SerialSection
 from gateway.supervise import keep
@@ -125,6 +127,11 @@ class Gateway:
         self._systemd = Notifier()
         self._stopping = asyncio.Event()
         self._exit_code = 0
+        self._certificates = CertWatch(
+            self._read_certificates, clock=self.clock, meter=self.meter, journal=self.journal
+        )
+        self._known_by: dict[str, str] = {}
+        self._again: dict[str, asyncio.Event] = {}
 
     def stop(self, exit_code: int = 0) -> None:
         """Begin to drain; `run` returns soon after. Safe to call twice."""
@@ -200,6 +207,10 @@ class Gateway:
 
     async def _serve(self, core: Core, ready: Callable[[], None] | None) -> None:
         """Everything that runs until somebody says stop, in one TaskGroup."""
+        self._known_by = await asyncio.to_thread(_known_by, self.config)
+        for broker in self.config.settings.mqtt:
+            for name in (broker.name, f"{broker.name}-feed"):
+                self._again[name] = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
@@ -219,6 +230,8 @@ class Gateway:
                     tasks.append(group.create_task(self._guard(feed.run, feed.name, "relay", core)))
             tasks.append(group.create_task(core.courier.tend(), name="courier"))
             tasks.append(group.create_task(core.mind(), name="minder"))
+            if _certificates(self.config):
+                tasks.append(group.create_task(self._certificates.run(), name="certificate watch"))
             proofs = ChainWatch(
                 prover(self.config.path), clock=self.clock, meter=self.meter, journal=self.journal
             )
@@ -294,6 +307,7 @@ class Gateway:
                 meter=self.meter,
                 seen=lambda state, reason: core.link_seen(name, kind, state, reason),
                 returned=returned,
+                again=self._again.get(name),
             )
         except Exception as error:  # noqa: BLE001 - unforeseen three times: systemd starts us anew
             self.journal.warn("task.restarted", task="link", link=name, error=type(error).__name__)
@@ -304,8 +318,9 @@ class Gateway:
     async def reload(self) -> bool:
         """SIGHUP: the whole configuration is checked first; a bad one changes nothing.
 
-        People, policy and words are taken over at once. Links, ledger and HTTP need a restart,
-        and the journal says so.
+        People, policy and words are taken over at once, and so are renewed certificates and
+        passwords: the connections that use them are opened anew, in the sessions that they have.
+        Links, ledger and HTTP need a restart, and the journal says so.
         """
         core = self.core
         if core is None:
@@ -324,9 +339,50 @@ class Gateway:
         finally:
             self._systemd.ready()
         restart = core.apply(config)
+        await self._renew(core)
         self.meter.gauge("config_loaded_timestamp_seconds", self.clock.wall_ms() / 1000)
         self.journal.note("config.loaded", restart_needed=",".join(restart))
         return True
+
+    async def _renew(self, core: Core) -> None:
+        """Open anew what is known by other files now, and try at once what is down."""
+        known_by = await asyncio.to_thread(_known_by, self.config)
+        for broker, before in self._known_by.items():
+            for name in (broker, f"{broker}-feed"):
+                if known_by[broker] != before or core.states.get(name) is LinkState.DOWN:
+                    self._again[name].set()
+        self._known_by = known_by
+        if _certificates(self.config):
+            await self._certificates.look()
+
+    async def _read_certificates(self) -> dict[str, Life | None]:
+        return await asyncio.to_thread(_lives, self.config)
+
+
+def _known_by(config: Config) -> dict[str, str]:
+    """Of each broker, a fingerprint of the files by which we are known to it; blocks."""
+    brokers = config.settings.mqtt
+    return {each.name: mqtt_access.fingerprint(config.path, each) for each in brokers}
+
+
+def _certificates(config: Config) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for broker in config.settings.mqtt:
+        found |= mqtt_access.files(config.path, broker)
+    return found
+
+
+def _lives(config: Config) -> dict[str, Life | None]:
+    """Blocks. What reads certificates is loaded only where there are some."""
+    from adapters.pki.authority import life
+
+    lives: dict[str, Life | None] = {}
+    for name, path in _certificates(config).items():
+        try:
+            lives[name] = Life(*life(path))
+        except (OSError, ValueError):
+            lives[name] = None
+    return lives
 
 
 Run = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
@@ -348,6 +404,7 @@ def _meter_for(config: Config) -> PrometheusMeter:
         links=kinds,
         areas=config.fleet.areas,
         agencies=config.fleet.agencies,
+        certs=tuple(_certificates(config)),
         version=__version__,
     )
 

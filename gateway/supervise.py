@@ -47,11 +47,15 @@ async def keep(
     meter: Meter,
     seen: StateSeen,
     returned: Callable[[], bool] | None = None,
+    again: asyncio.Event | None = None,
 ) -> None:
     """Run for ever. `run(up)` opens, calls `up` when open, and raises LinkDown when it breaks.
 
     returned: whether what it lacked has come back since it was last asked; then it is opened at
     once, and the back-off begins anew. A refusal is waited out whatever it says.
+    again: set when it is to be closed and opened anew now (its credentials were renewed), or, if it
+    is down, to be tried at once, refused or not.
+
     Returns only by cancellation, or by the third crash within a minute (that crash is raised).
     """
     attempt = 0
@@ -64,10 +68,10 @@ async def keep(
         seen(LinkState.UP, "")
 
     while True:
-        refused, began_s = False, clock.monotonic_s()
+        refused, renewed, began_s = False, False, clock.monotonic_s()
         try:
-            await run(up)
-            reason = "ended"
+            renewed = await _unless(again, run(up))
+            reason = "opened anew" if renewed else "ended"
         except LinkDown as error:
             reason, refused = error.reason, error.refused
         except Exception as error:  # unforeseen: counted, restarted; thrice in a minute is fatal
@@ -89,14 +93,17 @@ async def keep(
         ceiling = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2**attempt)
         attempt = min(attempt + 1, 16)
         pause_s = REFUSED_S if refused else max(0.05, ids.uniform(0.0, ceiling) - waited_s)
-        if returned is None or refused:
-            await clock.sleep(pause_s)
-        elif await _back_within(pause_s, returned, clock):
+        if renewed or await _unless(
+            again, _back_within(pause_s, None if refused else returned, clock)
+        ):
             attempt = 0
 
 
-async def _back_within(pause_s: float, returned: Callable[[], bool], clock: Clock) -> bool:
+async def _back_within(pause_s: float, returned: Callable[[], bool] | None, clock: Clock) -> bool:
     """Wait so long, or until it has returned: whether it has."""
+    if returned is None:
+        await clock.sleep(pause_s)
+        return False
     until_s = clock.monotonic_s() + pause_s
     while not returned():
         left_s = until_s - clock.monotonic_s()
@@ -104,6 +111,24 @@ async def _back_within(pause_s: float, returned: Callable[[], bool], clock: Cloc
             return False
         await clock.sleep(min(LOOK_EVERY_S, left_s))
     return True
+
+
+async def _unless(again: asyncio.Event | None, work: Coroutine[Any, Any, bool | None]) -> bool:
+    """Do the work to its end, and say what it says; or until `again` is set: then the work is
+    cancelled and waited for, and that is True."""
+    if again is None:
+        return bool(await work)
+    doing, waiting = asyncio.ensure_future(work), asyncio.ensure_future(again.wait())
+    try:
+        await asyncio.wait({doing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            return bool(doing.result())
+        again.clear()
+        return True
+    finally:
+        for task in (doing, waiting):
+            task.cancel()
+        await asyncio.gather(doing, waiting, return_exceptions=True)
 
 
 class Crew:

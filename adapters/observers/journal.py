@@ -59,6 +59,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "emergency.unrecorded": _ALARM | {"error"},
     "alarm.changed": _ALARM,
     "alarm.unrecorded": _ALARM | {"error"},
+    "cert.expiry": frozenset({"cert", "state", "hours"}),
     "config.loaded": frozenset({"version", "restart_needed", "count"}),
     "config.refused": frozenset({"finding", "count"}),
     "ledger.opened": _LEDGER | {"version"},

@@ -38,7 +38,7 @@ OTHER = "other"
 BUCKETS = tuple(2.0**n / 1000 for n in range(7)) + tuple(2.0**n for n in range(-3, 6))
 """0.001 ... 0.064, 0.125 ... 32 s: objectives lie on edges (design ops.md, 1.4)."""
 
-LINK, AREA, AGENCY = "@link", "@area", "@agency"
+LINK, AREA, AGENCY, CERT = "@link", "@area", "@agency", "@cert"
 """Sets that come from the configuration."""
 
 KINDS = tuple(kind.value for kind in Kind)
@@ -293,6 +293,9 @@ METRICS: tuple[Metric, ...] = (
     _counter("task_restarts_total", "Tasks that failed and were begun anew", task=TASKS),
     _gauge("clock_skew_seconds", "Wall clock against its reference", False),
     _counter("clock_step_seconds_total", "Jumps of the wall clock against the monotonic one"),
+    _gauge(
+        "cert_expiry_timestamp_seconds", "When a certificate of ours runs out", False, cert=CERT
+    ),
     _gauge("config_loaded_timestamp_seconds", "When the configuration was loaded", False),
     _counter(
         "journal_dropped_total",
@@ -409,7 +412,8 @@ class PrometheusMeter:
     """gateway.ports.Meter, and what `/metrics` says.
 
     links: name -> kind, all that the configuration names (relays and the PNC too, if their state
-    is shown). strict: an unknown name or label raises (tests); else it is counted and dropped.
+    is shown). certs: names of the certificates that it names. strict: an unknown name or label
+    raises (tests); else it is counted and dropped.
     """
 
     def __init__(
@@ -418,6 +422,7 @@ class PrometheusMeter:
         links: Mapping[str, str],
         areas: Sequence[str],
         agencies: Sequence[str],
+        certs: Sequence[str] = (),
         version: str = "",
         commit: str = "",
         strict: bool = False,
@@ -428,6 +433,7 @@ class PrometheusMeter:
         self._monotonic_s = monotonic_s
         self._registry = prometheus_client.CollectorRegistry(auto_describe=False)
         sets = {LINK: tuple(links), AREA: tuple(areas), AGENCY: tuple(agencies)}
+        sets[CERT] = tuple(certs)
         self._families = {metric.name: _Family(metric, sets, links) for metric in METRICS}
         self._counters: dict[str, prometheus_client.Counter] = {}
         self._histograms: dict[str, prometheus_client.Histogram] = {}

@@ -31,6 +31,8 @@ class Line:
         self.seen: list[tuple[LinkState, str]] = []
         self.answers_after_s = 0.0
         self.returned: Callable[[], bool] | None = None
+        self.again = asyncio.Event()
+        self.closed = 0
 
     async def run(self, up: Callable[[], None]) -> None:
         self.opened_at_s.append(self.clock.monotonic_s())
@@ -39,7 +41,10 @@ class Line:
             await self.clock.sleep(self.answers_after_s)
         if up_s is not None:
             up()
-            await self.clock.sleep(up_s)
+            try:
+                await self.clock.sleep(up_s)
+            finally:
+                self.closed += 1
         if error is not None:
             raise error
 
@@ -54,6 +59,7 @@ class Line:
                 meter=self.meter,
                 seen=lambda state, reason: self.seen.append((state, reason)),
                 returned=self.returned,
+                again=self.again,
             )
         )
 
@@ -135,6 +141,28 @@ async def test_refused_credentials_are_not_hammered() -> None:
     await line.clock.advance(REFUSED_S + 1)
     assert line.gaps()[0] == REFUSED_S
     await stop(task)
+
+
+async def test_renewed_credentials_open_it_anew_at_once_and_in_order() -> None:
+    """M15, M17: what is open is closed by its own clean-up first; what waits out its half minute
+    waits no longer; and it happens once for each time that it is asked for."""
+    line = Line((1e6, None), (None, LinkDown("refused", refused=True)), (1e6, None))
+    task = line.start()
+    await line.clock.advance(10)
+    line.again.set()
+    await line.clock.advance(1)
+    assert line.closed == 1
+    assert len(line.opened_at_s) == 2
+    assert line.seen[1] == (LinkState.DOWN, "opened anew")
+    await line.clock.advance(3)
+    assert len(line.opened_at_s) == 2, "refused: not hammered"
+    line.again.set()
+    await line.clock.advance(0.1)
+    assert len(line.opened_at_s) == 3
+    await line.clock.advance(1000)
+    assert (len(line.opened_at_s), line.closed) == (3, 1)
+    await stop(task)
+    assert line.closed == 2, "cancelled, it is closed in order too"
 
 
 async def test_up_and_down_are_told_with_their_reason() -> None:
