@@ -39,7 +39,8 @@ def state(life: Life | None, now_ms: int) -> str:
     left_ms, whole_ms = life.not_after_ms - now_ms, life.not_after_ms - life.not_before_ms
     if left_ms <= 0:
         return "expired"
-    marks = [days for days in MARKS_D if days * DAY_MS < whole_ms]
+    # By a margin: one that is made for a month holds from a little before it was made.
+    marks = [days for days in MARKS_D if days * DAY_MS < 0.9 * whole_ms]
     if not marks:
         return "last third" if left_ms * 3 <= whole_ms else GOOD
     due = [days for days in marks if left_ms <= days * DAY_MS]

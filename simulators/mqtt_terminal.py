@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
@@ -57,9 +58,10 @@ class MqttTerminal(Radio):
         think_s: float = 2.0,
         seed: int | str = 0,
         retain_presence: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """retain_presence: not with amqtt, which hands retained messages to clients that never
-        asked for them whenever they reconnect."""
+        """tls: with whose certificate it connects. retain_presence: not with amqtt, which hands
+        retained messages to clients that never asked for them whenever they reconnect."""
         super().__init__(
             issi=issi,
             callsign=callsign,
@@ -77,6 +79,7 @@ class MqttTerminal(Radio):
         self._five = version == "5"
         self._prefix = prefix
         self._retain_presence = retain_presence
+        self._tls = tls
         self._random = random.Random(f"{seed}/{issi}")  # noqa: S311  (jitter, no secret)
         self._codec = codecs.create("terminal_json", side="terminal")
         self._out: asyncio.Queue[Frame] = asyncio.Queue(OUT_MOST)
@@ -162,6 +165,7 @@ class MqttTerminal(Radio):
             username=self._username or None,
             password=self._password or None,
             protocol=protocol,
+            tls_context=self._tls,
             will=presence,
             keepalive=KEEPALIVE_S,
             timeout=CONNECT_WITHIN_S,

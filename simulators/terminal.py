@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ssl
 import sys
 import tempfile
 import textwrap
@@ -168,6 +169,7 @@ async def terminal(
     host: str = "127.0.0.1",
     username: str = "",
     password_file: Path | None = None,
+    pki: Path | None = None,
     version: str = "5",
     prefix: str = "radio",
     once: str = "",
@@ -182,7 +184,8 @@ async def terminal(
 ) -> int:
     """Be the officer of terminal `issi`; returns the exit code.
 
-    port: for mqtt the broker's TCP port (1883); for serial the path of a device, or of the link
+    port: for mqtt the broker's TCP port (1883, with pki 8883); pki: the folder with its certificate
+    and the CA's; for serial the path of a device, or of the link
     to make for a new PTY (empty: one in the temporary folder, printed). once: send one line; with
     wait, stay until its answer or wait_s. area: send fixes of a walk there, else none.
     """
@@ -209,7 +212,7 @@ async def terminal(
                     issi=issi,
                     callsign=callsign or issi,
                     host=host,
-                    port=int(port or 1883),
+                    port=int(port or (8883 if pki else 1883)),
                     username=username,
                     password=_secret(password_file),
                     version=version,
@@ -218,6 +221,7 @@ async def terminal(
                     patrol=patrol,
                     think_s=think_s,
                     seed=clock.wall_ms(),
+                    tls=_certified(pki, issi) if pki else None,
                 )
             lines = _lines_of(script) if script else []
         except OSError as error:
@@ -241,6 +245,14 @@ async def terminal(
 
 def _secret(path: Path | None) -> str:
     return path.read_text("utf-8").strip() if path else ""
+
+
+def _certified(pki: Path, issi: str) -> ssl.SSLContext:
+    """As the terminal that this certificate names (`radio-gateway pki issue`)."""
+    context = ssl.create_default_context(cafile=pki / "ca.crt")
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(pki / f"{issi}.crt", pki / f"{issi}.key", password="")
+    return context
 
 
 def _lines_of(path: Path) -> list[str]:
@@ -418,6 +430,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--user", default="", help="default: the ISSI, when there is a password")
     parser.add_argument("--password-file", type=Path, default=None, metavar="FILE")
+    parser.add_argument(
+        "--pki", type=Path, default=None, metavar="DIR", help="TLS, by its certificate in there"
+    )
     parser.add_argument("--mqtt-version", choices=("5", "3.1.1"), default="5")
     parser.add_argument("--prefix", default="radio")
     parser.add_argument("--area", choices=AREAS, default="", help="send fixes of a walk there")
@@ -445,6 +460,7 @@ async def from_arguments(arguments: argparse.Namespace) -> int:
         host=arguments.host,
         username=arguments.user,
         password_file=arguments.password_file,
+        pki=arguments.pki,
         version=arguments.mqtt_version,
         prefix=arguments.prefix,
         once=arguments.once,

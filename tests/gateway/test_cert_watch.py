@@ -23,7 +23,7 @@ class Watch:
 
     def certificate(self, days: float, *, gone: float = 0.0) -> Life:
         since_ms = self.clock.wall_ms() - round(gone * DAY_MS)
-        return Life(since_ms, since_ms + round(days * DAY_MS))
+        return Life(since_ms - 300_000, since_ms + round(days * DAY_MS))
 
     def said(self) -> list[tuple[object, object]]:
         return [(fields["cert"], fields["state"]) for _, fields in self.journal.lines]

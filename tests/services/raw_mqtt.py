@@ -24,12 +24,12 @@ def connect(
         flags |= 0x04 | 0x08 | (0x20 if retain else 0)  # a will of QoS 1
         payload += b"\0" + _text(will[0]) + len(will[1]).to_bytes(2, "big") + will[1]
     body = _text("MQTT") + bytes([5, flags]) + (20).to_bytes(2, "big") + b"\0" + payload
-    assert len(body) < 128
+    length = bytes([len(body) % 128 | 0x80, len(body) // 128])  # in two bytes, always
     sock: socket.socket = socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S)
     try:
         if context is not None:
             sock = context.wrap_socket(sock, server_hostname="127.0.0.1")
-        sock.sendall(bytes([0x10, len(body)]) + body)
+        sock.sendall(b"\x10" + length + body)
         # CONNACK: type, length, flags, reason code. With TLS 1.3 a refusal comes only now.
         answer = sock.recv(4)
     except TimeoutError:

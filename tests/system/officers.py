@@ -13,6 +13,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import time
 import tty
 from collections.abc import Awaitable
@@ -120,9 +121,17 @@ class MqttOfficer(Officer):
     """A JSON terminal. `run` stays connected until cancelled; `ask` repeats until the receipt."""
 
     def __init__(
-        self, issi: str, port: int, *, ack: bool = True, version: str = "5", client: str = ""
+        self,
+        issi: str,
+        port: int,
+        *,
+        ack: bool = True,
+        version: str = "5",
+        client: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__(issi, ack=ack)
+        self._tls = tls
         self._port = port
         self._version = version
         self._id = client or f"officer-{issi}"
@@ -154,6 +163,7 @@ class MqttOfficer(Officer):
             self._port,
             identifier=self._id,
             protocol=aiomqtt.ProtocolVersion.V5 if five else aiomqtt.ProtocolVersion.V311,
+            tls_context=self._tls,
             keepalive=5,
             timeout=5,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],

@@ -71,7 +71,9 @@ class Desk:
 
 
 class Rig:
-    def __init__(self, broker: Mosquitto, **options: object) -> None:
+    def __init__(
+        self, broker: Mosquitto, *, known: tuple[str, ...] = (ISSI, OTHER), **options: object
+    ) -> None:
         self.broker = broker
         self.desk = Desk()
         self.meter, self.journal = FakeMeter(), FakeJournal()
@@ -84,7 +86,7 @@ class Rig:
             clock=SystemClock(),
             meter=self.meter,
             journal=self.journal,
-            known=lambda issi: issi in (ISSI, OTHER),
+            known=lambda issi: issi in known,
             codecs=codecs.create,
             suspect=lambda *what: self.suspected.append(what),
         )
