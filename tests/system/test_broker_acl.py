@@ -395,9 +395,11 @@ async def test_a_revoked_terminal_is_out_with_the_next_reload(
     async with Client(broker, A) as other:
         pki.revoke("5001013")
         broker.reload()
-        async with asyncio.timeout(WITHIN_S):
-            while not refused(broker, context):
-                await other.barrier()
+        for _ in range(100):  # turns of the broker's loop, in one of which it reads the list
+            if refused(broker, context):
+                break
+            await other.barrier()
+        assert refused(broker, context)
         await other.barrier()
         assert not refused(broker, broker.context(B))
 
@@ -428,8 +430,5 @@ async def test_what_waits_for_the_gateway_survives_the_brokers_kill(broker: Hard
     broker.kill()
     broker.start()
     async with Client(broker, MAIN, keep_s=3600) as gateway:
-        got: set[bytes] = set()
-        async with asyncio.timeout(WITHIN_S):
-            while len(got) < 200:
-                got |= {word for _, word in await gateway.barrier()}
+        got = {word for _, word in await gateway.barrier()}
         assert got == {b"%d" % n for n in range(200)}
