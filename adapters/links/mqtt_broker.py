@@ -106,9 +106,6 @@ class MqttLink:
         async with self._session(self._access("status"), STATUS, intake) as status:
             await self._subscribe(status, STATUS)
             async with self._session(self._access(""), MAIN, intake, self._will()) as main:
-                # From here on we can be answered through: what the broker kept for us while we
-                # were away comes at once, and its receipts must not wait for what follows.
-                self._main = main.line
                 try:
                     await self._subscribe(main, MAIN)
                     await self._say("online")
@@ -147,8 +144,14 @@ class MqttLink:
     ) -> AsyncIterator[Session]:
         """One client: opened, closed."""
         loop_back = LoopBack(f"gateway/{self._instance}/loop/{channels[0]}")
+        urgent = channels is STATUS
+        opening = not urgent
 
         def sink(line: Connection, received: Received) -> None:
+            if opening:
+                # What the broker kept for us while we were away comes with its very first word, and
+                # is answered through the line that it came by: its receipts must not wait.
+                self._main = line
             settle = line.acks.expect(received.mid, received.qos)
             loop_back.heard()
             if received.topic == loop_back.topic:
@@ -156,19 +159,24 @@ class MqttLink:
             else:
                 self.receive(received, intake, settle)
 
-        urgent = channels is STATUS
         five = self._section.version == "5"
-        async with connect(
-            self._section,
-            access,
-            config_path=self._config_path,
-            sink=sink,
-            will=will,
-            receive_most=STATUS_WINDOW if urgent else None,
-            unsettled_most=UNSETTLED_MOST[five] if urgent else None,
-            shed=self._shed,
-        ) as line:
-            yield Session(line, loop_back)
+        try:
+            async with connect(
+                self._section,
+                access,
+                config_path=self._config_path,
+                sink=sink,
+                will=will,
+                receive_most=STATUS_WINDOW if urgent else None,
+                unsettled_most=UNSETTLED_MOST[five] if urgent else None,
+                shed=self._shed,
+            ) as line:
+                if opening:
+                    self._main, opening = line, False
+                yield Session(line, loop_back)
+        finally:
+            if not urgent:
+                self._main = None
 
     async def _subscribe(self, session: Session, channels: tuple[str, ...]) -> None:
         """Anew on every connection: a broker that was killed has lost its sessions (M01)."""

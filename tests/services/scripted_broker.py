@@ -24,6 +24,8 @@ class ScriptedBroker:
         """A client's connection came to its end."""
         self.reads = asyncio.Event()
         self.reads.set()
+        self.greets: Callable[[bytes], None] = lambda _connect: None
+        """Called with a CONNECT's body right behind its CONNACK: what it sends goes with that."""
         self._five = five
         self._accepts = accepts
         self._writer: asyncio.StreamWriter | None = None
@@ -70,6 +72,7 @@ class ScriptedBroker:
                     if not self._accepts:
                         break
                     self.send(CONNACK, b"\0\0\0" if self._five else b"\0\0")
+                    self.greets(body)
                 elif kind == SUBSCRIBE | 2:
                     self.send(SUBACK, body[:2] + (b"\0" if self._five else b"") + b"\1" * 6)
                 elif kind == PINGREQ:

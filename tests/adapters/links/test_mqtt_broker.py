@@ -34,6 +34,7 @@ from gateway.settings import BrokerSection
 from gateway.supervise import keep
 from tests.fakes import FakeClock, FakeIds, FakeJournal, FakeMeter
 from tests.services.mosquitto import Mosquitto
+from tests.services.scripted_broker import scripted
 
 ISSI = "5001001"
 OTHER = "5001002"
@@ -367,6 +368,30 @@ async def test_what_waited_for_us_can_be_answered_at_once(rig: Rig, far: aiomqtt
     async with asyncio.timeout(WITHIN_S):
         message = await anext(aiter(far.messages))
     assert message.topic.value == f"radio/{ISSI}/down/receipt"
+
+
+async def test_what_comes_with_the_brokers_first_word_can_be_answered() -> None:
+    """In the same segment as the CONNACK, before anybody here knows that it was one."""
+    async with scripted() as broker:
+
+        def greets(connect: bytes) -> None:
+            if b"radio-gateway-status" not in connect:
+                topic = f"radio/{ISSI}/up/check".encode()
+                broker.publish(topic, json.dumps(CHECK).encode(), mid=7)
+
+        broker.greets = greets
+        rig = Rig(broker)  # type: ignore[arg-type]  # what a rig needs of it is its port
+        reachable: list[bool] = []
+
+        def desk(_envelope: Envelope) -> None:
+            reachable.append(rig.link.reaches(ISSI))
+
+        task = asyncio.ensure_future(rig.link.run(desk, rig.up.set))
+        await broker.until(lambda: reachable)
+        assert reachable == [True]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not rig.link.reaches(ISSI)
 
 
 @pytest.mark.parametrize(("version", "window"), [("5", 192), ("3.1.1", 16)])
