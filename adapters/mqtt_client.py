@@ -17,6 +17,8 @@ libraries, section 1; each has a test that fails without it):
 9. A message that raises in a callback ends the connection, and the broker sends it again for
    ever: it is given up here, alone.
 10. What is sent with QoS 0 waits without bound when the broker does not read: `OUT_MOST`.
+11. What is larger than the broker says that it takes (MQTT 5) is sent all the same, and ends the
+   connection at each repeat: it is refused here, alone.
 """
 
 from __future__ import annotations
@@ -65,6 +67,8 @@ PACKET_MOST = 1024 * 1024
 REFUSED_CODES = frozenset({4, 5, 134, 135, 138})
 """CONNACK codes that say our credentials are not good (3.1.1: 4, 5; 5.0: 0x86, 0x87, 0x8A)."""
 SESSION_TAKEN_OVER = 142
+HEAD_MOST = 32
+"""Bytes of a PUBLISH beside topic and payload, with the properties that we use."""
 NOBODY_SUBSCRIBED = 16
 """PUBACK 0x10: taken, and thrown away at once (MQTT 5, 3.4.2.1). Not a failure code."""
 NO_RETAINED = 2
@@ -200,6 +204,7 @@ class Connection(aiomqtt.Client):
         self._scuttled = False
         self._door = threading.Lock()
         self._written: asyncio.Event = asyncio.Event()
+        self._takes_most: int | None = None
         self.acks = Acks(self._acknowledge, most=unsettled_most, shed=shed)
 
     # ----------------------------------------------------------------- opening and closing
@@ -214,6 +219,12 @@ class Connection(aiomqtt.Client):
             raise ConnectionResetError
         self._connected.result()
         self._loop.call_soon(self._pump.go_on)
+
+    def _on_connect(
+        self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
+    ) -> None:
+        self._takes_most = getattr(properties, "MaximumPacketSize", None)  # (11)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(self, *words: Any) -> None:
         super()._on_disconnect(*words)
@@ -392,6 +403,9 @@ class Connection(aiomqtt.Client):
             expiry = Expiry(max(1, math.ceil(expires_in_s)))
         if self._disconnected.done() or self._scuttled:
             raise SendFailed("not connected")
+        size = len(topic.encode()) + len(payload) + HEAD_MOST
+        if self._takes_most is not None and size > self._takes_most:
+            raise Refused("larger than the broker takes")
         if self.waiting >= OUT_MOST:  # (10)
             raise SendFailed("broker does not read")
         if not qos:

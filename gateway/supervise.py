@@ -74,6 +74,8 @@ async def keep(
             reason = "opened anew" if renewed else "ended"
         except LinkDown as error:
             reason, refused = error.reason, error.refused
+            if refused:
+                meter.count("link_refused_total", link=name)
         except Exception as error:  # unforeseen: counted, restarted; thrice in a minute is fatal
             reason = type(error).__name__
             now_s = clock.monotonic_s()

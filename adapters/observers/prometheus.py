@@ -144,6 +144,7 @@ METRICS: tuple[Metric, ...] = (
         kind=LINK_KINDS,
         to=tuple(state.value for state in LinkState),
     ),
+    _counter("link_refused_total", "Times that our credentials were refused", link=LINK),
     _gauge(
         "link_last_receive_timestamp_seconds",
         "When the link last received anything",

@@ -105,6 +105,11 @@ def test_every_key_of_the_data_files_is_explained() -> None:
         ("[checks]\ndeadline_s = 0.0", "gateway.toml: checks.deadline_s"),
         ("[checks]\nretries = 3", "gateway.toml: checks.retries"),
         ("[checks]\nqueue = 0", "gateway.toml: checks.queue"),
+        ("[limits]\nper_s = 0.0", "gateway.toml: limits.per_s: between 0.1"),
+        ("[limits]\nburst = 0", "gateway.toml: limits.burst: between 1"),
+        ("[limits]\nfixes_burst = 0", "gateway.toml: limits.fixes_burst"),
+        ("[limits]\nper_s = 50.0\nall_per_s = 20.0", "limits.all_per_s: between 50.0"),
+        ("[limits]\nall_fixes_burst = 3", "limits.all_fixes_burst: between 20"),
         ("[checks.deadlines_s]\nboat = 3.0", "gateway.toml: checks.deadlines_s.boat"),
         ("[pnc]\nadapter = 'http'", "gateway.toml: pnc.url"),
         (

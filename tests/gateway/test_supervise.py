@@ -140,6 +140,7 @@ async def test_refused_credentials_are_not_hammered() -> None:
     task = line.start()
     await line.clock.advance(REFUSED_S + 1)
     assert line.gaps()[0] == REFUSED_S
+    assert line.meter.total("link_refused_total", link="line") == 1
     await stop(task)
 
 

@@ -26,6 +26,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from adapters.pki.authority import Authority, _pem_of
+from gateway.errors import SendFailed
+from gateway.messages import Notice
+from tests.adapters.links.test_mqtt_broker import Rig
 from tests.services import hardened, raw_mqtt
 from tests.services.hardened import GATEWAY, READER, Hardened
 
@@ -416,6 +419,23 @@ async def test_a_packet_that_is_too_large_costs_its_sender_alone(broker: Hardene
         await clients[B].publish(f"radio/{B}/up/check", b"mine", qos=1)
         heard = {topic for topic, _ in await clients[MAIN].barrier()}
         assert heard == {f"radio/{A}/up/fix", f"radio/{B}/up/check"}
+
+
+async def test_an_answer_that_is_too_large_is_refused_and_the_link_stays(broker: Hardened) -> None:
+    """Sent, it would end our connection, and again each time that it is repeated."""
+    rig = Rig(broker, **{"client_id": MAIN, **broker.access()})
+    await rig.open()
+    async with Client(broker, A) as radio:
+        await radio.subscribe(f"radio/{A}/down/#", qos=1)
+        large = Notice(kind="operator", text="X" * 40_000)
+        with pytest.raises(SendFailed, match="larger than the broker takes"):
+            await rig.link.send(A, large, expires_in_s=60, deadline_s=5)
+        fits = Notice(kind="operator", text="X" * 30_000)
+        await rig.link.send(A, fits, expires_in_s=60, deadline_s=5)
+        assert len(await radio.barrier()) == 1
+    assert rig.task is not None
+    assert not rig.task.done()
+    await rig.close()
 
 
 async def test_what_waits_for_the_gateway_survives_the_brokers_kill(broker: Hardened) -> None:
