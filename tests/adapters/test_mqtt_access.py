@@ -100,3 +100,40 @@ def test_verification_cannot_be_turned_off(config: Path) -> None:
     assert found.tls.verify_mode is ssl.CERT_REQUIRED
     assert found.tls.check_hostname
     assert found.tls.minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+def test_whatever_we_are_known_by_changes_the_fingerprint(config: Path) -> None:
+    """M17: passwords, certificates, keys, the CA, of each of the three sessions; a file that is
+    missing is a change, too, and no error: the connection says that."""
+    names = [
+        *("ca_file", "cert_file", "key_file", "password_file"),
+        *("status_cert_file", "status_key_file", "status_password_file"),
+        *("feed_cert_file", "feed_key_file", "feed_password_file"),
+    ]
+    assert {each for each in BrokerSection.__struct_fields__ if each.endswith("_file")} == {*names}
+    section = BrokerSection(name="mqtt", tls=True, **{name: f"{name}.pem" for name in names})
+    for name in names:
+        (config.parent / f"{name}.pem").write_text("old")
+    seen = {mqtt_access.fingerprint(config, section)}
+    assert mqtt_access.fingerprint(config, section) in seen
+    for name in names:
+        (config.parent / f"{name}.pem").write_text("new")
+        seen.add(mqtt_access.fingerprint(config, section))
+    (config.parent / f"{names[0]}.pem").unlink()
+    seen.add(mqtt_access.fingerprint(config, section))
+    assert len(seen) == len(names) + 2
+
+
+def test_the_certificates_that_are_watched_are_those_that_are_shown(config: Path) -> None:
+    """A session without one of its own shows that of the first; without TLS there is none."""
+    named = {"ca_file": "ca.pem", "cert_file": "a.pem", "status_cert_file": "b.pem"}
+    section = BrokerSection(name="mqtt", tls=True, **named)
+    found = {name: path.name for name, path in mqtt_access.files(config, section).items()}
+    assert found == {
+        "mqtt": "a.pem",
+        "mqtt-status": "b.pem",
+        "mqtt-feed": "a.pem",
+        "mqtt-ca": "ca.pem",
+    }
+    assert mqtt_access.files(config, PLAIN) == {}
+    assert mqtt_access.files(config, BrokerSection(name="mqtt", tls=True)) == {}
