@@ -6,7 +6,7 @@ import tomllib
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.findings import Lines, faults, nearest, spelt
@@ -105,6 +105,7 @@ TOML_VALUES = st.recursive(
         TOML_VALUES,
     )
 )
+@example({"mqtt": ""})
 def test_no_fault_means_that_it_converts_and_the_other_way_round(raw: dict[str, object]) -> None:
     """The walk agrees with msgspec itself: neither lets through what the other refuses."""
     for type_ in (Settings, Fleet):
