@@ -27,7 +27,7 @@ from adapters.links.device_server import SCHEME, open_socket
 from adapters.links.intake import Intake, nobody, word_of
 from adapters.links.line import NO_PORT, Line, Opened, drained, why
 from gateway.errors import LinkDown, SendFailed
-from gateway.messages import Bearer, Downlink, Issi, Notice
+from gateway.messages import Bearer, Downlink, Issi, Notice, Suspicion
 from gateway.ports import Clock, Codec, Handle, Journal, Meter, Suspect
 from gateway.settings import SerialSection
 
@@ -56,7 +56,8 @@ class SerialLink:
         codecs: Callable[..., Codec],
         suspect: Suspect = nobody,
     ) -> None:
-        del instance, config_path, suspect
+        del instance, config_path
+        self._suspect = suspect
         self.name = section.name
         self._section = section
         self._clock = clock
@@ -157,6 +158,8 @@ class SerialLink:
         say = self._journal.warn if more else self._journal.note
         state = "flooding" if more else "calm"
         say("link.state", link=self.name, kind=self.kind, state=state)
+        if more:
+            self._suspect(Suspicion.FLOOD, self.name, self._section.terminal)
 
     # ----------------------------------------------------------------- out
 

@@ -416,7 +416,6 @@ def broker() -> Callable[[bytes], Hashable]:
             bearer=Bearer.MQTT,
             clock=FakeClock(NOW_MS),
             meter=meter,
-            journal=journal,
             handle=heard.append,
         )
         received = Received(topic=topic, payload=body, qos=1, retain=retain, mid=1)

@@ -387,7 +387,7 @@ async def _round_trips(officers: list[LineOfficer], seconds: float) -> list[floa
 
 
 BAD = b"$GPGLL,5234.350,N,00014.586,W,101502,A*00\r\n"
-UNITS = {"bad frames": BAD, "no end": b"A", "noise": b"\xff\x00\x80\x01$*"}
+UNITS = {"bad frames": BAD, "no end": b"A", "noise": b"\xff\x00\x80\x01$*", "lines": b"A\n"}
 
 
 @pytest.mark.slow

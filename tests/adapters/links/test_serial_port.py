@@ -31,7 +31,7 @@ from adapters.links import serial_port
 from adapters.links.serial_port import SerialLink
 from gateway.app import SystemClock, SystemIds
 from gateway.errors import LinkDown, SendFailed
-from gateway.messages import Envelope, LinkState, LocationFix, Notice, StatusReport
+from gateway.messages import Envelope, LinkState, LocationFix, Notice, StatusReport, Suspicion
 from gateway.ports import Returns
 from gateway.settings import SerialSection
 from gateway.supervise import keep
@@ -59,7 +59,9 @@ class Rig:
             journal=self.journal,
             known=lambda issi: issi == ISSI,
             codecs=codecs.create,
+            suspect=lambda *what: self.suspected.append(what),
         )
+        self.suspected: list[tuple[Suspicion, str, str]] = []
         self.task: asyncio.Task[None] | None = None
 
     async def open(self) -> asyncio.Task[None]:
@@ -482,6 +484,8 @@ async def test_a_flood_of_bad_frames_does_not_stop_the_loop(pty: Pty) -> None:
     assert [e.message for e in calm.envelopes] == [StatusReport(code=4)]
     await until(lambda: len(rig.journal.lines) == 2)
     assert [fields["state"] for _, fields in rig.journal.lines] == ["flooding", "calm"]
+    assert rig.suspected == [(Suspicion.FLOOD, "line", ISSI)]
+    assert calm.suspected == []
     await rig.close()
     await calm.close()
     other.close()
