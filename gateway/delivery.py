@@ -9,6 +9,7 @@ receipt.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -64,6 +65,7 @@ class Courier:
         self._resend_s = resend_s
         self.crew = Crew(name="courier", most=TELL_MOST, journal=journal, meter=meter)
         self._parcels: dict[str, Parcel] = {}
+        self._any_waits = asyncio.Event()
         self._waiting: dict[Issi, OrderedDict[str, Parcel]] = {}
         self._busy: set[Issi] = set()
         self.stale: Callable[[str], None] = lambda _check: None
@@ -74,6 +76,7 @@ class Courier:
     def post(self, parcel: Parcel) -> None:
         """Take charge of an answer that is on record; the first attempt starts at once."""
         self._parcels[parcel.check] = parcel
+        self._any_waits.set()
         waiting = self._waiting.setdefault(parcel.terminal, OrderedDict())
         waiting[parcel.id] = parcel
         if len(waiting) > WAITING_MOST:
@@ -149,6 +152,8 @@ class Courier:
         parcel = self._parcels.pop(check, None)
         if parcel is None:
             return
+        if not self._parcels:
+            self._any_waits.clear()
         waiting = self._waiting.get(parcel.terminal)
         if waiting is not None:
             waiting.pop(parcel.id, None)
@@ -163,8 +168,10 @@ class Courier:
                 self._go_stale(parcel)
 
     async def tend(self) -> None:
-        """Owned by the composition root: resend what is due, drop what is stale. Never returns."""
+        """Owned by the composition root: resend what is due, drop what is stale. Never returns,
+        and sleeps while nothing waits."""
         while True:
+            await self._any_waits.wait()
             await self._clock.sleep(0.25)
             now_s = self._clock.monotonic_s()
             # A dict, not a set: terminals are served in an order that a seed repeats.
