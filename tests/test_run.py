@@ -179,6 +179,19 @@ def test_other_words_go_to_radio_gateway_with_the_callers_paths(
     assert clone.run("simulate", "pnc", fail="radio-gateway simulate").returncode == 3
 
 
+def test_simulate_with_seeds_is_the_simulation_of_the_core(clone: Clone) -> None:
+    """It needs what the tests need; with a scenario `simulate` is a command of radio-gateway."""
+    assert clone.run("simulate", "--seeds", "3", "--from", "7").returncode == 0
+    calls = clone.calls()
+    assert calls[-1] == "python -m tests.simulation --seeds 3 --from 7"
+    assert "--all-extras" in calls[-2]
+    assert "--no-dev" not in calls[-2]
+    for way in ("--from", "--hours"):
+        assert clone.run("simulate", way, "2", fail="python -m tests.simulation").returncode == 3
+    assert clone.run("simulate", "demo").returncode == 0
+    assert clone.calls()[-1] == "radio-gateway simulate demo"
+
+
 def test_test_data_is_looked_for_from_where_the_caller_stands(clone: Clone, tmp_path: Path) -> None:
     (tmp_path / "my data").mkdir()
     assert clone.run("vectors", "my data", cwd=tmp_path).returncode == 0

@@ -26,10 +26,11 @@ from gateway.ports import (
     Record,
 )
 from gateway.settings import LedgerSection
-from tests.fake_ledger import Disk, FakeLedger
+from tests.fake_ledger import FakeLedger
 from tests.fakes import FakeClock, FakeJournal, FakeMeter
 from tests.services import postgresql
-from tests.simulation.world import Faults, SimLedger
+from tests.simulation.faults import Faults
+from tests.simulation.parties import SimDisk, SimLedger
 
 DAY_MS = 86_400_000
 Open = Callable[[], Awaitable[Ledger]]
@@ -57,11 +58,12 @@ async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         _wipe(url)
     log = fresh_log()
     stub = SimpleNamespace(
-        disk=Disk(),
+        disk=SimDisk(),
         life=1,
         clock=SimpleNamespace(sleep=lambda _s: asyncio.sleep(0), wall_ms=FakeClock().wall_ms),
         random=random.Random(1),
-        chance=lambda _p: False,
+        chance=lambda *_fault: False,
+        call=lambda _port: False,
         faults=Faults(),
         healed=True,
         point=lambda _name: asyncio.sleep(0),

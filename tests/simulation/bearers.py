@@ -2,7 +2,8 @@
 
 The broker is the part that matters to acknowledgements: it holds a message until it is settled,
 stops at its in-flight limit, takes acknowledgements in order only, and brings everything that was
-not acknowledged again after each break.
+not acknowledged again after each break. It may also lose all of that with its session, and it may
+have been told to retain a question, which it then brings at every connection.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from gateway.messages import (
     Downlink,
     Envelope,
     Issi,
+    Receipt,
+    Result,
     StatusReport,
     Uplink,
 )
@@ -56,7 +59,6 @@ class SimBearer:
 
     def cut(self) -> None:
         if self._cut is not None:
-            self._world.met("link_cut")
             self._cut.set()
 
     def opened(self) -> None:
@@ -72,21 +74,30 @@ class SimBearer:
         self, terminal: Issi, message: Downlink, *, expires_in_s: float, deadline_s: float
     ) -> None:
         world = self._world
+        kind = type(message).__name__
+        if world.call("link"):
+            raise SendFailed("nth call")
         world.about_to_send(terminal, message)
-        await world.point("before send")
+        if isinstance(message, Result):
+            await world.point("P6 before the answer is sent")
         await world.clock.sleep(world.random.expovariate(1 / 0.005))
         if not self.reaches(terminal):
             raise SendFailed("down")
-        if world.chance("link_loss"):
+        if world.chance("link_loss", kind):
             return  # taken by the bearer, lost on the air
-        world.loop.note("down", terminal, type(message).__name__)
+        world.loop.note("down", terminal, kind)
         world.terminals[terminal].hear(message)
-        await world.point("after send")
+        if isinstance(message, Result):
+            await world.point("P7 after the answer is sent")
+        elif isinstance(message, Receipt):
+            await world.point("P3 after the receipt")
 
     def give(self, terminal: Issi, message: Uplink, settled: Callable[[], None]) -> None:
         """One message into the core, as a link does."""
         handle, world = self.handle, self._world
         assert handle is not None
+        if world.dead or world.dies_at("P0 on the way"):
+            return
         envelope = Envelope(
             message=message,
             terminal=terminal,
@@ -100,14 +111,31 @@ class SimBearer:
         world.loop.note("up", terminal, type(message).__name__)
         world.given(envelope, handle)
 
+    def say(self, terminal: Issi, message: Uplink) -> None:
+        """A terminal transmits: its own way here may lose it, or take its time."""
+        world, kind = self._world, type(message).__name__
+        if world.chance("link_loss", kind):
+            return
+        late_s = 0.0
+        if world.chance("reorder", kind):
+            late_s = world.random.uniform(0.1, 3.0)
+        elif world.chance("held_up", kind):
+            late_s = world.random.uniform(10, 60)
+        if late_s:
+            world.loop.call_later(late_s, self.arrives, terminal, message)
+        else:
+            self.arrives(terminal, message)
+
+    def arrives(self, terminal: Issi, message: Uplink) -> None:
+        raise NotImplementedError
+
 
 class SimLine(SimBearer):
     """A serial line: what is lost is lost."""
 
-    def say(self, terminal: Issi, message: Uplink) -> None:
-        if self.handle is None or self._world.chance("link_loss"):
-            return
-        self.give(terminal, message, lambda: None)
+    def arrives(self, terminal: Issi, message: Uplink) -> None:
+        if self.handle is not None:
+            self.give(terminal, message, lambda: None)
 
 
 class _Item:
@@ -168,6 +196,12 @@ class _Session:
         self._waiting.extendleft(reversed(self._flying))
         self._flying.clear()
 
+    def lost(self) -> None:
+        """The broker has forgotten it."""
+        self._epoch += 1
+        self._waiting.clear()
+        self._flying.clear()
+
     def __len__(self) -> int:
         return len(self._waiting) + len(self._flying)
 
@@ -178,17 +212,35 @@ class SimBroker(SimBearer):
     def __init__(self, world: World, name: str, bearer: Bearer, terminals: Iterable[Issi]) -> None:
         super().__init__(world, name, bearer, terminals)
         self._main, self._status = _Session(self), _Session(self)
+        self._retained: dict[Issi, CheckRequest] = {}
+        self._forgotten = False
 
-    def say(self, terminal: Issi, message: Uplink) -> None:
-        if self._world.chance("link_loss"):
-            return  # the terminal's own way to the broker
+    def arrives(self, terminal: Issi, message: Uplink) -> None:
+        if self._forgotten:
+            return  # nobody has subscribed since
+        world = self._world
         urgent = isinstance(message, StatusReport | DeliveryAck)
         session = self._status if urgent else self._main
         session.put(_Item(terminal, message))
-        if isinstance(message, CheckRequest) and self._world.chance("duplicate"):
-            session.put(_Item(terminal, message))
+        if isinstance(message, CheckRequest):
+            if world.chance("duplicate"):
+                session.put(_Item(terminal, message))
+            if world.chance("retained"):
+                self._retained[terminal] = message
+
+    def lose_session(self) -> None:
+        """Killed and started again without what it held; what is published before the gateway is
+        back reaches nobody."""
+        self._forgotten = True
+        self._status.lost()
+        self._main.lost()
+        self.cut()
 
     def opened(self) -> None:
+        self._forgotten = False
+        if not self._world.healed:
+            for terminal, question in self._retained.items():
+                self._main.put(_Item(terminal, question))
         self._status.pump()
         self._main.pump()
 

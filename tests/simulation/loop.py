@@ -158,17 +158,28 @@ def run(seed: int, story: Coroutine[Any, Any, T], *, keep: bool = False) -> tupl
 
 
 class SimClock:
-    """gateway.ports.Clock over the loop's virtual time. The wall clock may be stepped."""
+    """gateway.ports.Clock over the loop's virtual time. The wall clock may be stepped; the true
+    time, which terminals and their receivers have, is not."""
 
     def __init__(self, loop: SimLoop, wall_ms: int = 1_795_325_047_120) -> None:
         self._loop = loop
-        self._wall_ms = wall_ms
+        self._true_ms = self._wall_ms = wall_ms
 
     def wall_ms(self) -> int:
         return self._wall_ms + round(self._loop.now_s * 1000)
 
+    def true_ms(self) -> int:
+        return self._true_ms + round(self._loop.now_s * 1000)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the wall clock is not the true one."""
+        return self._wall_ms != self._true_ms
+
     def step_wall(self, by_ms: int) -> None:
-        self._wall_ms += by_ms
+        """Somebody sets the gateway's clock, back or forth by an hour at most."""
+        off_ms = self._wall_ms + by_ms - self._true_ms
+        self._wall_ms = self._true_ms + max(-abs(by_ms), min(abs(by_ms), off_ms))
 
     def monotonic_s(self) -> float:
         return 1000.0 + self._loop.now_s

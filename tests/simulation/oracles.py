@@ -1,4 +1,5 @@
-"""The invariants, checked by joining what each party saw (reliability-security reference, 4).
+"""The invariants, checked by joining what each party saw (reliability-security reference, 4):
+terminals, the PNC, the disk's records, consoles.
 
 Those that take part of a moment are called at that moment (World.judge); `joined` after the heal.
 Each raises AssertionError with the invariant's number.
@@ -14,19 +15,25 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.check_memory import dedupe_key
+from gateway.check_states import BEFORE_OUTCOME
+from gateway.checks import TASKS_PER_CHECK
+from gateway.delivery import TELL_MOST, WAITING_MOST
 from gateway.messages import (
     AlarmChanged,
     CheckRequest,
     Event,
     Issi,
+    LinkState,
+    LocationFix,
     Outcome,
     PncQuery,
     Result,
     UnitEmergency,
+    UnitFix,
     VehicleKey,
 )
 from gateway.policy import may_ask
-from gateway.ports import Record
+from gateway.ports import CheckRow, Record
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -34,6 +41,12 @@ if TYPE_CHECKING:
 ENDINGS = {"answered", "refused", "cancelled"}
 HEARD_WITHIN_S = 1.0
 TRANSPORT_S = 0.5
+SLACK_MS = 1
+"""Rounding of wall clock and virtual time."""
+TURNS_S = 0.01
+"""What was decided has happened by then."""
+SECRETS = ("STOLEN", "VIOLENT", "NO TRACE", "TE99", "FORD")
+"""What an answer may say and a late notice may not."""
 
 
 # --------------------------------------------------------------------------- at the moment
@@ -42,22 +55,37 @@ TRANSPORT_S = 0.5
 def question_allowed(world: World, query: PncQuery) -> None:
     """I6, I8, I16, I21: on record before it is asked, with this attempt; never one that policy
     refuses; never after an outcome; each attempt once."""
-    noted = [
-        record
-        for record in world.disk.records
-        if record.event == "asked" and record.check == query.check
-    ]
+    noted = [each for each in world.disk.by_check[query.check] if each.event == "asked"]
     assert query.attempt in {record.attempt for record in noted}, "I6: asked without a record"
     assert query.reason in world.base.policy.reasons, "I8: a refused question was asked"
-    assert world.disk.checks[query.check].outcome == "", "I21: asked after the outcome"
+    row = world.disk.checks[query.check]
+    assert row.outcome == "", "I21: asked after the outcome"
+    _still_wanted(world, row)
     same = [q for q in world.asked if (q.check, q.attempt) == (query.check, query.attempt)]
     assert len(same) == 1, "I6: one attempt asked twice"
     assert query.attempt <= 3, "more than two retries"
 
 
+def _still_wanted(world: World, row: CheckRow) -> None:
+    """M14, H03, P01: nothing is asked after its deadline, nor what was already too old when it
+    came. (When our wall clock is set, or a terminal's is wrong, ages cannot be told from here; and
+    a process that is stopped between its decision and the question asks when it goes on.)"""
+    if world.faults.wall_step or world.loop.now_s - world.still_until_s < TURNS_S:
+        return
+    deadline_ms = world.config.settings.checks.deadline_s * 1000
+    late_ms = world.clock.wall_ms() - row.opened_at_ms - deadline_ms
+    assert late_ms <= SLACK_MS, f"P01: asked {late_ms:.0f} ms after its deadline"
+    said = world.terminals[row.terminal].said.get(json.loads(row.state)["ref"])
+    if said is not None and not world.faults.clock_skew:
+        # What was twice as late before may have been taken for the lag of the terminal's clock.
+        lag_ms = 1000 * sorted(world.terminals[row.terminal].delays_s)[-2]
+        late_ms = row.opened_at_ms - said.true_ms - deadline_ms - lag_ms
+        assert late_ms <= SLACK_MS, f"M14: asked, though {late_ms} ms too old on receipt"
+
+
 def sending_allowed(world: World, terminal: Issi, result: Result) -> None:
     """Decision 13, I18: to the officer who asked and still holds the terminal."""
-    opened = _opened(world, result.check)
+    opened = world.disk.opened(result.check)
     now = next((t for t in world.config.fleet.terminals if t.issi == terminal), None)
     assert now is not None, "I18: to a terminal that was taken away"
     assert now.officer == opened.officer, "decision 13: to the next holder"
@@ -65,7 +93,7 @@ def sending_allowed(world: World, terminal: Issi, result: Result) -> None:
 
 def result_allowed(world: World, terminal: Issi, result: Result) -> None:
     """I3, I5: to the one who asked, and only after outcome and disclosure are on record."""
-    records = [record for record in world.disk.records if record.check == result.check]
+    records = world.disk.by_check.get(result.check, [])
     assert records, "I5: a result without any record"
     assert {record.terminal for record in records} == {terminal}, "I3: another's result"
     ended = [record for record in records if record.event in ENDINGS]
@@ -91,6 +119,11 @@ def acknowledgement_allowed(
         known = any(_key(record) == mark for record in _asked_by(world, terminal))
         assert known or told or gone or world.refused, "decision 3: acknowledged before the commit"
         return
+    if request.ref in world.terminals[terminal].poison:
+        made = any(r.event == "answered" for r in world.disk.records if r.terminal == terminal)
+        excused = told or gone or world.faults.disk_full
+        assert made or excused, "M13: poison acknowledged before its failure was on record"
+        return
     key = dedupe_key(terminal, request, 0)
     known = any(row.dedupe == key for row in world.disk.checks.values())
     excused = told or gone or key in world.refused
@@ -105,6 +138,38 @@ def emergency_relayed(world: World, terminal: Issi, events: list[Event]) -> None
     assert alarms, "decision 6: an emergency that was not relayed at once"
     first = alarms[0].count == 1
     assert not first or any(isinstance(event, UnitEmergency) for event in events)
+
+
+def fix_relayed(world: World, terminal: Issi, fix: LocationFix, events: list[Event]) -> None:
+    """I10: a good position is on the feed before anything is awaited. (Only where no other can
+    have made it late, out of place or doubtful: one that waited in the broker may be overtaken.)"""
+    faults = world.faults
+    late = fix.fixed_at_ms not in (None, world.clock.wall_ms())
+    if late or faults.bad_fix or not faults.spares_the_air:
+        return
+    shown = [each for each in events if isinstance(each, UnitFix) and each.terminal == terminal]
+    assert [(each.lat, each.lon) for each in shown] == [(fix.lat, fix.lon)], "I10: a fix not shown"
+
+
+def bounded(world: World) -> None:
+    """I13: nothing grows beyond its limit, whatever fails and whoever does not read."""
+    core, bus = world.core, world.bus
+    if core is None or bus is None:
+        return
+    keep = world.knobs.keep_events
+    assert len(bus._ring) <= keep + 1, f"I13: the bus keeps {len(bus._ring)} events"
+    for group in bus._groups.values():
+        # What is no longer kept is trimmed in strides.
+        assert len(group._due) <= keep + 257, f"I13: {len(group._due)} events due to a console"
+    checks = world.config.settings.checks
+    most = checks.queue + checks.concurrency
+    # What an earlier life took and did not end is taken up again, however much it is.
+    flying = [c for c in core.checks._memory if c.state.stage in BEFORE_OUTCOME and not c.restored]
+    assert len(flying) <= most, f"I13: {len(flying)} checks in flight"
+    assert len(core.checks.crew) <= TASKS_PER_CHECK * (checks.queue + 4 * checks.concurrency + 64)
+    assert len(core.courier.crew) <= TELL_MOST + len(world.terminals), "I13: the courier's tasks"
+    for terminal, waiting in core.courier._waiting.items():
+        assert len(waiting) <= WAITING_MOST, f"I13: {len(waiting)} answers wait for {terminal}"
 
 
 # --------------------------------------------------------------------------- after the heal
@@ -124,7 +189,7 @@ def answered_again(world: World) -> None:
             for results in terminal.results.values()
             for result in results
             if result.outcome is Outcome.ANSWERED
-            and _key(_opened(world, result.check)) == request.key.vrm
+            and _key(world.disk.opened(result.check)) == request.key.vrm
         ]
         assert answers, "I14: a question after the heal was not answered"
 
@@ -141,7 +206,7 @@ def joined(world: World) -> None:
                 assert row.outcome, "I1: receipted, and no outcome"
         accepted: dict[str, set[str]] = defaultdict(set)
         for receipt in terminal.receipts:
-            if receipt.accepted and receipt.ref:
+            if receipt.accepted and receipt.ref and receipt.ref not in terminal.poison:
                 accepted[receipt.ref].add(receipt.check)
         for checks in accepted.values():
             assert len(checks) == 1, "I1: one question, two checks"
@@ -150,6 +215,8 @@ def joined(world: World) -> None:
             assert bodies == {world.disk.checks[check].result}, "I2: other bytes than on record"
             _content(world, results[0])
     _nothing_invented(world)
+    _late_notices(world)
+    _consoles(world)
     _typed_once(world)
     _emergencies(world)
     if world.faults.spares_the_air:
@@ -185,7 +252,7 @@ def _nothing_left(world: World) -> None:
 
 def _content(world: World, result: Result) -> None:
     """I22, decision 10: danger is never dropped, and silence is never 'no trace'."""
-    mark = _key(_opened(world, result.check))
+    mark = _key(world.disk.opened(result.check))
     shown = "\n".join(result.pages)
     if result.outcome is not Outcome.ANSWERED:
         assert "NO TRACE" not in shown.replace("NOT AS NO TRACE", ""), "decision 10"
@@ -196,6 +263,9 @@ def _content(world: World, result: Result) -> None:
         assert result.danger, "I22: no danger word"
     if mark == "TE99STV":
         assert "VIOLENT" in result.pages[0], "I22: violent occupant not on page 1"
+    asked = [query for query in world.asked if query.check == result.check]
+    if result.check in world.unknown and len(asked) == 1:
+        assert "UNKNOWN" in result.pages[0], "I22: an unknown marker was dropped (P08)"
     assert ("NO TRACE" in shown) == (mark == "TE99AAA"), "another vehicle's answer"
 
 
@@ -207,6 +277,34 @@ def _nothing_invented(world: World) -> None:
         sent = world.terminals[record.terminal].sent.values()
         marks = {each.key.vrm for each in sent if isinstance(each.key, VehicleKey)}
         assert _key(record) in marks, "I7: a check that nobody asked"
+
+
+def _late_notices(world: World) -> None:
+    """D1: a late reply is said without content, and only of what was not answered."""
+    for terminal in world.terminals.values():
+        for notice in terminal.notices:
+            if notice.kind == "late":
+                outcome = world.disk.checks[notice.check].outcome
+                assert outcome not in ("", Outcome.ANSWERED), "D1: a late notice of an answer"
+                assert not any(word in notice.text for word in SECRETS), "D1: content in a notice"
+
+
+def _consoles(world: World) -> None:
+    """W09, I10, I20: what each console drew is what is true, however often it was cut off."""
+    alarms = {alarm.id: alarm.state for alarm in world.disk.alarms.values()}
+    for console in world.consoles:
+        assert console.wrong == [], f"{console.name}: {console.wrong[0]}"
+        links = {name: state for name, state in console.links.items() if name != "ledger"}
+        assert set(links.values()) == {LinkState.UP}, f"{console.name}: a link that looks down"
+        for check, outcome in console.outcomes.items():
+            assert world.disk.checks[check].outcome == outcome, f"I1: {console.name}: {outcome}"
+        if console.sees_all:
+            drawn = {alarm.id: alarm.state for alarm in console.alarms.values()}
+            assert drawn == alarms, f"W09: {console.name}: alarms {drawn}, on record {alarms}"
+            fleet = {each.issi for each in world.base.fleet.terminals}
+            assert set(console.units) == fleet, f"W09: {console.name}: units"
+    fast, slow, _ = world.consoles
+    assert fast.fixes == slow.fixes, "I10: two consoles show two pictures"
 
 
 def _typed_once(world: World) -> None:
@@ -252,10 +350,6 @@ def _nobody_in_silence(world: World) -> None:
 
 
 # --------------------------------------------------------------------------- reading A
-
-
-def _opened(world: World, check: str) -> Record:
-    return next(r for r in world.disk.records if r.event == "opened" and r.check == check)
 
 
 def _asked_by(world: World, terminal: Issi) -> list[Record]:

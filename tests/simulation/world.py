@@ -1,7 +1,9 @@
-"""A simulated world around the real core: terminals, bearers, a PNC, a disk, all in virtual time.
+"""A simulated world around the real core: terminals, bearers, a PNC, a disk, consoles, all in
+virtual time.
 
-What each party saw is kept apart (T: terminals, Q: PNC, A: the disk's records), so that the
-oracles in oracles.py can join them. The daemon's own counters are never evidence.
+What each party saw is kept apart (T: terminals, Q: PNC, A: the disk's records, C: consoles), so
+that the oracles in oracles.py can join them. The daemon's own counters are never evidence. What
+happens in a world, and when, is story.py's.
 """
 
 from __future__ import annotations
@@ -11,8 +13,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
-
-import msgspec
 
 from gateway.bus import EventBus
 from gateway.core import Core
@@ -24,23 +24,26 @@ from gateway.messages import (
     Envelope,
     Event,
     Issi,
+    LocationFix,
     PncQuery,
     Result,
     StatusReport,
+    UnitFix,
     Uplink,
 )
 from gateway.ports import Handle
 from gateway.settings import Config
 from gateway.supervise import keep
-from tests.fake_ledger import Disk
-from tests.fakes import FakeIds, FakeJournal, FakeMeter
+from tests.fakes import FakeIds, FakeMeter
 from tests.simulation import oracles
 from tests.simulation.bearers import SimBearer, SimBroker, SimLine
-from tests.simulation.faults import Faults
+from tests.simulation.consoles import ALL_RIGHTS, Console, control_room
+from tests.simulation.faults import Faults, Knobs
 from tests.simulation.loop import SimClock, SimLoop
-from tests.simulation.parties import SimLedger, SimPnc, SimTerminal
+from tests.simulation.parties import SimDisk, SimLedger, SimPnc, SimTerminal
 
-__all__ = ["Disk", "Faults", "SimLedger", "SimPnc", "World"]
+ON_LINES = 2
+"""So many of the fleet's terminals are at a line of their own, the others at the broker."""
 
 
 class Given:
@@ -52,21 +55,51 @@ class Given:
         self.life, self.settled = life, 0
 
 
-class World:
-    """One seeded world. `start` brings the core up, `crash` drops it, `heal` ends all faults."""
+class SimMeter(FakeMeter):
+    """Counters alone: the rest would cost an hour's worth of memory and is no evidence."""
 
-    def __init__(self, loop: SimLoop, config: Config, faults: Faults) -> None:
+    def observe(self, name: str, seconds: float, **labels: str) -> None:
+        pass
+
+    def gauge(self, name: str, value: float, **labels: str) -> None:
+        pass
+
+
+class SimJournal:
+    """Nobody reads it."""
+
+    def note(self, event: str, **fields: str | int | float | bool | None) -> None:
+        pass
+
+    warn = note
+
+
+class World:
+    """One seeded world. `start` brings the core up, `crash` drops it, `heal` ends all faults.
+
+    nth_fails: asked before each call of a port ("ledger", "link") whether it must fail.
+    """
+
+    def __init__(
+        self, loop: SimLoop, config: Config, faults: Faults, knobs: Knobs | None = None
+    ) -> None:
         self.loop = loop
         self.random: random.Random = loop.random
         self.clock = SimClock(loop)
         self.faults = faults
+        self.knobs = knobs if knobs is not None else Knobs()
         self.base = self.config = config
-        self.disk = Disk()
+        self.disk = SimDisk()
         self.ids = FakeIds(loop.random.randrange(1 << 30))
-        self.meter = FakeMeter()
-        self.journal = FakeJournal()
+        self.meter = SimMeter()
+        self.journal = SimJournal()
+        self.nth_fails: Callable[[str], bool] = lambda _port: False
         self.asked: list[PncQuery] = []
-        self.events: list[Event] = []
+        self.unknown: set[str] = set()
+        """Checks that were once answered with a warning which no table knows."""
+        self.feed: list[tuple[float, Event]] = []
+        """What was published in this life on the numbered lane, and when."""
+        self._published: list[Event] = []
         self.emergencies: list[Issi] = []
         self.refused: set[str] = set()
         """Keys of the questions whose record the disk refused."""
@@ -75,51 +108,92 @@ class World:
         self.happened: Counter[str] = Counter()
         self.healed = False
         self.life = 0
+        self.still_until_s = 0.0
+        """When the process last stood still, until when."""
         self.broken: list[str] = []
         """What the oracles found at the moment it happened."""
         self.last_words: dict[Issi, str] = {}
         """The question that each terminal asked after the heal."""
         self.core: Core | None = None
+        self.bus: EventBus | None = None
         issis = [each.issi for each in config.fleet.terminals]
-        on_lines, on_broker = issis[:2], issis[2:]
-        self.bearers: list[SimLine | SimBroker] = [
-            *(SimLine(self, f"line{n}", Bearer.SERIAL, [i]) for n, i in enumerate(on_lines)),
-            SimBroker(self, "broker", Bearer.MQTT, on_broker),
+        self.lines = [
+            SimLine(self, f"line{n}", Bearer.SERIAL, [issi])
+            for n, issi in enumerate(issis[:ON_LINES])
         ]
-        self._way = {issi: self.bearers[min(n, 2)] for n, issi in enumerate(issis)}
+        self.broker = SimBroker(self, "broker", Bearer.MQTT, issis[ON_LINES:])
+        self.bearers: list[SimLine | SimBroker] = [*self.lines, self.broker]
+        self._way = {issi: self.bearers[min(n, ON_LINES)] for n, issi in enumerate(issis)}
         self.terminals = {
             issi: SimTerminal(self, issi, way.bearer) for issi, way in self._way.items()
         }
+        self.consoles = control_room(self)
+        self._dead_console = Console(self, "dead", ALL_RIGHTS, (0.0, 0.0))
         self._given: list[Given] = []
-        self._officers: list[asyncio.Task[None]] = []
-        self._own: list[asyncio.Task[None]] = []
+        self._own: dict[asyncio.Task[None], None] = {}
         self._killed = asyncio.Event()
+        self.aim: tuple[str, Callable[[str], bool]] | None = None
+        """A point, and what strikes when it is next passed (True: it killed the process)."""
 
     # ----------------------------------------------------------------- chance
 
-    def chance(self, fault: str) -> bool:
-        """Whether this fault happens now; never after the heal."""
+    def chance(self, fault: str, *where: str) -> bool:
+        """Whether this fault happens now; never after the heal. where: what it then has met."""
         rate = getattr(self.faults, fault)
         if self.healed or rate <= 0 or self.random.random() >= rate:
             return False
         self.met(fault)
+        for each in where:
+            self.met(f"{fault} @ {each}")
         return True
 
     def met(self, fault: str) -> None:
         self.happened[fault] += 1
 
+    def call(self, port: str) -> bool:
+        """Whether this very call of a port fails."""
+        return self.nth_fails(port)
+
     async def point(self, name: str) -> None:
-        """A place where `kill -9` may fall: who passes here then never goes on."""
-        if self.chance("kill"):
-            self.met(f"kill {name}")
-            self.loop.note("kill", name)
-            self._killed.set()
+        """A place where anything may strike: whoever is killed here never goes on."""
+        if self.dead or self.dies_at(name):
             await asyncio.get_running_loop().create_future()
+
+    def dies_at(self, name: str) -> bool:
+        """Whether `kill -9` falls here; other strikes that were aimed at this point fall, too."""
+        if self.aim is not None and self.aim[0] == name and not self.healed:
+            (_, strike), self.aim = self.aim, None
+            if strike(name):
+                return True
+        if not self.chance("kill", name):
+            return False
+        self.kill(name)
+        return True
+
+    def kill(self, where: str) -> None:
+        self.loop.note("kill", where)
+        self._killed.set()
+
+    @property
+    def dead(self) -> bool:
+        """Killed, and not yet started again."""
+        return self._killed.is_set()
+
+    async def death(self) -> None:
+        await self._killed.wait()
+
+    def stand_still(self, seconds: float) -> None:
+        """SIGSTOP and SIGCONT: the process finds that time has passed."""
+        self.loop.jump(seconds)
+        self.still_until_s = self.loop.now_s
 
     # ----------------------------------------------------------------- the daemon's life
 
     async def start(self) -> None:
-        bus = EventBus(self.clock)
+        self.feed = []
+        bus = self.bus = EventBus(
+            self.clock, keep_events=self.knobs.keep_events, keep_s=self.knobs.keep_s
+        )
         bus.tap(self._saw)
         core = Core(
             self.config,
@@ -146,12 +220,22 @@ class World:
         beginning.result()
         for bearer in self.bearers:
             self.own(self._keep(core, bearer))
+        for console in self.consoles:
+            self.own(console.watch(core))
+        self.own(self._dead_console.sit_there(core))
         self.own(core.courier.tend())
         self.own(core.mind())
 
     def own(self, work: Coroutine[Any, Any, None]) -> None:
-        """A task of the daemon's own: it ends with the process."""
-        self._own.append(self.loop.create_task(work))
+        """A task of the daemon's own: it ends with the process. A defect in it is a finding."""
+        task = self.loop.create_task(work)
+        self._own[task] = None
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._own.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.broken.append(f"a task of the daemon's own ended: {error!r}")
 
     async def _begin(self, core: Core) -> None:
         while True:
@@ -181,7 +265,8 @@ class World:
         self._killed.clear()
         self.loop.note("crash")
         core, self.core = self.core, None
-        own, self._own = self._own, []
+        own = list(self._own)
+        self._own.clear()
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)
@@ -198,8 +283,14 @@ class World:
         self.broken.append(f"the process would stop: {type(error).__name__}")
 
     def _saw(self, event: Event) -> None:
-        self.events.append(event)
+        self._published.append(event)
+        if not isinstance(event, UnitFix):
+            self.feed.append((self.loop.now_s, event))
         self.loop.note("event", type(event).__name__)
+
+    def feed_at_s(self, seq: int) -> float:
+        """When this number was published in this life."""
+        return self.feed[seq - 1][0]
 
     # ----------------------------------------------------------------- the air
 
@@ -209,12 +300,17 @@ class World:
 
     def given(self, envelope: Envelope, handle: Handle) -> None:
         """The core takes one message; an emergency is on the feed before it returns."""
-        message = envelope.message
-        seen = len(self.events)
+        message, terminal = envelope.message, envelope.terminal
+        if isinstance(message, LocationFix) and message.fixed_at_ms is not None:
+            late_ms = self.clock.true_ms() - message.fixed_at_ms
+            self.terminals[terminal].delays_s.append(late_ms / 1000)
+        self._published = []
         handle(envelope)
         if isinstance(message, StatusReport) and message.code == 0:
-            self.emergencies.append(envelope.terminal)
-            self.judge(oracles.emergency_relayed, envelope.terminal, self.events[seen:])
+            self.emergencies.append(terminal)
+            self.judge(oracles.emergency_relayed, terminal, self._published)
+        if isinstance(message, LocationFix):
+            self.judge(oracles.fix_relayed, terminal, message, self._published)
 
     def settling(
         self, terminal: Issi, message: Uplink, acknowledge: Callable[[], None]
@@ -257,77 +353,5 @@ class World:
         except AssertionError as error:
             self.broken.append(f"{self.loop.now_s:.3f} {str(error).splitlines()[0]}")
 
-    # ----------------------------------------------------------------- the story
-
-    async def officers(self, until_s: float, every_s: float) -> None:
-        """Officers ask at random moments until the time is over."""
-        while self.loop.now_s < until_s:
-            await self.clock.sleep(self.random.expovariate(1 / every_s))
-            terminal = self.random.choice(list(self.terminals.values()))
-            if self.random.random() < 0.02:
-                self.say(terminal.issi, StatusReport(code=0))
-                continue
-            self._officers.append(self.loop.create_task(terminal.ask()))
-
-    async def mischief(self, until_s: float) -> None:
-        """Crashes, cuts, clock steps and reloads at random moments; kills where they fell."""
-        while self.loop.now_s < until_s:
-            pause = asyncio.ensure_future(self.clock.sleep(self.random.uniform(0.5, 10.0)))
-            killed = asyncio.ensure_future(self._killed.wait())
-            await asyncio.wait([pause, killed], return_when=asyncio.FIRST_COMPLETED)
-            died = killed.done()
-            pause.cancel()
-            killed.cancel()
-            if died or self.chance("crash"):
-                await self.restart()
-            elif self.chance("link_cut"):
-                self.random.choice(self.bearers).cut()
-            elif self.chance("wall_step"):
-                self.clock.step_wall(self.random.choice([-3_600_000, 3_600_000]))
-            elif self.chance("reload") and self.core is not None:
-                self.config = self._other_config()
-                self.core.apply(self.config)
-
-    async def restart(self) -> None:
-        await self.crash()
-        await self.clock.sleep(self.random.uniform(0.2, 3.0))
-        await self.start()
-
-    def _other_config(self) -> Config:
-        """Another holder, a terminal taken away, nobody may ask; or all as it was."""
-        base = self.base
-        terminals = list(base.fleet.terminals)
-        which = self.random.randrange(len(terminals))
-        policy = base.policy
-        match self.random.choice(["holder", "revoked", "denied", "as it was"]):
-            case "holder":
-                terminals[which] = msgspec.structs.replace(terminals[which], officer="9999")
-            case "revoked":
-                del terminals[which]
-            case "denied":
-                policy = msgspec.structs.replace(policy, rules=(), version="denied")
-            case _:
-                pass
-        fleet = msgspec.structs.replace(base.fleet, terminals=tuple(terminals))
-        return msgspec.structs.replace(base, fleet=fleet, policy=policy)
-
-    async def heal(self) -> None:
-        """All faults end; whoever is down comes back."""
-        self.healed = True
-        if self._killed.is_set() or self.core is None:
-            await self.restart()
-        self.config = self.base
-        assert self.core is not None
-        self.core.apply(self.base)
-        await asyncio.gather(*self._officers)
-
-    async def everybody_asks_once_more(self) -> None:
-        """After the heal: one question each, one after the other, as on a calm day."""
-        self.last_words = {}
-        for issi, terminal in self.terminals.items():
-            await terminal.ask()
-            await self.clock.sleep(8.0)
-            self.last_words[issi] = list(terminal.sent)[-1]
-
     def held_by_the_broker(self) -> int:
-        return sum(each.held() for each in self.bearers if isinstance(each, SimBroker))
+        return self.broker.held()
