@@ -268,6 +268,11 @@ async def test_the_answer_goes_to_the_asker_whatever_response_topic_says(
     envelope = rig.desk.of(CheckRequest)[0]
     assert envelope.terminal == ISSI
     assert OTHER not in repr(envelope.message)
+    await far.subscribe("radio/+/down/#", qos=1)
+    await rig.link.send(ISSI, RECEIPT, expires_in_s=60, deadline_s=5)
+    async with asyncio.timeout(WITHIN_S):
+        heard = await anext(aiter(far.messages))
+    assert heard.topic.value.startswith(f"radio/{ISSI}/down/")
 
 
 async def test_presence_says_online_and_offline(rig: Rig, mosquitto: Mosquitto) -> None:
