@@ -456,6 +456,8 @@ class Core:
         now_ms = self.clock.wall_ms()
         changes = self.roster.replace(config.fleet)
         for gone in changes.removed:
+            # Should it come back, it is somebody else's: the marker begins anew.
+            self.tracker.forget(gone)
             self.bus.publish(self.roster.gone(gone, now_ms))
         self.checks.rules_changed(self._rules(config))
         for meta in self.roster.metas(now_ms):

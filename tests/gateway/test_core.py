@@ -209,7 +209,10 @@ async def test_a_fleet_that_changes_is_told_and_a_terminal_that_left_is_deaf(hou
     terminals = tuple(t for t in house.config.fleet.terminals if t.issi != ISSI)
     fleet = msgspec.structs.replace(house.config.fleet, terminals=terminals)
     house.events.clear()
+    house.say(LocationFix(52.5725, -0.2431))
+    assert house.core.tracker.newest_of(ISSI) is not None
     assert house.core.apply(msgspec.structs.replace(house.config, fleet=fleet)) == []
+    assert house.core.tracker.newest_of(ISSI) is None
     gone = [e for e in house.events if isinstance(e, UnitMeta) and e.gone]
     assert [each.terminal for each in gone] == [ISSI]
     said = await house.ask()
