@@ -124,9 +124,9 @@ _OF_THE_AIR = (
     "crash",
     "kill",
     "pause",
-    "wall_step",
     "reload",
 )
+"""A wall clock that is set is not among them: nobody may wait longer for it (H08)."""
 _MOST = {
     "pnc_down": 0.4,
     "pnc_hang": 0.3,

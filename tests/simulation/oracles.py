@@ -145,7 +145,7 @@ def fix_relayed(world: World, terminal: Issi, fix: LocationFix, events: list[Eve
     have made it late, out of place or doubtful: one that waited in the broker may be overtaken.)"""
     faults = world.faults
     late = fix.fixed_at_ms not in (None, world.clock.wall_ms())
-    if late or faults.bad_fix or not faults.spares_the_air:
+    if late or faults.bad_fix or faults.wall_step or not faults.spares_the_air:
         return
     shown = [each for each in events if isinstance(each, UnitFix) and each.terminal == terminal]
     assert [(each.lat, each.lon) for each in shown] == [(fix.lat, fix.lon)], "I10: a fix not shown"

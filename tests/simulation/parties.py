@@ -244,7 +244,7 @@ class SimTerminal:
     def __init__(self, world: World, issi: Issi, bearer: Bearer) -> None:
         self.issi = issi
         self._world = world
-        self._bearer = bearer
+        self.bearer = bearer
         self._n = 0
         self.skew_ms = 0
         if world.chance("clock_skew"):
@@ -277,7 +277,7 @@ class SimTerminal:
         world = self._world
         self._n += 1
         mark = world.random.choice(MARKS)
-        if self._bearer is Bearer.SERIAL or (not dated and world.random.random() < 0.2):
+        if self.bearer is Bearer.SERIAL or (not dated and world.random.random() < 0.2):
             name = f"typed {self._n}"
             self.sent[name] = CheckRequest(
                 key=VehicleKey(vrm=mark), reason="1", typed=f"V {mark} R1"
@@ -388,10 +388,10 @@ class SimTerminal:
 
     def _acknowledge(self, result: Result) -> None:
         """Each text of a line is acknowledged by itself; over MQTT the answer is one message."""
-        parts = len(result.texts) if self._bearer is Bearer.SERIAL else 1
+        parts = len(result.texts) if self.bearer is Bearer.SERIAL else 1
         think_s = self._world.random.uniform(0.1, 4.0)
         for part in range(1, parts + 1):
-            name = result.short if self._bearer is Bearer.SERIAL else result.check
+            name = result.short if self.bearer is Bearer.SERIAL else result.check
             self._later(0.05 * part, DeliveryAck(name, part, AckState.DELIVERED))
             self._later(think_s + part, DeliveryAck(name, part, AckState.READ))
 

@@ -43,7 +43,8 @@ class Story:
             "reload": self._reload,
         }
 
-    async def play(self) -> World:
+    async def live(self) -> World:
+        """Until all is calm again and can be judged."""
         world = self.world
         await world.start()
         await asyncio.gather(self._ask(), self._report(), self._operate(), self._mischief())
@@ -52,6 +53,11 @@ class Story:
         await self._everybody_asks_once_more()
         world.judge(oracles.answered_again)
         await world.clock.sleep(CALM_S)
+        return world
+
+    async def play(self) -> World:
+        """The whole of it, judged."""
+        world = await self.live()
         world.judge(oracles.joined)
         before = on_disk(world)
         await world.stop()
