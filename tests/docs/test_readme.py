@@ -16,6 +16,7 @@ from gateway import cli
 from tests.docs.pages import PAGES, ROOT, Block, anchors, blocks, links, marked, spans
 from tests.fuzz import __main__ as fuzz
 from tests.services import free_port
+from tests.simulation import __main__ as simulation
 from tests.soak import __main__ as soak
 from tests.system.daemon import Daemon
 
@@ -41,6 +42,7 @@ def parsers(parser: argparse.ArgumentParser, name: str = "") -> dict[str, argpar
 
 
 COMMANDS = parsers(cli._parser())
+SIMULATION = simulation.parser()._option_string_actions
 
 
 def fault(text: str) -> str:
@@ -49,6 +51,9 @@ def fault(text: str) -> str:
     if words[0] == "./run" and words[1] in SCRIPT_WORDS:
         right = OPTIONS_OF_SCRIPT.get(words[1], set())
         unknown = {word for word in words[2:] if word.startswith("--")} - right
+        return f"{text}: no option {unknown}" if unknown else ""
+    if words[:2] == ["./run", "simulate"] and words[2].strip("[]") in SIMULATION:
+        unknown = {w for word in words if (w := word.strip("[]")).startswith("--")} - {*SIMULATION}
         return f"{text}: no option {unknown}" if unknown else ""
     words = words[1:]
     name = ""
@@ -89,6 +94,8 @@ def test_the_search_finds_what_does_not_exist() -> None:
     assert fault("radio-gateway audit prove --config x")
     assert fault("./run demo --durations 3")
     assert fault("./run test --everything")
+    assert fault("./run simulate --seeds 3 --minutes 4")
+    assert fault("./run simulate demo --seeds 3")
     assert not fault("radio-gateway audit export --config F --purpose P [--from T]")
     assert len([line for page in PAGES for line in command_lines(page)]) > 20
 

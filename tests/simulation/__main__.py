@@ -25,14 +25,19 @@ def positive(text: str) -> int:
     return number
 
 
+def parser() -> argparse.ArgumentParser:
+    """What may be asked; `run` sends here whatever begins with one of the first three."""
+    made = argparse.ArgumentParser(prog="./run simulate", description=str(__doc__).splitlines()[0])
+    made.add_argument("--seeds", type=positive, default=200, help="how many worlds")
+    made.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
+    made.add_argument("--hours", type=float, default=HOURS, help="simulated, of chaos in each")
+    made.add_argument("--trace", action="store_true", help="print everything that happened")
+    return made
+
+
 def main(arguments: list[str]) -> int:
     """0: no fault. 1: at least one; each was printed."""
-    parser = argparse.ArgumentParser(prog="./run simulate", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=positive, default=200, help="how many worlds")
-    parser.add_argument("--from", type=int, default=0, dest="first", help="the first seed")
-    parser.add_argument("--hours", type=float, default=HOURS, help="simulated, of chaos in each")
-    parser.add_argument("--trace", action="store_true", help="print everything that happened")
-    asked = parser.parse_args(arguments)
+    asked = parser().parse_args(arguments)
     began_s = said_s = time.monotonic()
     faults, met_before = 0, Counter(MET)
     for done, seed in enumerate(range(asked.first, asked.first + asked.seeds), start=1):
