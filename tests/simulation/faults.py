@@ -186,7 +186,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     bursts: tuple[tuple[float, float], ...]
     """From, until: seconds."""
     busy_s: float = 1.0
-    quiet_s: float = 90.0
+    quiet_s: float = 100.0
     """Between two questions, on average."""
 
     def every_s(self, now_s: float) -> float:
@@ -202,13 +202,13 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pace(chance: random.Random, hours: float) -> Pace:
-    """Bursts of 10 to 30 s, 6 to 16 min apart; the first at once."""
+    """Bursts of 8 to 24 s, 7 to 17 min apart; the first at once."""
     chaos_s, at_s = hours * 3600, 0.0
     bursts = []
     while at_s < chaos_s:
-        end_s = min(chaos_s, at_s + chance.uniform(10, 30))
+        end_s = min(chaos_s, at_s + chance.uniform(8, 24))
         bursts.append((at_s, end_s))
-        at_s = end_s + chance.uniform(360, 960)
+        at_s = end_s + chance.uniform(420, 1020)
     return Pace(chaos_s=chaos_s, bursts=tuple(bursts))
 
 

@@ -152,8 +152,8 @@ def test_the_worlds_are_hostile() -> None:
 
 
 def trace_of(seed: int) -> str:
-    """The whole trace of one world, line by line."""
-    _, loop = run(seed, play(seed), keep=True)
+    """The whole trace of one world of a quarter of an hour, line by line."""
+    _, loop = run(seed, play(seed, hours=0.25), keep=True)
     assert loop.trace
     assert loop.lines is not None
     return "".join(loop.lines)
