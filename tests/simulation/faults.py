@@ -151,7 +151,7 @@ _MOST = {
     "bad_fix": 0.5,
     "clock_skew": 0.7,
     "disk_full": 0.3,
-    "disk_stall": 0.05,
+    "disk_stall": 0.12,
     "console_cut": 0.2,
     "crash": 0.4,
     "kill": 0.02,
