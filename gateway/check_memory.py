@@ -170,10 +170,10 @@ class CheckMemory:
     def typed_repeats(self, check: Check, now_s: float) -> bool:
         return check.settled_at_s is None or now_s - check.settled_at_s <= self._typed_repeat_s
 
-    def typed_may_be_on_record(self, terminal: Issi, typed: str, now_s: float) -> bool:
-        """Whether a check of this text may have been settled lately, only not in memory."""
-        if (terminal, typed) in self._by_typed:
-            return False
+    def typed_may_be_on_record(self, now_s: float) -> bool:
+        """Whether a check of some text may have been settled lately, only not in memory. That an
+        older one of the same text is in memory proves nothing: it may wait for its officer since
+        before a restart, when the newer one has long been read."""
         return now_s - self._typed_forgotten_at_s <= self._typed_repeat_s
 
     def newest_of(self, terminal: Issi, ref: str) -> Check | None:

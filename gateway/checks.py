@@ -447,11 +447,7 @@ class CheckDesk:
             same = self._memory.same_typed(asker.issi, request.typed, now_s)
         if same is not None:
             self._repeat(same, envelope.settle)
-        elif (
-            request.typed
-            and self._memory.typed_may_be_on_record(asker.issi, request.typed, now_s)
-            and not self.crew.full
-        ):
+        elif request.typed and self._memory.typed_may_be_on_record(now_s) and not self.crew.full:
             self._own(self._typed_from_ledger(envelope, asker, request), envelope.settle)
         else:
             self._begin(envelope, asker, request, dedupe)

@@ -219,6 +219,23 @@ async def test_typed_text_is_the_same_after_a_restart_too(house: House) -> None:
     assert house.all_settled()
 
 
+async def test_an_older_answer_that_still_waits_does_not_hide_the_newer_one(house: House) -> None:
+    """After a restart memory has the same text of before, unread; the one of a moment ago was read
+    and is in the ledger alone."""
+    house.say(house.typed("TE99ABC"))
+    await settle()
+    await house.passes(61)
+    house.say(house.typed("TE99ABC"))
+    await settle()
+    await house.read(house.newest())
+    assert len(house.pnc.asked) == 2
+    await house.restart()
+    house.say(house.typed("TE99ABC"))
+    await settle(60)
+    assert len(house.pnc.asked) == 2
+    assert house.all_settled()
+
+
 async def test_after_our_clock_was_set_back_typed_text_is_asked_anew(house: House) -> None:
     """An answer from the future has no age: given again for hours it would be worse than none."""
     house.say(house.typed("TE99ABC"))
