@@ -230,6 +230,7 @@ async def test_an_older_answer_that_still_waits_does_not_hide_the_newer_one(hous
     await house.read(house.newest())
     assert len(house.pnc.asked) == 2
     await house.restart()
+    await house.passes(5)
     house.say(house.typed("TE99ABC"))
     await settle(60)
     assert len(house.pnc.asked) == 2
