@@ -127,7 +127,7 @@ _OF_THE_AIR = (
     "reload",
 )
 """A wall clock that is set is not among them: nobody may wait longer for it (H08)."""
-_MOST = {
+MOST = {
     "pnc_down": 0.4,
     "pnc_hang": 0.3,
     "pnc_late": 0.2,
@@ -165,7 +165,7 @@ def swarm(chance: random.Random) -> Faults:
     """A random half of the fault kinds at random rates; one world in four spares the air."""
     chosen = {
         name: chance.uniform(most / 20, most)
-        for name, most in _MOST.items()
+        for name, most in MOST.items()
         if chance.random() < 0.5
     }
     if chance.random() < 0.25:
