@@ -76,6 +76,15 @@ class World:
             await self.console.connected.wait()
             for radio in self.radios.values():
                 await radio.connected.wait()
+            # Ready with one bearer: what is published before we subscribed is nobody's.
+            while not await self._all_up():  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.02)
+
+    async def _all_up(self) -> bool:
+        assert self.daemon is not None
+        # One that has not come up yet may be in no snapshot.
+        links = {each["id"]: each["state"] for each in (await self.daemon.snapshot())["links"]}
+        return all(links.get(name) in {"up", "silent"} for name in (*SERIAL, "mqtt"))
 
     async def close(self) -> None:
         for task in self._tasks:
