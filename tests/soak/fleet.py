@@ -37,7 +37,7 @@ class Terminal(Officer):
     """One JSON terminal. `refs` are the questions without an end: (what is sent, when again)."""
 
     def __init__(self, issi: str, port: int, chance: random.Random) -> None:
-        super().__init__(issi)
+        super().__init__(issi, ack=True)
         self.refs: dict[str, tuple[bytes, float]] = {}
         self.asked = 0
         self.outcomes: dict[str, int] = {}

@@ -51,7 +51,7 @@ class Outcomes(list[dict[str, Any]]):
 
     def append(self, event: dict[str, Any]) -> None:
         if event["type"] == "check.done":
-            super().append({name: event[name] for name in ("type", "ref", "outcome")})
+            super().append({name: event[name] for name in ("type", "id", "ref", "outcome")})
 
 
 class House:
