@@ -145,13 +145,8 @@ class MqttLink:
         """One client: opened, closed."""
         loop_back = LoopBack(f"gateway/{self._instance}/loop/{channels[0]}")
         urgent = channels is STATUS
-        opening = not urgent
 
         def sink(line: Connection, received: Received) -> None:
-            if opening:
-                # What the broker kept for us while we were away comes with its very first word, and
-                # is answered through the line that it came by: its receipts must not wait.
-                self._main = line
             settle = line.acks.expect(received.mid, received.qos)
             loop_back.heard()
             if received.topic == loop_back.topic:
@@ -171,8 +166,10 @@ class MqttLink:
                 unsettled_most=UNSETTLED_MOST[five] if urgent else None,
                 shed=self._shed,
             ) as line:
-                if opening:
-                    self._main, opening = line, False
+                if not urgent:
+                    # Before what the broker kept for us is handed over (adapters.mqtt_pump): its
+                    # receipts must not wait.
+                    self._main = line
                 yield Session(line, loop_back)
         finally:
             if not urgent:
