@@ -64,6 +64,17 @@ def test_there_are_mutants_and_each_says_what_it_breaks() -> None:
         assert header(patch, "red").startswith("tests/")
 
 
+def test_each_mutant_applies() -> None:
+    """Found with the change that moved its lines, and not only when it is tried."""
+    check = ["git", "apply", "--check", "--whitespace=nowarn"]
+    moved = [
+        patch.name
+        for patch in MUTANTS
+        if subprocess.run([*check, str(patch)], cwd=ROOT, capture_output=True).returncode
+    ]
+    assert moved == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S + 60)
 def test_the_tests_are_green_without_a_mutant(tree: Path) -> None:
