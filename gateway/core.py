@@ -259,6 +259,8 @@ class Core:
         if step_s > STEP_S:
             self.meter.count("clock_step_seconds_total", step_s)
             self.journal.warn("clock.step", step_ms=round(offset_ms - before_ms))
+            if offset_ms < before_ms:
+                self.tracker.set_back(round(before_ms - offset_ms), self.clock.wall_ms())
 
     def _age_gauges(self) -> None:
         self.meter.gauge("check_oldest_in_flight_age_seconds", self.checks.oldest_age_s() or 0.0)

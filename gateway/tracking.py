@@ -233,6 +233,27 @@ class Tracker:
             counts[held.area, self.band(held.issi, now_ms)] += 1
         return counts
 
+    def set_back(self, by_ms: int, now_ms: int) -> None:
+        """Our clock was set back by so much and shows now_ms: what was taken by it before is told
+        anew in the time that holds now. Else a position would pass for fresh, and hold every later
+        one off, until the clock is where it was (H08)."""
+        for track in self._tracks.values():
+            newest = track.newest
+            if newest is None or newest.received_at_ms <= now_ms:
+                continue
+            received_at_ms = min(newest.received_at_ms - by_ms, now_ms)
+            ours = newest.fixed_at_ms == newest.received_at_ms
+            fixed_at_ms = newest.fixed_at_ms - by_ms if ours else newest.fixed_at_ms
+            track.newest = msgspec.structs.replace(
+                newest,
+                received_at_ms=received_at_ms,
+                fixed_at_ms=min(fixed_at_ms, received_at_ms),
+            )
+            if track.at_receipt_s:
+                track.at_receipt_s = (received_at_ms - track.newest.fixed_at_ms) / 1000
+            track.candidate, track.candidates = None, 0
+            self._publish(track.newest)
+
     def forget(self, terminal: Issi) -> None:
         """It left the fleet."""
         self._tracks.pop(terminal, None)

@@ -195,6 +195,17 @@ async def test_location_goes_on_while_the_audit_is_down(house: House) -> None:
     assert said.settled == 1
 
 
+async def test_a_clock_that_is_set_back_makes_no_position_fresh(house: House) -> None:
+    """H08: whoever is silent since is shown so, not as fresh until the clock is where it was."""
+    house.clock.step_wall(3_600_000)
+    await house.passes(2)
+    house.say(LocationFix(52.5725, -0.2431))
+    house.clock.step_wall(-3_600_000)
+    await house.passes(100)
+    age_s = house.core.tracker.age(ISSI, house.clock.wall_ms())
+    assert age_s == pytest.approx(100, abs=2)
+
+
 async def test_a_link_alarm_comes_on_record_by_itself(house: House) -> None:
     house.core.link_seen("air", "mqtt", LinkState.UP, "")
     house.core.link_seen("air", "mqtt", LinkState.DOWN, "cut")

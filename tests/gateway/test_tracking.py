@@ -100,6 +100,34 @@ def test_a_fix_without_time_counts_as_now(desk: Desk) -> None:
     assert desk.marker.fixed_at_ms == NOW
 
 
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize("at_ms", [None, NOW], ids=["no time of its own", "its own time"])
+def test_a_clock_set_back_freezes_no_marker_and_makes_none_fresh(
+    desk: Desk, at_ms: int | None
+) -> None:
+    """H08: taken while our clock was an hour ahead. Set right, its age goes on from what it was,
+    what was told of it is told anew, and the next position is taken at once."""
+    assert desk.fix(at_ms, received_ms=NOW + HOUR_MS) == ""
+    desk.tracker.set_back(HOUR_MS, NOW + 10_000)
+    assert desk.marker is not None
+    assert (desk.marker.fixed_at_ms, desk.marker.received_at_ms) == (NOW, NOW)
+    assert desk.events[-1] == desk.marker
+    assert [desk.tracker.age(HANDHELD, NOW + s * 1000) for s in (10, 500)] == [10, 500]
+    assert desk.tracker.band(HANDHELD, NOW + 1_300_000) == "lost"
+    assert desk.fix(at_ms and NOW + 20_000, received_ms=NOW + 20_000) == ""
+
+
+def test_a_clock_set_back_leaves_what_came_after_it_alone(desk: Desk) -> None:
+    """The step is found a moment later: a position that came in between has the right time."""
+    desk.fix(NOW - 2_000)
+    before = desk.marker
+    desk.tracker.set_back(HOUR_MS, NOW + 500)
+    assert desk.marker == before
+    assert len(desk.events) == 1
+
+
 def test_a_clock_ahead_does_not_freeze_the_marker(desk: Desk) -> None:
     """A fix 25 s ahead is taken as now, so the next right one is not held off for 25 s."""
     assert desk.fix(NOW + 25_000) == ""
