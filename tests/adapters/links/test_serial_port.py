@@ -380,14 +380,16 @@ async def test_what_was_not_sent_in_time_is_never_sent(pty: Pty) -> None:
     it that is out ends there: the next answer is no continuation of it."""
     rig = Rig(pty.name, write_deadline_s=0.2, write_buffer=65536)
     await rig.open()
-    assert await rig.say("A" * 40_000) == "line does not take it in time"
+    # The kernel holds about a quarter of it, and may be told to forget that: more can only have
+    # come from us.
+    assert await rig.say("A" * 60_000) == "line does not take it in time"
     found = pty.read()
     await asyncio.sleep(0.05)
     found += pty.read()
-    assert len(found) < 40_000
+    assert len(found) < 25_000
     assert await rig.say("SECOND") == ""
     found += await pty.heard(b"SECOND\r\n")
-    assert found.count(b"A") < 40_000  # also not behind the next answer's back
+    assert found.count(b"A") < 25_000  # also not behind the next answer's back
     *_, half, second, rest = found.split(b"\r\n")
     assert (set(half), second, rest) in ((set(b"A"), b"SECOND", b""), (set(), b"SECOND", b""))
     await rig.close()
