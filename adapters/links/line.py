@@ -31,6 +31,7 @@ import msgspec
 from gateway.errors import SendFailed
 
 WINDOW_S = 0.1
+ROUNDING_S = 1e-9
 FRAMES_MOST = 200
 """Frames of one line in a window. A receiver of 10 Hz makes 10; 115,200 baud hold 30 fixes."""
 BYTES_MOST = 16 * 1024
@@ -164,7 +165,8 @@ class Pace:
 
     def spend(self, now_s: float, frames: int, size: int) -> float:
         """Note one slice; returns how many seconds to read nothing now, mostly 0."""
-        if now_s - self._since_s >= WINDOW_S:
+        # Whoever waited as long as we said is in the next window, whatever the rounding of sums.
+        if now_s - self._since_s >= WINDOW_S - ROUNDING_S:
             self._since_s, self._frames, self._bytes = now_s, 0, 0
         self._frames += frames
         self._bytes += size
