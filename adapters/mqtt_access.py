@@ -11,7 +11,6 @@ import hashlib
 import ssl
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.errors import LinkDown
@@ -116,57 +115,11 @@ def _context(config_path: Path, section: BrokerSection, access: Access) -> ssl.S
 
 def _must_be_in_its_time(path: Path) -> None:
     """Raises LinkDown when our certificate is not valid now."""
-    since_s, until_s = lifetime(path.read_text("ascii"))
-    now_s = time.time()
-    if now_s >= until_s:
+    from adapters.certificates import life  # loaded only where there are certificates
+
+    since_ms, until_ms = life(path.read_bytes())
+    now_ms = time.time() * 1000
+    if now_ms >= until_ms:
         raise LinkDown("our certificate has expired", refused=True)
-    if now_s < since_s:
+    if now_ms < since_ms:
         raise LinkDown("our certificate is not valid yet", refused=True)
-
-
-def lifetime(pem: str) -> tuple[float, float]:
-    """Since and until when the first certificate in this text is valid, in Unix seconds.
-
-    Source: RFC 5280, 4.1 and 4.1.2.5. The standard library tells it of the far side's certificate
-    alone. Raises ValueError.
-    """
-    body = pem.partition(ssl.PEM_HEADER)[2].partition(ssl.PEM_FOOTER)[0]
-    (_, certificate), *_ = _members(
-        ssl.PEM_cert_to_DER_cert(f"{ssl.PEM_HEADER}{body}{ssl.PEM_FOOTER}")
-    )
-    (_, to_be_signed), *_ = _members(certificate)
-    fields = _members(to_be_signed)
-    version_said = fields[0][0] == _VERSION
-    # serialNumber, signature, issuer, validity
-    _, validity = fields[3 + version_said]
-    since, until = (_moment(tag, value) for tag, value in _members(validity))
-    return since, until
-
-
-_VERSION, _UTC_TIME, _GENERALIZED_TIME = 0xA0, 0x17, 0x18
-
-
-def _members(der: bytes) -> list[tuple[int, bytes]]:
-    """Tag and content of each value that stands here one after the other (X.690, 8.1)."""
-    found, at = [], 0
-    while at < len(der):
-        tag, length, at = der[at], int.from_bytes(der[at + 1 : at + 2], "big"), at + 2
-        if length & 0x80:
-            size = length & 0x7F
-            length, at = int.from_bytes(der[at : at + size], "big"), at + size
-        if at + length > len(der):
-            raise ValueError("cut off")
-        found.append((tag, der[at : at + length]))
-        at += length
-    if not found:
-        raise ValueError("empty")
-    return found
-
-
-def _moment(tag: int, value: bytes) -> float:
-    text = value.decode("ascii")
-    if tag == _UTC_TIME:
-        text = ("19" if text >= "50" else "20") + text
-    elif tag != _GENERALIZED_TIME:
-        raise ValueError("not a time")
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()

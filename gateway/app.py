@@ -374,12 +374,12 @@ def _certificates(config: Config) -> dict[str, Path]:
 
 def _lives(config: Config) -> dict[str, Life | None]:
     """Blocks. What reads certificates is loaded only where there are some."""
-    from adapters.pki.authority import life
+    from adapters.certificates import life
 
     lives: dict[str, Life | None] = {}
     for name, path in _certificates(config).items():
         try:
-            lives[name] = Life(*life(path))
+            lives[name] = Life(*life(path.read_bytes()))
         except (OSError, ValueError):
             lives[name] = None
     return lives

@@ -23,6 +23,7 @@ CONTRACTS = {each["id"]: each for each in LINTER["contracts"]}
 ROOTS = {"gateway.app", "gateway.cli", "gateway.demo", "gateway.__main__"}
 """The composition roots and the command line: they alone know adapters."""
 FLOOR = {
+    "adapters.certificates",
     "adapters.dialling",
     "adapters.mqtt_access",
     "adapters.mqtt_client",

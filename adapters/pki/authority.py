@@ -50,18 +50,6 @@ class Issued(msgspec.Struct, frozen=True):
     revoked_at: str = ""
 
 
-def life(path: Path) -> tuple[int, int]:
-    """From when and until when the first certificate of a PEM file holds, ms since the epoch.
-
-    Raises OSError, ValueError.
-    """
-    certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    return (
-        round(certificate.not_valid_before_utc.timestamp() * 1000),
-        round(certificate.not_valid_after_utc.timestamp() * 1000),
-    )
-
-
 def _now() -> datetime:
     return datetime.now(UTC)
 

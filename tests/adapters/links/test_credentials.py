@@ -16,7 +16,7 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from adapters.mqtt_access import lifetime
+from adapters.certificates import life
 from gateway.errors import LinkDown
 from gateway.messages import CheckRequest, LinkState
 from gateway.supervise import REFUSED_S, keep
@@ -81,7 +81,8 @@ def test_the_times_of_a_certificate(pki: Pki, since: datetime, until_: datetime)
     """As they were set; from 2050 on they are written in another form."""
     dated(pki, "read", since, until_)
     pem = Path(pki.path("read.crt")).read_text("ascii")
-    assert lifetime("some words before it\n" + pem) == (since.timestamp(), until_.timestamp())
+    held = life(f"some words before it\n{pem}".encode())
+    assert held == (since.timestamp() * 1000, until_.timestamp() * 1000)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 40, 100])
@@ -89,7 +90,7 @@ def test_what_is_no_certificate_has_no_times(cut: int) -> None:
     """Never anything but ValueError, which the link tells as a file that cannot be used."""
     for der in (bytes(cut), b"\x30\x82" + bytes(cut), b"\x30\x03\x02\x01\x01", b"\x30\x80" * cut):
         with pytest.raises(ValueError):
-            lifetime(ssl.DER_cert_to_PEM_cert(der) if der else "")
+            life(ssl.DER_cert_to_PEM_cert(der).encode() if der else b"")
 
 
 def lines(pki: Pki, server: str) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.pki.authority import Authority, check, life
+from adapters.certificates import life
+from adapters.pki.authority import Authority, check
 from adapters.pki.words import PkiError
 from gateway import cli
 
@@ -261,11 +262,11 @@ def test_the_revocation_list_holds_as_long_as_the_ca(authority: Authority) -> No
 
 def test_how_long_a_file_holds(authority: Authority, time: Time) -> None:
     authority.issue(ISSI, days=1)
-    since_ms, until_ms = life(authority.folder / f"{ISSI}.crt")
+    since_ms, until_ms = life((authority.folder / f"{ISSI}.crt").read_bytes())
     now_ms = time.now.timestamp() * 1000
     assert since_ms < now_ms < until_ms == now_ms + 86_400_000
     with pytest.raises(ValueError):
-        life(authority.folder / f"{ISSI}.key")
+        life((authority.folder / f"{ISSI}.key").read_bytes())
 
 
 # --------------------------------------------------------------------------- the command line
