@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from adapters.ledger.readers import begin_sessions_with, text_of
+from adapters.ledger.statements import PREPARED_MOST, run_directly
 from gateway.errors import LedgerUnavailable
 
 PRAGMAS = (
@@ -109,7 +110,9 @@ class Access:
 
 
 def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        url, connect_args={"check_same_thread": False, "cached_statements": PREPARED_MOST}
+    )
 
     @event.listens_for(engine, "connect")
     def connected(dbapi: Any, _record: Any) -> None:
@@ -123,7 +126,7 @@ def _sqlite(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        run_directly(connection, "BEGIN IMMEDIATE")
 
     return engine
 

@@ -1,7 +1,4 @@
-"""The core's words as rows: what a change does to the tables, and what may be written at all.
-
-Statements are built once for each dialect: building one takes longer than running it.
-"""
+"""The core's words as rows: what a change does to the tables, and what may be written at all."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from sqlalchemy import Connection, Dialect, Table, bindparam, delete, select, up
 from sqlalchemy.dialects import postgresql, sqlite
 
 from adapters.ledger.schema import alarms, bookings, checks, outbox
+from adapters.ledger.statements import Query, Statement
 from gateway.messages import AlarmChanged
 from gateway.ports import (
     BookingRow,
@@ -112,13 +110,13 @@ class Changes:
         self._put_booking = Statement(_upsert(insert, bookings, key="terminal"), dialect)
         self._drop_outbox = Statement(delete(outbox).where(outbox.c.id == bindparam("id")), dialect)
         self._drop_alarm = Statement(delete(alarms).where(alarms.c.id == bindparam("id")), dialect)
-        self._same = select(checks.c.id, checks.c.opened_at_ms).where(
-            checks.c.dedupe == bindparam("key"), checks.c.id != bindparam("mine")
-        )
+        same = select(checks.c.dedupe, checks.c.id, checks.c.opened_at_ms)
+        self._same = Query(same.where(checks.c.dedupe == bindparam("key")), dialect)
         self._known = select(checks.c.id).where(checks.c.id == bindparam("mine"))
         self._forget = update(checks).where(checks.c.id == bindparam("old")).values(dedupe=None)
         self._checks: list[dict[str, Any]] = []
-        self._asked: set[str | None] = set()
+        self._askers: dict[str, tuple[str, int] | None] = {}
+        """Who asked each question that was looked for: id and time; None: nobody."""
         self._rest: list[tuple[Statement, dict[str, Any]]] = []
         self._new: list[str] = []
         self._mine: OrderedDict[str, None] = OrderedDict()
@@ -126,7 +124,7 @@ class Changes:
 
     def begin(self) -> None:
         """A new transaction: what was collected for one that failed is not made."""
-        for each in (self._checks, self._rest, self._new, self._asked):
+        for each in (self._checks, self._rest, self._new, self._askers):
             each.clear()
 
     def made(self) -> None:
@@ -135,22 +133,35 @@ class Changes:
         while len(self._mine) > MINE_MOST:
             self._mine.popitem(last=False)
 
+    def look(self, db: Connection, changes: Iterable[Change]) -> None:
+        """Who asked before what these ask: for all of a group at once. Raises DBAPIError."""
+        keys = [row.dedupe for row in self._questions(changes) if row.dedupe not in self._askers]
+        self._askers.update(dict.fromkeys(keys))
+        for key, id_, opened_at_ms in self._same.rows(db, list(dict.fromkeys(keys))):
+            self._askers[str(key)] = (str(id_), int(opened_at_ms))
+
+    def _questions(self, changes: Iterable[Change]) -> Iterable[CheckRow]:
+        """Rows that may have a twin: one that this writer has made has none."""
+        for change in changes:
+            if not isinstance(change, PutCheck):
+                continue
+            if change.row.dedupe and change.row.id not in self._mine:
+                yield change.row
+
     def twin(self, db: Connection, changes: Sequence[Change]) -> str | None:
         """The id of another check, younger than 24 h, that asked what a new one of these asks."""
-        for change in changes:
-            if not isinstance(change, PutCheck) or not change.row.dedupe:
+        self.look(db, changes)
+        for row in self._questions(changes):
+            found = self._askers[row.dedupe]
+            if found is None or found[0] == row.id or row.id in self._new:
                 continue
-            row = change.row
-            if row.id in self._mine:
+            if db.execute(self._known, {"mine": row.id}).first() is not None:
                 continue
-            if row.dedupe in self._asked:
-                self.flush(db)  # so that the look below finds it
-            found = db.execute(self._same, {"key": row.dedupe, "mine": row.id}).first()
-            if found is None or db.execute(self._known, {"mine": row.id}).first() is not None:
-                continue
-            if row.opened_at_ms - found.opened_at_ms < DEDUPE_MS:
-                return str(found.id)
-            db.execute(self._forget, {"old": found.id})
+            if row.opened_at_ms - found[1] < DEDUPE_MS:
+                return found[0]
+            self.flush(db)  # the old one may be of this very group
+            db.execute(self._forget, {"old": found[0]})
+            self._askers[row.dedupe] = None
         return None
 
     def make(self, db: Connection, change: Change) -> None:
@@ -166,8 +177,9 @@ class Changes:
                 values = msgspec.structs.asdict(row)
                 values["dedupe"] = row.dedupe or None
                 self._checks.append(values)
-                self._asked.add(values["dedupe"])
                 self._new.append(row.id)
+                if self._askers.get(row.dedupe, "") is None:
+                    self._askers[row.dedupe] = (row.id, row.opened_at_ms)
             case PutOutbox(waiting):
                 values = msgspec.structs.asdict(waiting) | {"fence": self._fence}
                 values["check_id"] = values.pop("check")
@@ -190,8 +202,8 @@ class Changes:
             self._put_check.run(db, self._checks)
         for statement, rows in _runs(self._rest):
             statement.run(db, rows)
-        for each in (self._checks, self._rest, self._asked):
-            each.clear()
+        self._checks.clear()
+        self._rest.clear()
 
 
 def _runs(
@@ -208,23 +220,6 @@ def _runs(
             runs, keys = {}, {key: statement}
         runs.setdefault(statement, []).append(row)
     yield from runs.items()
-
-
-class Statement:
-    """One statement, compiled once: SQLAlchemy's own way costs more than running it does."""
-
-    def __init__(self, made: Any, dialect: Dialect) -> None:
-        compiled = made.compile(dialect=dialect)
-        self._text = str(compiled)
-        self._places: list[str] | None = compiled.positiontup
-
-    def run(self, db: Connection, rows: list[dict[str, Any]]) -> None:
-        """Raises DBAPIError."""
-        places = self._places
-        if places is None:
-            db.exec_driver_sql(self._text, rows)
-        else:
-            db.exec_driver_sql(self._text, [tuple(row[name] for name in places) for row in rows])
 
 
 def _upsert(

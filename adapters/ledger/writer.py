@@ -15,9 +15,10 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from adapters.ledger import canonical, remedy
@@ -26,8 +27,9 @@ from adapters.ledger.ballast import Ballast
 from adapters.ledger.heads import HeadsFile
 from adapters.ledger.jobs import Job, Waiting, tell
 from adapters.ledger.remedy import Remedy
-from adapters.ledger.rows import Changes, Statement
+from adapters.ledger.rows import Changes
 from adapters.ledger.schema import audit_content, audit_leaf, meta
+from adapters.ledger.statements import Query, Statement
 from gateway.errors import DuplicateCheck, LedgerFatal, LedgerUnavailable
 from gateway.ports import Journal, Meter, Record
 
@@ -41,6 +43,8 @@ PAUSE_S = 1.0
 RECONNECT_EVERY_S = 0.5
 IN_DOUBT_S = 5.0
 """A connection lost in the middle of COMMIT is looked after for so long before we give up."""
+SALT_BYTES = 16
+SALTS_AT_ONCE = 32
 NEW = frozenset({"opened"})
 """Records of something new: refused while the ballast is spent."""
 FINISHING = frozenset(
@@ -92,15 +96,16 @@ class Writer:
         self._wal_said = False
         self._retry_at_s = 0.0
         self._dead: LedgerFatal | None = None
-        self._fence_query = select(meta.c.value).where(meta.c.key == fence_key(log))
+        fence_query = select(meta.c.value).where(meta.c.key == bindparam("key"))
         if access.path is None:
-            self._fence_query = self._fence_query.with_for_update(read=True)
+            fence_query = fence_query.with_for_update(read=True)
+        self._fence_query = Query(fence_query, access.engine.dialect)
 
     def append_now(self, record: Record) -> None:
         """One record before the thread begins. Raises DBAPIError."""
         db = self._db()
         with db.begin():
-            leaf, _ = self._leaf(record, self.head[0] + 1, self.head[1])
+            leaf, _ = self._leaf(record, self.head[0] + 1, self.head[1], next(_salts()))
             self._append(db, [leaf], [])
         self.head = (leaf["seq"], leaf["hash"])
 
@@ -209,9 +214,11 @@ class Writer:
         ends: list[Job] = []
         leaves: list[dict[str, Any]] = []
         contents: list[dict[str, Any]] = []
+        salts = _salts()
         transaction = db.begin()
         self._changes.begin()
         self._check_fence(db)
+        self._changes.look(db, [change for job in group for change in job.changes])
         for job in group:
             ends.append(job)
             twin = self._changes.twin(db, job.changes)
@@ -225,7 +232,7 @@ class Writer:
                 records = (*records, *more)
             for record in records:
                 seq += 1
-                leaf, content = self._leaf(record, seq, prev)
+                leaf, content = self._leaf(record, seq, prev, next(salts))
                 prev = leaf["hash"]
                 leaves.append(leaf)
                 if content is not None:
@@ -242,12 +249,11 @@ class Writer:
         self._unfolded_rows += sum(job.rows for job in group)
 
     def _leaf(
-        self, record: Record, seq: int, prev: str
+        self, record: Record, seq: int, prev: str, salt: bytes
     ) -> tuple[dict[str, Any], dict[str, Any] | None]:
         content: dict[str, Any] | None = None
         commitment = ""
         if record.content is not None:
-            salt = secrets.token_bytes(16)
             commitment = canonical.commitment(salt, record.content)
             content = {
                 "log": self._log,
@@ -346,7 +352,7 @@ class Writer:
 
     def _check_fence(self, db: Connection) -> None:
         """In each transaction: a writer that was overtaken while it slept writes nothing more."""
-        if db.execute(self._fence_query).scalar() != str(self._fence):
+        if [*self._fence_query.rows(db, [fence_key(self._log)])] != [(str(self._fence),)]:
             raise LedgerFatal("another writer has taken over this log")
 
     def _check_file(self) -> None:
@@ -481,6 +487,14 @@ class Writer:
             self._journal.warn("ledger.unavailable", stage="close")
         finally:
             self._access.release()
+
+
+def _salts() -> Iterator[bytes]:
+    """For one turn: asking the system for each would give the interpreter's lock away each time."""
+    while True:
+        some = secrets.token_bytes(SALT_BYTES * SALTS_AT_ONCE)
+        for first in range(0, len(some), SALT_BYTES):
+            yield some[first : first + SALT_BYTES]
 
 
 def _finishes(job: Job) -> bool:
