@@ -2,7 +2,7 @@
 
 Open loop: message n is due at `start_s + n / rate`, whatever became of those before it, and every
 latency counts from that moment, not from when the process came to send it. The clock is the
-kernel's monotonic one, the same in all processes. A raw asyncio Protocol and `wire`: its own
+kernel's monotonic one, the same in all processes. A raw asyncio Protocol and `plain_mqtt`: its own
 ceiling, against the broker alone, is a figure of the same run.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from tests.bench import wire
+from tests.services import plain_mqtt as wire
 
 MARKS = (b"TE99AAA", b"TE99ABC", b"TE99STV", b"TE99AAB")
 """No trace, and three that the mock knows (config/pnc/vehicles.toml)."""

@@ -6,39 +6,9 @@ import itertools
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.bench import line, rig, wire
+from tests.bench import line, rig
 from tests.services.mosquitto import Mosquitto
-
-
-@given(
-    st.lists(
-        st.tuples(st.text(max_size=40), st.binary(max_size=400), st.integers(0, 1)), max_size=8
-    ),
-    st.integers(1, 7),
-)
-def test_packets_come_out_as_they_went_in_whatever_the_slices(
-    said: list[tuple[str, bytes, int]], size: int
-) -> None:
-    stream = b"".join(
-        wire.publish(topic.encode(), payload, qos=qos, mid=n + 1 if qos else 0)
-        for n, (topic, payload, qos) in enumerate(said)
-    )
-    parser = wire.Parser()
-    found = [
-        packet
-        for at in range(0, len(stream), size)
-        for packet in parser.feed(stream[at : at + size])
-    ]
-    assert [(p.topic.decode(), p.payload, p.qos) for p in found] == said
-    assert [p.mid for p in found] == [n + 1 if qos else 0 for n, (_, _, qos) in enumerate(said)]
-
-
-def test_a_length_without_an_end_is_refused() -> None:
-    with pytest.raises(ValueError, match="remaining length"):
-        list(wire.Parser().feed(b"\x30" + b"\xff" * 5))
 
 
 def test_the_receiver_says_sentences_that_are_right() -> None:

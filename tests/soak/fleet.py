@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.soak import wire
+from tests.services import plain_mqtt as wire
 from tests.system.officers import Heard, Officer, now_text
 
 KEEPALIVE_S = 60
@@ -63,8 +63,9 @@ class Terminal(Officer):
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            writer.write(wire.connect(f"terminal-{self.issi}", KEEPALIVE_S))
-            writer.write(wire.subscribe(next(self._mids), f"radio/{self.issi}/down/#"))
+            name = f"terminal-{self.issi}"
+            writer.write(wire.connect(name, keepalive_s=KEEPALIVE_S, clean=False))
+            writer.write(wire.subscribe(next(self._mids), [f"radio/{self.issi}/down/#"], 1))
             parser = wire.Parser()
             # Nothing for longer than that: the broker is stopped, not gone.
             while data := await asyncio.wait_for(reader.read(65536), 1.5 * KEEPALIVE_S):
@@ -73,7 +74,8 @@ class Terminal(Officer):
                         self._writer = writer
                     elif packet.kind == wire.PUBLISH:
                         writer.write(wire.puback(packet.mid))
-                        self._heard(packet.topic.rsplit("/", 1)[1], json.loads(packet.payload))
+                        channel = packet.topic.decode().rsplit("/", 1)[1]
+                        self._heard(channel, json.loads(packet.payload))
         finally:
             self._writer = None
             writer.transport.abort()
@@ -91,7 +93,8 @@ class Terminal(Officer):
         """On the air if there is one; nothing waits."""
         if self._writer is not None and not self._writer.is_closing():
             mid = next(self._mids) if qos else 0
-            self._writer.write(wire.publish(f"radio/{self.issi}/up/{channel}", body, mid))
+            topic = f"radio/{self.issi}/up/{channel}".encode()
+            self._writer.write(wire.publish(topic, body, qos=qos, mid=mid))
 
     def ask(self) -> None:
         """A question, unless enough are open."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak import wire
 from tests.soak.__main__ import FIGURES, Result, report, soak
 from tests.soak.house import fleet_text
 from tests.soak.slopes import DAY_S, slope
@@ -45,29 +44,6 @@ def test_too_little_has_no_slope() -> None:
     assert slope([(0.0, 1.0), (1.0, 2.0)], 60) == (1.0, 2.0, None, None)
     with pytest.raises(ValueError, match="no samples"):
         slope([], 60)
-
-
-def test_packets_come_whole_from_any_slices() -> None:
-    """As the standard writes them (MQTT 3.1.1, 3), also with a length of three bytes."""
-    assert wire.connect("a", 60) == b"\x10\x0d\x00\x04MQTT\x04\x00\x00\x3c\x00\x01a"
-    assert wire.subscribe(10, "a/b") == b"\x82\x08\x00\x0a\x00\x03a/b\x01"
-    assert wire.publish("a/b", b"hi", 10) == b"\x32\x09\x00\x03a/b\x00\x0ahi"
-    assert wire.publish("a/b", b"hi") == b"\x30\x07\x00\x03a/bhi"
-    long = b"x" * 20000
-    stream = b"".join(
-        (wire.publish("a/b", long, 7), b"\xd0\x00", wire.publish("c", b""), wire.puback(9))
-    )
-    expected = [
-        wire.Packet(wire.PUBLISH, long, "a/b", 7),
-        wire.Packet(wire.PINGRESP, b""),
-        wire.Packet(wire.PUBLISH, b"", "c"),
-        wire.Packet(wire.PUBACK, b"\x00\x09"),
-    ]
-    for size in (1, 2, 3, 4096, len(stream)):
-        parser, found = wire.Parser(), []
-        for place in range(0, len(stream), size):
-            found += parser.feed(stream[place : place + size])
-        assert found == expected, size
 
 
 def test_the_fleet_is_as_large_as_was_asked() -> None:
