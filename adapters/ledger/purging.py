@@ -6,13 +6,16 @@ keeps its row, as its outcome is no personal matter, and loses what was asked an
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, or_, select, update
 
 from adapters.ledger.jobs import Work
 from adapters.ledger.schema import audit_content, checks, outbox
+from gateway.errors import LedgerFatal
 from gateway.ports import Record
 
 STEP = 500
@@ -61,3 +64,18 @@ def _delete(db: Connection, table: Table, old: ColumnElement[bool]) -> int:
         gone = and_(*(column == value for column, value in zip(keys, key, strict=True)))
         db.execute(delete(table).where(gone))
     return len(found)
+
+
+def sync_length(log: Path) -> None:
+    """Make it durable that a write-ahead log was cut to nothing: SQLite does not, and after a power
+    cut the log comes back, whole and valid, with what was purged. Raises LedgerFatal."""
+    try:
+        handle = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise LedgerFatal(f"{error.strerror}") from error

@@ -26,6 +26,7 @@ from adapters.ledger.access import Access, LockHeld
 from adapters.ledger.ballast import Ballast
 from adapters.ledger.heads import HeadsFile
 from adapters.ledger.jobs import Job, Waiting, tell
+from adapters.ledger.purging import sync_length
 from adapters.ledger.remedy import Remedy
 from adapters.ledger.rows import Changes
 from adapters.ledger.schema import audit_content, audit_leaf, meta
@@ -438,7 +439,8 @@ class Writer:
         self._wal_said = large
 
     def checkpoint(self, how: str) -> bool:
-        """SQLite: fold the write-ahead log into the file; whether all of it was. Raises DBAPIError.
+        """SQLite: fold the write-ahead log into the file; whether all of it was. Raises DBAPIError,
+        LedgerFatal.
 
         On the driver's own connection: SQLAlchemy would begin a transaction first, and a
         checkpoint inside one is refused ("database table is locked").
@@ -456,11 +458,16 @@ class Writer:
             raise DBAPIError("PRAGMA wal_checkpoint", None, error) from error
         finally:
             cursor.close()
-        return not busy and frames == folded
+        done = not busy and frames == folded
+        if done and how == "TRUNCATE":
+            sync_length(self._path.with_name(self._path.name + "-wal"))
+        return bool(done)
 
-    def truncate(self) -> None:
-        """After a purge: no copy of what was purged may stay in the write-ahead log (I17)."""
+    def truncate(self) -> bool:
+        """After a purge: no copy of what was purged may stay in the write-ahead log (I17). False:
+        a reader is in the way; it is done when that has gone."""
         self._truncate_due = not self.checkpoint("TRUNCATE")
+        return not self._truncate_due
 
     def _write_head(self) -> None:
         """What an anchor off this host would be given: proves later that nothing was cut off."""

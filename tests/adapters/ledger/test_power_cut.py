@@ -30,6 +30,8 @@ IMAGES = 2000
 OPENED_EVERY = 20
 """Of so many images one is opened by the product, too."""
 SEED = 20261127
+SOON, CUTS = 6, 12
+"""Steps after a purge was told, and disks at each of them."""
 FILES = ("ledger.db", "heads.jsonl")
 WITHOUT = ("-shm", ".lock")
 """What belongs to a running process: no power cut leaves anything of use in it."""
@@ -75,12 +77,51 @@ asyncio.run(main())
 """
 """Four lanes of checks; checkpoints, heads, purges, ends and one crash among them."""
 
+PURGES = """
+import asyncio, os, sys
+from pathlib import Path
+from adapters.ledger import opening, purging, writer
+from gateway.ports import PutCheck, PutOutbox
+from tests.adapters.ledger.books import check_row, opened, outbox_row, record
 
-def traced(folder: Path, synchronous: str) -> Path:
+folder, life = Path(sys.argv[1]), int(sys.argv[3])
+opening.BALLAST_BYTES, writer.CHECKPOINT_ROWS, purging.STEP = 65536, 25, 5
+
+def say(*words):
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
+    sys.stdout.flush()
+
+async def main():
+    store = await opened(folder)
+    async def put(name, at, what):
+        row = dict(opened_at_ms=1000 + at, receipt="R" + name)
+        first = check_row(name, state=what, **row)
+        await store.commit([record(at, "opened", what)], [PutCheck(first)])
+        done = check_row(name, state=what * 2, result=what * 3, open=False, **row)
+        box = PutOutbox(outbox_row(name, payload=what, stale_at_ms=1000 + at))
+        await store.commit([record(at, "answered", what)], [PutCheck(done), box])
+    for turn in range(4):
+        what = f"<secret {life} {turn}>".encode() * 4
+        at = (life * 10 + turn) * 100
+        await asyncio.gather(*(put(f"O{life}{turn}{n}", at + n, what) for n in range(12)))
+        await put(f"N{life}{turn}", 10_000, b"<kept>")
+        await store.purge(1100 + at)
+        say("purged", life, turn)
+        for n in range(3):
+            await put(f"K{life}{turn}{n}", 10_000, b"<kept>")
+    if life != 2:
+        await store.close()
+
+asyncio.run(main())
+"""
+"""Content with a mark of its own for each purge, and some that stays."""
+
+
+def traced(folder: Path, synchronous: str, script: str = LIVES) -> Path:
     """The trace of three lives of a writer on `folder`."""
     trace = folder / "trace"
     (folder / "state").mkdir(mode=0o700, parents=True)
-    (folder / "lives.py").write_text(LIVES, "utf-8")
+    (folder / "lives.py").write_text(script, "utf-8")
     strace = [require("strace"), *STRACE, "-e", f"trace={CALLS}", "-o", str(trace)]
     lives = f'for life in 1 2 3; do "$0" "$1" "$2" "{synchronous}" $life || exit 1; done'
     writer = ["sh", "-c", lives, sys.executable, folder / "lives.py", folder / "state"]
@@ -231,3 +272,29 @@ def test_a_writer_that_syncs_less_is_found_out(tmp_path: Path) -> None:
         lost += bool(faults(image, folder))
         shutil.rmtree(folder)
     assert lost > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_what_was_purged_does_not_come_back_with_the_power(tmp_path: Path) -> None:
+    """I17, D08: from when a purge is told, no byte of it is in any file of any disk that a cut may
+    leave: not in a write-ahead log either, whose truncation SQLite itself does not sync."""
+    trace = traced(tmp_path, "FULL", PURGES)
+    chance = random.Random(SEED)
+    log = DiskLog(trace, tmp_path / "state", FILES)
+    found: list[str] = []
+    told = told_at = looked = 0
+    for step in log:
+        if len(log.said) > told:
+            told, told_at = len(log.said), step
+        if not told or step - told_at > SOON:
+            continue
+        marks = [f"<secret {' '.join(line.split()[1:])}>".encode() for line in log.said]
+        for _ in range(CUTS):
+            looked += 1
+            for name, content in log.after_a_cut(chance).items():
+                found += [f"{step}: {name}: {mark!r}" for mark in marks if mark in content]
+    assert found == [], "\n".join(found[:20])
+    assert told == 12
+    assert looked >= 12 * SOON * CUTS
+    assert b"<kept>" in (tmp_path / "state" / "ledger.db").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.ledger import verify_chain
+from gateway.errors import LedgerFatal
 from gateway.ports import PutCheck, PutOutbox, Record
 from gateway.settings import LedgerSection
 from tests.adapters.ledger.books import CANARY, check_row, fill, opened, outbox_row, record
@@ -55,6 +57,44 @@ async def test_no_copy_stays_in_the_log_beside_the_file_while_the_daemon_runs(
     await store.purge(3000)
     for name in os.listdir(tmp_path):
         assert CANARY not in (tmp_path / name).read_bytes(), name
+    await store.close()
+
+
+async def test_that_the_log_was_cut_is_synced_before_the_purge_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it comes back after a power cut, and what was purged with it."""
+    synced: list[tuple[str, int]] = []
+    fsync = os.fsync
+
+    def seen(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        synced.append((path.name, os.stat(handle).st_size))
+        fsync(handle)
+
+    store = await opened(tmp_path)
+    await fill(store, range(5))
+    monkeypatch.setattr("adapters.ledger.purging.os.fsync", seen)
+    await store.purge(3000)
+    monkeypatch.undo()
+    assert ("ledger.db-wal", 0) in synced
+    await store.close()
+
+
+async def test_a_disk_that_fails_then_ends_the_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with any sync that fails: what is on the disk is not known any more (D02)."""
+
+    def fails(_handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    store = await opened(tmp_path)
+    await fill(store, range(5))
+    monkeypatch.setattr("adapters.ledger.purging.os.fsync", fails)
+    with pytest.raises(LedgerFatal):
+        await store.purge(3000)
+    monkeypatch.undo()
     await store.close()
 
 
