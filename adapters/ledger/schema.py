@@ -1,7 +1,7 @@
 """The tables of the ledger, for SQLite and PostgreSQL alike.
 
 `audit_leaf` is append-only (triggers refuse UPDATE and DELETE, see the first migration); what is
-personal lies in `audit_content` and in the columns `state` and `result` of `checks`, and is purged.
+personal lies in `audit_content`, `checks` and `outbox`, and is purged (purging.py).
 """
 
 from __future__ import annotations

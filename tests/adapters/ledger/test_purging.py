@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import random
+import re
 import sqlite3
 from pathlib import Path
 
@@ -12,10 +14,10 @@ import pytest
 
 from adapters.ledger import verify_chain
 from gateway.errors import LedgerFatal
-from gateway.ports import PutCheck, PutOutbox, Record
+from gateway.ports import DropOutbox, PutCheck, PutOutbox, Record
 from gateway.settings import LedgerSection
 from tests.adapters.ledger.books import CANARY, check_row, fill, opened, outbox_row, record
-from tests.chain import audit, chain_faults, events
+from tests.chain import audit, chain_faults, contents, events
 from tests.fakes import FakeMeter
 
 
@@ -113,6 +115,47 @@ async def test_a_reader_that_is_in_the_way_only_delays_it(tmp_path: Path) -> Non
             await asyncio.sleep(0.05)
     assert CANARY not in (tmp_path / "ledger.db").read_bytes()
     await store.close()
+
+
+async def test_no_copy_of_a_row_stays_in_the_free_room_of_pages(tmp_path: Path) -> None:
+    """I17: SQLite moves rows between pages as checks grow and as gaps are closed, and does not
+    overwrite where they were. Ten days of checks, each day those of the day before are purged."""
+    chance = random.Random(9)
+    day = 80
+
+    def personal(n: int, most: int) -> bytes:
+        return b"<mark %d>" % n + b"q" * chance.randint(most // 5, most)
+
+    def rows(n: int) -> tuple[PutCheck, PutCheck, PutOutbox]:
+        id_ = f"{n:022d}"
+        row: dict[str, object] = {"receipt": f"R{n}", "opened_at_ms": 1000 + n}
+        first = check_row(id_, state=personal(n, 600), **row)
+        row |= {"open": False, "outcome": "answered", "result": personal(n, 1500)}
+        box = outbox_row(id_, payload=personal(n, 400), stale_at_ms=1000 + n)
+        return (
+            PutCheck(first),
+            PutCheck(check_row(id_, state=personal(n, 300), **row)),
+            PutOutbox(box),
+        )
+
+    store = await opened(tmp_path)
+    for begin in range(0, 10 * day, 8):
+        group = range(begin, begin + 8)
+        firsts, ends, boxes = zip(*map(rows, group), strict=True)
+        await store.commit([record(n, content=personal(n, 200)) for n in group], firsts)
+        shown = [record(n, "answered", personal(n, 2000)) for n in group]
+        await store.commit(shown, [*ends, *boxes])
+        seen = [DropOutbox(each.row.id) for each in boxes if chance.random() < 0.9]
+        await store.commit([record(n, "read", None) for n in group], seen)
+        today, late = divmod(begin + 8, day)
+        if late:
+            continue
+        await store.purge(1000 + (today - 1) * day)
+        raw = (tmp_path / "ledger.db").read_bytes() + (tmp_path / "ledger.db-wal").read_bytes()
+        left = {int(found[1]) for found in re.finditer(rb"<mark (\d+)>", raw)}
+        assert left == set(range((today - 1) * day, today * day)), f"day {today}"
+    await store.close()
+    assert chain_faults(audit(tmp_path), contents=contents(tmp_path)) == []
 
 
 async def test_it_goes_in_steps_and_checks_are_served_between_them(
