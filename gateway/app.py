@@ -31,6 +31,7 @@ from gateway.core import Core
 from gateway.errors import ConfigError, LedgerError, LedgerUnavailable
 from gateway.messages import LinkState
 from gateway.ports import Clock, History, Ids, Journal, Ledger, Link, Pnc, Record, Returns
+from gateway.retention import Purge, Retention
 from gateway.settings import BrokerSection, Config, SerialSection
 from gateway.supervise import keep
 
@@ -178,7 +179,7 @@ class Gateway:
             )
             self.http_url = await server.start()
             stack.push_async_callback(server.stop)
-            await self._serve(core, ready)
+            await self._serve(core, self._retention(store.purge), ready)
         self.journal.note("stopped", exit=self._exit_code)
         return self._exit_code
 
@@ -205,7 +206,9 @@ class Gateway:
         self.core = core
         return core
 
-    async def _serve(self, core: Core, ready: Callable[[], None] | None) -> None:
+    async def _serve(
+        self, core: Core, retention: Retention, ready: Callable[[], None] | None
+    ) -> None:
         """Everything that runs until somebody says stop, in one TaskGroup."""
         self._known_by = await asyncio.to_thread(_known_by, self.config)
         for broker in self.config.settings.mqtt:
@@ -236,6 +239,7 @@ class Gateway:
                 prover(self.config.path), clock=self.clock, meter=self.meter, journal=self.journal
             )
             tasks.append(group.create_task(proofs.run(), name="chain watch"))
+            tasks.append(group.create_task(retention.run(), name="retention"))
             tasks.append(
                 group.create_task(LoopLag(self.meter, self.journal).run(), name="loop lag")
             )
@@ -254,6 +258,25 @@ class Gateway:
             self.journal.note("stopping")
             for task in tasks:
                 task.cancel()
+
+    def _retention(self, purge: Purge) -> Retention:
+        section = self.config.settings.ledger
+        folder = self.config.state_dir
+
+        async def overdue(before_ms: int) -> int:
+            return await asyncio.to_thread(
+                ledger.moved_aside, section, state_dir=folder, before_ms=before_ms
+            )
+
+        return Retention(
+            purge,
+            overdue,
+            keep_days=section.keep_days,
+            clock=self.clock,
+            meter=self.meter,
+            journal=self.journal,
+            fatal=lambda _error: self.stop(1),
+        )
 
     async def _drain(self, core: Core) -> None:
         """Put the stop on record after what was under way; every step has its deadline."""

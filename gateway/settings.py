@@ -173,6 +173,8 @@ class LedgerSection(Section, frozen=True, kw_only=True):
     queue: int = 4096
     stall_s: float = 5.0
     """A disk that has not answered for so long hangs: officers are told, and new writes refused."""
+    keep_days: int = 31
+    """What was asked and shown is destroyed by then; who asked, when and why stays in the audit."""
 
 
 class HistorySection(Section, frozen=True, kw_only=True):
@@ -412,7 +414,12 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     for name, count in (("concurrency", checks.concurrency), ("queue", checks.queue)):
         if count < 1:
             found.append(f"checks.{name}: at least 1")
-    found += _out_of_range(("ledger.stall_s", settings.ledger.stall_s, 0.5, 60))
+    found += _out_of_range(
+        ("ledger.stall_s", settings.ledger.stall_s, 0.5, 60),
+        # A repeat is told from a new question for a day, and a round of purging takes a day.
+        ("ledger.keep_days", settings.ledger.keep_days, 2, 3650),
+        ("history.keep_days", settings.history.keep_days, 1, 3650),
+    )
     found += [f"limits.{text}" for text in _check_limits(settings.limits)]
     if pnc.adapter == "http" and not pnc.url:
         found.append("pnc.url: needed by adapter http")

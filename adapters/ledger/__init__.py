@@ -6,6 +6,7 @@ SQLAlchemy costs half a second of import, so it is loaded when a ledger is opene
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -66,6 +67,20 @@ class _FromThread:
         except RuntimeError:
             # The loop is closed: at the very end nobody reads the journal any more.
             return
+
+
+def moved_aside(section: LedgerSection, *, state_dir: Path, before_ms: int) -> int:
+    """How many files of ledgers that were broken (docs/adr/0011) are older than this: they hold
+    personal content, and no purge reaches them. Blocks, shortly."""
+    url = url_of(section, state_dir)
+    if not url.startswith("sqlite:///"):
+        return 0
+    path = Path(url.removeprefix("sqlite:///"))
+    found = 0
+    for each in path.parent.glob(f"{path.name}.broken-*"):
+        with contextlib.suppress(FileNotFoundError):
+            found += each.stat().st_mtime * 1000 < before_ms
+    return found
 
 
 def url_of(section: LedgerSection, state_dir: Path) -> str:

@@ -69,6 +69,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "ledger.unavailable": _LEDGER,
     "ledger.recovered": _LEDGER,
     "ledger.proof": _LEDGER,
+    "ledger.purge": _LEDGER,
     "ledger.fatal": _LEDGER,
     "history.shed": frozenset({"count", "reason", "error"}),
     "relay.shed": frozenset({"count", "reason", "link"}),

@@ -284,6 +284,7 @@ METRICS: tuple[Metric, ...] = (
         "What was purged at the end of its time",
         kind=("location", "content", "audit", "health"),
     ),
+    _gauge("last_purge_timestamp_seconds", "When content was last looked through", False),
     # runtime
     _histogram("event_loop_lag_seconds", "How late the event loop runs what is due"),
     _gauge("tasks", "Tasks of the event loop that have not ended", False),

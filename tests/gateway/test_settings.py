@@ -105,6 +105,8 @@ def test_every_key_of_the_data_files_is_explained() -> None:
         ("[checks]\ndeadline_s = 0.0", "gateway.toml: checks.deadline_s"),
         ("[checks]\nretries = 3", "gateway.toml: checks.retries"),
         ("[checks]\nqueue = 0", "gateway.toml: checks.queue"),
+        ("[ledger]\nkeep_days = 1", "gateway.toml: ledger.keep_days: between 2 and 3650"),
+        ("[history]\nkeep_days = 0", "gateway.toml: history.keep_days: between 1 and 3650"),
         ("[limits]\nper_s = 0.0", "gateway.toml: limits.per_s: between 0.1"),
         ("[limits]\nburst = 0", "gateway.toml: limits.burst: between 1"),
         ("[limits]\nfixes_burst = 0", "gateway.toml: limits.fixes_burst"),
