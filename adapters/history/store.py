@@ -33,8 +33,10 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     insert,
     select,
+    update,
 )
 from sqlalchemy.exc import DBAPIError
 
@@ -101,6 +103,7 @@ class HistoryStore:
         self._closing = False
         self._engine: Engine | None = None
         self._purging = False
+        self._truncate_due = False
         self._purge_at_s = 0.0
         self._reopen_at_s = 0.0
         self._thread = threading.Thread(target=self._work, name="history", daemon=True)
@@ -212,17 +215,25 @@ class HistoryStore:
         if connection is None and not self._path.exists():
             return None
         self._purge_at_s = now_s + PURGE_EVERY_S
-        old_ms = self._wall_ms() - self._keep_ms
+        # What would grow too old before the next purge goes in this one.
+        old_ms = self._wall_ms() - self._keep_ms + round(PURGE_EVERY_S * 1000)
         self._purge_aside(old_ms)
         try:
             connection = connection or self._open()
             with connection.begin():
                 old = select(events.c.seq).where(events.c.at_ms < old_ms).limit(PURGE_STEP)
-                gone = connection.execute(delete(events).where(events.c.seq.in_(old))).rowcount
+                these = events.c.seq.in_(old)
+                # Emptied where they lie: SQLite overwrites what it deletes, but not the places
+                # from which it moved a row to another page while it closed the gaps.
+                blank = func.zeroblob(func.length(events.c.body))
+                connection.execute(update(events).where(these).values(body=blank))
+                gone = connection.execute(delete(events).where(these)).rowcount
             more = gone == PURGE_STEP
-            if (gone or self._purging) and not more:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                connection.rollback()
+            self._truncate_due = self._truncate_due or gone > 0
+            if self._truncate_due and not more:
+                self._truncate_due = not self._truncate(connection)
+                if self._truncate_due:
+                    self._purge_at_s = now_s + REOPEN_S
         except (DBAPIError, OSError) as error:
             self._purging = False
             self._purge_at_s = now_s + REOPEN_S
@@ -231,6 +242,20 @@ class HistoryStore:
         self._purging = more
         self._meter.count("purged_items_total", gone, kind="location")
         return connection
+
+    def _truncate(self, connection: Connection) -> bool:
+        """No copy of what was purged may stay in the write-ahead log, nor come back with it after a
+        power cut: SQLite does not sync its length. False: a reader is in the way."""
+        said = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        connection.rollback()
+        if said is None or said[0]:
+            return False
+        handle = os.open(f"{self._path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        return True
 
     def _purge_aside(self, old_ms: int) -> None:
         """A damaged file cannot be purged by row: it goes as a whole when its time is over."""

@@ -162,6 +162,52 @@ async def test_an_idle_gateway_purges_too(tmp_path: Path) -> None:
     assert rows(tmp_path) == []
 
 
+def written(folder: Path) -> bool:
+    try:
+        return bool(rows(folder))
+    except sqlite3.OperationalError:
+        return False  # not even the table yet
+
+
+async def test_a_reader_in_the_way_only_delays_that_the_last_copy_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write-ahead log is cut off when the reader has gone, and that it was is synced."""
+    monkeypatch.setattr("adapters.history.store.REOPEN_S", 0.05)
+    monkeypatch.setattr(
+        "adapters.history.store.PRAGMAS", ("journal_mode=WAL", "secure_delete=ON", "busy_timeout=1")
+    )
+    synced: list[tuple[str, int]] = []
+    fsync = os.fsync
+
+    def seen(handle: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{handle}"), os.stat(handle).st_size))
+        fsync(handle)
+
+    monkeypatch.setattr("adapters.history.store.os.fsync", seen)
+    path, meter, now_ms = tmp_path / "history.db", FakeMeter(), NOW_MS
+    history = HistoryStore(HistorySection(), path=path, meter=meter, wall_ms=lambda: now_ms)
+    history.keep(fix(1))
+    await until(lambda: written(tmp_path))
+    reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM events").fetchone() == (1,)
+    now_ms += 32 * DAY_MS
+
+    def purged() -> bool:
+        history._purge_at_s = 0.0  # an hour is over, said until the writer has heard it
+        return meter.total("purged_items_total", kind="location") == 1
+
+    await until(purged)
+    assert b"52.5" in (tmp_path / "history.db-wal").read_bytes()
+    assert synced == []
+    reader.close()
+    await until(lambda: bool(synced))
+    assert synced == [(str(path) + "-wal", 0)]
+    assert b"52.5" not in path.read_bytes()
+    await history.close()
+
+
 async def test_a_purge_goes_in_steps_and_what_comes_is_written_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
