@@ -1,7 +1,7 @@
-"""Over time: how late, how much, what is left open, what leaked, what changed without a cause.
+"""Over time: how late, how much, what is left open, what leaked or was kept, what changed.
 
 I4 heard in time, I12 nothing personal in what ops see, I13 within its bounds, I14 all ended after
-the fault, I19 a restart alone changes nothing.
+the fault, I17 nothing kept beyond its time, I19 a restart alone changes nothing.
 """
 
 from __future__ import annotations
@@ -136,13 +136,33 @@ def changes(before: Mapping[str, Sequence[Any]], after: Mapping[str, Sequence[An
 
 def spilled(outputs: Mapping[str, bytes], words: Iterable[str]) -> list[str]:
     """I12: which output holds which canary, in whatever disguise."""
-    hidden = canaries(words)
-    return [
-        f"I12 {name} holds {word!r}"
-        for name, said in outputs.items()
-        for word in hidden
-        if word in said
+    return [f"I12 {name} holds {word!r}" for name, word in _holding(outputs, words)]
+
+
+def outlived(
+    e: Evidence, files: Mapping[str, bytes], words: Iterable[str], *, before_ms: int
+) -> list[str]:
+    """I17: what is left of what was asked and shown before that moment; and whether all that is
+    gone went on record. files: all that the daemon keeps, whole, and an export of the audit. words:
+    planted in what was asked, shown or reported before."""
+    found = [f"I17 {name} holds {word!r}" for name, word in _holding(files, words)]
+    kept = e.contents or {}
+    promised = [leaf for leaf in e.leaves if leaf["commitment"]]
+    found += [
+        f"I17 {leaf.log}:{leaf.seq}: content {(before_ms - leaf['at_ms']) // 1000} s too old"
+        for leaf in promised
+        if leaf["at_ms"] < before_ms and leaf.seq in kept
     ]
+    told = sum(int(leaf["detail"].split()[1]) for leaf in e.leaves if leaf["event"] == "purged")
+    gone = sum(leaf.seq not in kept for leaf in promised)
+    if gone != told:
+        found.append(f"I17 {gone} contents are gone, {told} of them on record")
+    return found
+
+
+def _holding(outputs: Mapping[str, bytes], words: Iterable[str]) -> list[tuple[str, bytes]]:
+    hidden = canaries(words)
+    return [(name, word) for name, said in outputs.items() for word in hidden if word in said]
 
 
 def canaries(words: Iterable[str]) -> list[bytes]:

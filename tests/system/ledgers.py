@@ -11,7 +11,7 @@ The invariants are those of the reliability-security reference, section 4. Where
     I6 I8 I16 I21 I22    asked.py, in every join
     I10 I11              shown.py, in every join, for terminals whose fixes were kept
     I9                   tests/chain.py, in every join, with contents and heads where given
-    I4 I12 I13 I14 I19   bounds.py, where the test says what the bound is
+    I4 I12 I13 I14 I17 I19  bounds.py, where the test says what the bound is
     I20                  shown.py `lives`, `faults_seen`: where the test says what it broke
 
 Judged elsewhere, or not built:
@@ -20,9 +20,8 @@ Judged elsewhere, or not built:
     I15 fairness         a matter of other terminals' p99 while one misbehaves: the tests of links
     I16 a disk that fails   the join shows that nothing was asked without its record; that nothing
                          is asked while the disk is full, the tests of the ledger's faults
-    I17 retention        the daemon has no retention job yet. Purging itself, and that the chain
-                         verifies after it, are tests/adapters/ledger/test_purging.py; a purge that
-                         is killed is P12 in test_kill_points.py
+    I17 after a fault    test_retention.py has the daemon purge in peace; a purge that is killed is
+                         P12 in test_kill_points.py, one before a power cut the ledger's tests
     I18 revocation       as built: a terminal struck from the fleet file, by a reload. Certificates
                          are revoked by the broker
 """

@@ -18,7 +18,7 @@ import pytest
 
 from tests.chain import GENESIS, Leaf, heads_faults, heads_said, tables
 from tests.system import asked, bounds, on_record, shown
-from tests.system.bounds import Sampler, changes, spilled, unfinished, unheard
+from tests.system.bounds import Sampler, changes, outlived, spilled, unfinished, unheard
 from tests.system.console import Console
 from tests.system.ledgers import Evidence, join, judge, promises
 from tests.system.officers import Heard, LineOfficer, MqttOfficer, rmc_degrees
@@ -427,6 +427,29 @@ def test_what_leaked_is_named() -> None:
     outputs = {"journal": b"...5445393953545600", "stderr": b"nothing"}
     assert spilled(outputs, ["TE99STV"]) == [f"I12 journal holds {b'5445393953545' + b'6'!r}"]
     assert spilled(outputs, ["TE99KWN"]) == []
+
+
+def test_what_is_kept_beyond_its_time_is_named() -> None:
+    """I17: in the bytes of a file, in a row; and what went without a record of it."""
+    story = Story()
+    files = {"ledger.db": b"..VRM:TE99STV..", "ledger.db-wal": b"", "export": b"..."}
+    assert outlived(story.evidence(), files, [], before_ms=1000) == []
+    assert outlived(story.evidence(), files, ["TE99STV"], before_ms=1000) == [
+        "I17 ledger.db holds b'TE99STV'"
+    ]
+    assert outlived(story.evidence(), {}, [], before_ms=61_400) == [
+        "I17 gwt:1: content 60 s too old",
+        "I17 gwt:4: content 59 s too old",
+    ]
+    e = story.evidence()
+    e.contents = {}
+    assert outlived(e, {}, [], before_ms=61_400) == ["I17 2 contents are gone, 0 of them on record"]
+    purged = {"event": "purged", "at_ms": 9000, "detail": "content: 2 items, 1 checks, 0 messages"}
+    story.records.append(purged)
+    e = story.evidence()
+    e.contents = {}
+    assert outlived(e, files, ["WANDA"], before_ms=61_400) == []
+    assert judge(e) == []
 
 
 def test_a_life_that_is_not_on_record_is_named() -> None:
