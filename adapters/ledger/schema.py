@@ -18,7 +18,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "r0001"
+REVISION = "r0002"
 """The newest migration: a ledger that has it needs none."""
 
 metadata = MetaData()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from adapters.ledger.schema import REVISION
 from gateway.errors import LedgerUnavailable
 from gateway.ports import Record
 from gateway.settings import LedgerSection
@@ -168,7 +169,7 @@ async def test_a_ledger_of_a_newer_version_is_left_alone(
     tamper(section, tmp_path, "UPDATE alembic_version SET version_num = 'r9999'")
     with pytest.raises(LedgerUnavailable, match="newer"):
         await opened(tmp_path, section)
-    tamper(section, tmp_path, "UPDATE alembic_version SET version_num = 'r0001'")
+    tamper(section, tmp_path, f"UPDATE alembic_version SET version_num = '{REVISION}'")
     await (await opened(tmp_path, section)).close()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from adapters.ledger import verify_chain
-from gateway.errors import LedgerFatal
+from gateway.errors import LedgerFatal, LedgerUnavailable
 from gateway.ports import DropOutbox, PutCheck, PutOutbox, Record
 from gateway.settings import LedgerSection
 from tests.adapters.ledger.books import CANARY, check_row, fill, opened, outbox_row, record
@@ -48,6 +48,21 @@ async def test_purged_content_leaves_a_chain_that_verifies_and_tells_nothing(
         assert events(audit(tmp_path))[20:] == ["purged", "purged"]
         for name in os.listdir(tmp_path):
             assert CANARY not in (tmp_path / name).read_bytes(), name
+
+
+async def test_a_receipt_is_given_once_for_ever(section: LedgerSection, tmp_path: Path) -> None:
+    """Also when the check that it proves was purged: the audit still has its records."""
+    store = await opened(tmp_path, section)
+    done = check_row("C1", opened_at_ms=1005, open=False)
+    opening = Record(event="opened", at_ms=1005, check="C1", receipt=done.receipt)
+    await store.commit([opening], [PutCheck(done)])
+    await store.purge(3000)
+    with pytest.raises(LedgerUnavailable, match="refused"):
+        await store.commit([], [PutCheck(check_row("C2", receipt=done.receipt))])
+    await store.commit([], [PutCheck(check_row("C1", receipt=done.receipt))])
+    await store.commit([], [PutCheck(check_row("C3"))])
+    assert [row.id for row in await store.open_checks()] == ["C1", "C3"]
+    await store.close()
 
 
 async def test_no_copy_stays_in_the_log_beside_the_file_while_the_daemon_runs(
