@@ -135,14 +135,16 @@ class Store:
         destroyed, in one transaction. Returns how many contents.
 
         The chain still verifies: it never held more than H(salt || content). The content is
-        overwritten in the file (`secure_delete`) and the write-ahead log is truncated. Checks are
-        served between the steps; a purge that was cut off goes on with the next one.
+        overwritten in the file (`secure_delete`) and the write-ahead log is truncated, durably, as
+        soon as no reader is in the way. Checks are served between the steps; a purge that was cut
+        off goes on with the next one.
         """
         total, more = 0, True
         while more:
             purged = await self._submit(Job(work=batch(before_ms, self._clock.wall_ms())))
             total, more = total + purged.contents, purged.more
-        await self._read(lambda _db: self._writer.truncate())
+        if not await self._read(lambda _db: self._writer.truncate()):
+            self._journal.note("ledger.purge", reason="a reader stays: its log is cut off later")
         self._meter.count("purged_items_total", total, kind="content")
         return total
 

@@ -18,7 +18,7 @@ from gateway.ports import DropOutbox, PutCheck, PutOutbox, Record
 from gateway.settings import LedgerSection
 from tests.adapters.ledger.books import CANARY, check_row, fill, opened, outbox_row, record
 from tests.chain import audit, chain_faults, contents, events
-from tests.fakes import FakeMeter
+from tests.fakes import FakeJournal, FakeMeter
 
 
 async def test_purged_content_leaves_a_chain_that_verifies_and_tells_nothing(
@@ -117,7 +117,8 @@ async def test_a_disk_that_fails_then_ends_the_writer(
 
 async def test_a_reader_that_is_in_the_way_only_delays_it(tmp_path: Path) -> None:
     """The log cannot be truncated under a reader: it is when the reader has gone."""
-    store = await opened(tmp_path)
+    journal = FakeJournal()
+    store = await opened(tmp_path, journal=journal)
     await fill(store, range(20))
     reader = sqlite3.connect(f"file:{tmp_path / 'ledger.db'}?mode=ro", uri=True)
     reader.execute("BEGIN")
@@ -129,6 +130,7 @@ async def test_a_reader_that_is_in_the_way_only_delays_it(tmp_path: Path) -> Non
         while CANARY in (tmp_path / "ledger.db-wal").read_bytes():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert CANARY not in (tmp_path / "ledger.db").read_bytes()
+    assert "ledger.purge" in [event for event, _ in journal.lines], "that it waits is said"
     await store.close()
 
 
