@@ -72,10 +72,12 @@ def test_a_statement_of_another_shape_is_not_guessed_at(db: Connection) -> None:
 async def test_a_turn_takes_a_statement_a_table(tmp_path: Path) -> None:
     """Each step gives the interpreter's lock away: they must not grow with the rows."""
     store = await opened(tmp_path)
-    steps: list[str] = []
+    texts: list[str] = []
 
     def trace(text: str) -> None:
-        steps.append(text.split(" ", 1)[0])
+        # With its values. A trigger that a row sets off is told as the same statement again.
+        if texts[-1:] != [text]:
+            texts.append(text)
 
     connection = store._writer._connection
     assert connection is not None
@@ -96,6 +98,7 @@ async def test_a_turn_takes_a_statement_a_table(tmp_path: Path) -> None:
     await asyncio.gather(*writing)
     driver.set_trace_callback(None)
     await store.close()
+    steps = [text.split(" ", 1)[0] for text in texts]
     assert steps == ["BEGIN", "SELECT", "SELECT", *["INSERT"] * 4, "COMMIT"]
 
 
