@@ -258,6 +258,8 @@ class Subscription:
         self._waiter: asyncio.Future[None] | None = None
         self._ahead: set[int] = set()  # urgent ones that went ahead of their turn
         self._scanned = 0
+        self._more = False
+        """The last batch left some behind."""
         if after is None:
             self._stand(group.last_due)
             self._fix_place = bus.fix_number
@@ -300,6 +302,10 @@ class Subscription:
         """
         if self._waiter is not None:
             raise RuntimeError("one task at a time may wait on a subscription")
+        if self._more:
+            # Whoever is behind catches up batch by batch, and the loop has its turn in between.
+            self._more = False
+            await asyncio.sleep(0)
         loop = asyncio.get_running_loop()
         end_s = None if timeout_s is None else loop.time() + timeout_s
         while True:
@@ -336,6 +342,7 @@ class Subscription:
         found, conflated = self._take_fixes() if want_fixes else ([], 0)
         if not events and not wire and not found:
             return None
+        self._more = self.behind > 0
         return Batch(events, wire, found, self.held, self.behind, conflated)
 
     def _take_events(self) -> tuple[list[tuple[int, Event]], list[bytes]]:

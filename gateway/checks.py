@@ -128,6 +128,12 @@ LOOK_BACK_S = 3600.0
 """How long before its outcome a question may have been asked: past every deadline, for a ledger
 that was away keeps outcomes waiting."""
 TASKS_PER_CHECK = 4
+RESTORED_AT_ONCE = 32
+"""Checks that are taken up in one turn of the loop: each sets writes, questions and sends going,
+and with thousands open all of them would fall into one."""
+RESTORE_WAITS_S = 5.0
+"""So long in all the taking up may wait for the ledger to write what follows from it."""
+RESTORE_LOOKS_S = 0.02
 USE_VOICE = "USE VOICE"
 
 _WRITES: dict[type[Effect], Write] = {
@@ -358,7 +364,9 @@ class CheckDesk:
         """Load what was open and feed `Restarted`; returns how many. A bad row costs itself."""
         parcels = {row.check: row for row in await self._ledger.outbox()}
         restored = 0
-        for row in await self._ledger.open_checks():
+        rows = await self._ledger.open_checks()
+        until_s = self._clock.monotonic_s() + RESTORE_WAITS_S
+        for row in rows:
             try:
                 check = read_row(row, now_s=self._clock.monotonic_s(), now_ms=self._clock.wall_ms())
                 restarted = self._restarted(check)
@@ -368,7 +376,17 @@ class CheckDesk:
                 continue
             self._take_up(check, restarted, parcels.get(row.id))
             restored += 1
+            if restored % RESTORED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+                await self._room(until_s)
         return restored
+
+    async def _room(self, until_s: float) -> None:
+        """Until the crew has room, or until that moment: thousands of ends at once would fill the
+        ledger's queue, and a ledger that refuses is an outage, said aloud. One that hangs keeps
+        the service from starting no longer than this."""
+        while self.crew.full and self._clock.monotonic_s() < until_s:
+            await self._clock.sleep(RESTORE_LOOKS_S)
 
     def _restarted(self, check: Check) -> Restarted:
         remaining_s = (check.deadline_ms - self._clock.wall_ms()) / 1000

@@ -33,6 +33,9 @@ SEND_DEADLINE_S = 5.0
 TELL_MOST = 2_000
 """Receipts and notices under way at once; more are dropped and counted."""
 RESEND_MOST_S = 120.0
+AT_ONCE = 32
+"""Answers that are given up, and terminals that are served anew, in one turn of the loop: after an
+outage thousands are due together, and everybody else waits for the loop meanwhile."""
 WAITING_MOST = 64
 """Answers that wait for one terminal. One more, and the least of them goes stale: a terminal that
 acknowledges nothing must not fill the memory."""
@@ -176,13 +179,21 @@ class Courier:
             now_s = self._clock.monotonic_s()
             # A dict, not a set: terminals are served in an order that a seed repeats.
             due: dict[Issi, None] = {}
+            given_up = 0
             for parcel in list(self._parcels.values()):
+                if self._parcels.get(parcel.check) is not parcel:
+                    continue  # done with while the loop had its turn
                 if now_s >= parcel.stale_at_s:
                     self._go_stale(parcel)
+                    given_up += 1
+                    if given_up % AT_ONCE == 0:
+                        await asyncio.sleep(0)
                 elif now_s >= parcel.next_at_s:
                     due[parcel.terminal] = None
-            for terminal in due:
+            for served, terminal in enumerate(due, 1):
                 self._pump(terminal)
+                if served % AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     async def stop(self, deadline_s: float) -> None:
         await self.crew.drain(deadline_s)

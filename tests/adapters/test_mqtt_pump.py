@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import MQTTErrorCode
 
-from adapters.mqtt_pump import WRITE_MOST, Expiry, Pump
+from adapters.mqtt_pump import AT_ONCE, SLICE_S, WRITE_MOST, Expiry, Pump
 
 PUBLISH = st.tuples(
     st.binary(max_size=30), st.binary(max_size=300), st.integers(0, 1), st.booleans()
@@ -91,6 +91,13 @@ class Rig:
         self.paho.near.send(data)
         self.pump.readable()
 
+    def turn(self) -> int:
+        """One turn of the loop; how many packets it handed over."""
+        before = len(self.taken)
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
+        return len(self.taken) - before
+
 
 def varint(value: int) -> bytes:
     out = bytearray()
@@ -131,6 +138,52 @@ def test_packets_are_the_same_however_they_are_sliced(
         ]
         assert not rig.failed
         assert not rig.paho.ended
+
+
+def burst(count: int) -> bytes:
+    """As a broker empties its queue after an outage."""
+    return b"".join(publish(b"t", b"%d" % n, 1, False, n + 1, five=True) for n in range(count))
+
+
+def test_of_a_burst_a_turn_of_the_loop_carries_a_slice() -> None:
+    """However much the broker brings at once: others have their turn in between, nothing is lost,
+    nothing overtakes, and what comes meanwhile is read after it."""
+    with Rig() as rig:
+        rig.loop.add_reader(rig.paho._sock.fileno(), rig.pump.readable)
+        rig.loop.time = lambda: 0.0  # type: ignore[method-assign]
+        rig.paho.near.send(burst(300))
+        turns = [rig.turn() for _ in range(3)]
+        rig.paho.near.send(publish(b"t", b"last", 1, False, 999, five=True))
+        turns += [rig.turn() for _ in range(20)]
+        assert max(turns) == AT_ONCE
+        expected = [b"%d" % n for n in range(300)] + [b"last"]
+        assert [payload for _, payload, *_ in rig.taken] == expected
+
+
+def test_a_slice_ends_early_when_its_packets_take_long() -> None:
+    with Rig() as rig:
+        now_s = 0.0
+        rig.loop.time = lambda: now_s  # type: ignore[method-assign]
+        take = rig.pump._take
+
+        def slow(*words: Any) -> None:
+            nonlocal now_s
+            now_s += SLICE_S
+            take(*words)
+
+        rig.pump._take = slow
+        rig.hear(burst(20))
+        assert len(rig.taken) == 1
+        assert [rig.turn() for _ in range(20)] == [*[1] * 19, 0]
+
+
+def test_what_is_left_of_a_burst_ends_with_its_connection() -> None:
+    """It was not acknowledged: it comes again."""
+    with Rig() as rig:
+        rig.hear(burst(AT_ONCE + 5))
+        rig.paho._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        assert rig.turn() == 0
+        assert not rig.failed
 
 
 @given(st.binary(max_size=200))

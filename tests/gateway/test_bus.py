@@ -324,6 +324,27 @@ async def test_who_logs_off_leaves_no_position() -> None:
     assert (await drain(bus.subscribe(CONSOLE, after=0))).fixes == []
 
 
+async def test_whoever_is_behind_leaves_the_loop_its_turns() -> None:
+    """Batch by batch: thousands of events that wait are no reason to hold the radios' loop."""
+    bus = EventBus(FakeClock())
+    watcher = bus.subscribe(CONSOLE)
+    for _ in range(4 * BATCH_EVENTS):
+        bus.publish(staged())
+    batches, at_turn = 0, []
+
+    async def read() -> None:
+        nonlocal batches
+        for _ in range(4):
+            await watcher.next()
+            batches += 1
+
+    reading = asyncio.ensure_future(read())
+    while not reading.done():
+        await asyncio.sleep(0)
+        at_turn.append(batches)
+    assert at_turn[:4] == [1, 2, 3, 4]
+
+
 async def test_an_emergency_goes_ahead_and_still_has_its_turn() -> None:
     """On the wire it comes first as a copy that moves no number, then in its place: no hole, and
     a client that breaks off in between loses nothing."""

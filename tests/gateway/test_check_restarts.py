@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from gateway.check_views import may_still_see
+from gateway.checks import RESTORE_WAITS_S, RESTORED_AT_ONCE
 from gateway.errors import LedgerUnavailable, PncDown
 from gateway.messages import AckState, DeliveryAck, Outcome
+from gateway.ports import CheckRow
 from tests.fake_ledger import FakeLedger
 from tests.fakes import settle
 from tests.gateway.house import House, config, other_holder
@@ -358,3 +360,60 @@ async def test_failing_the_nth_write_leaves_every_invariant(writes: int, mode: s
         assert heard, "the officer was left in silence"
         assert house.all_settled()
         assert not [row for row in house.disk.checks.values() if row.open]
+
+
+# --------------------------------------------------------------------------- a large backlog
+
+
+async def with_a_backlog(house: House, count: int) -> None:
+    """Killed with so many answers on their way, all of them too old by now."""
+    house.link.up = False
+    await house.ask("TE99ABC")
+    await house.kill()
+    (row,), (parcel,) = house.disk.checks.values(), house.disk.outbox.values()
+    for n in range(count):
+        id_ = f"01TEST{n:06d}B{n:03X}"
+        house.disk.checks[id_] = msgspec.structs.replace(row, id=id_, dedupe=id_)
+        house.disk.outbox[id_] = msgspec.structs.replace(parcel, id=id_, check=id_, stale_at_ms=1)
+
+
+async def test_a_backlog_is_taken_up_a_few_in_a_turn(house: House) -> None:
+    """Thousands of open checks must not hold the loop: between two turns of it there are few."""
+    await with_a_backlog(house, 300)
+    begun = asyncio.ensure_future(house.start())
+    turns, before = [], 0
+    while not begun.done():
+        now = len([1 for word, _ in house.journal.lines if word == "check.restarted"])
+        turns.append(now - before)
+        before = now
+        await asyncio.sleep(0)
+    assert before == 301
+    assert max(turns) == RESTORED_AT_ONCE
+    await settle(700)
+    assert len(house.on_record("stale")) == 300
+
+
+async def test_a_backlog_leaves_the_ledger_room_and_waits_for_it_in_vain_only_so_long() -> None:
+    """No more ends wait to be written than the crew has places; with a disk that hangs the service
+    starts all the same, and all are written when it does not any more."""
+    async with House(config(queue=1, concurrency=1)) as house:
+        await with_a_backlog(house, 800)
+        read = house.ledger.open_checks
+
+        async def hanging() -> list[CheckRow]:
+            house.ledger.gate.clear()
+            return await read()
+
+        house.ledger.open_checks = hanging  # type: ignore[method-assign]
+        begun = asyncio.ensure_future(house.start())
+        await house.clock.advance(RESTORE_WAITS_S - 1)
+        crew = house.core.checks.crew
+        assert crew.full
+        assert len(crew) < 300 + RESTORED_AT_ONCE
+        assert not begun.done()
+        await house.clock.advance(1.5)
+        assert begun.done()
+        house.ledger.gate.set()
+        await house.clock.advance(5)
+        await settle(2000)
+        assert len(house.on_record("stale")) == 800

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
 
-from gateway.delivery import RESEND_MOST_S, SEND_DEADLINE_S, TELL_MOST, WAITING_MOST, Courier
+from gateway.delivery import (
+    AT_ONCE,
+    RESEND_MOST_S,
+    SEND_DEADLINE_S,
+    TELL_MOST,
+    WAITING_MOST,
+    Courier,
+)
 from gateway.messages import (
     AckState,
     Bearer,
@@ -91,6 +98,33 @@ async def post() -> AsyncIterator[Post]:
     tending.cancel()
     await asyncio.gather(tending, return_exceptions=True)
     await post.courier.crew.cancel()
+
+
+# --------------------------------------------------------------------------- few in a turn
+
+
+async def test_of_all_that_is_due_together_a_turn_of_the_loop_carries_a_few(post: Post) -> None:
+    """A link is back and many terminals are due; ten minutes later all is too old."""
+    post.link.up = False
+    for n in range(100):
+        post.courier.post(post.parcel(issi=f"{5_000_000 + n}"))
+    await settle()
+    post.link.up = True
+    post.courier.link_up()
+    assert await most_in_a_turn(post, lambda: len(post.link.sent), 0.25, 100) <= AT_ONCE
+    assert await most_in_a_turn(post, lambda: len(post.stale), 600, 100) <= AT_ONCE
+
+
+async def most_in_a_turn(post: Post, count: Callable[[], int], seconds: float, whole: int) -> int:
+    """While the clock goes on by so much and until all is done: the most between two turns."""
+    passing = asyncio.ensure_future(post.clock.advance(seconds))
+    most, before = 0, count()
+    for _ in range(200_000):
+        if passing.done() and before >= whole:
+            return most
+        await asyncio.sleep(0)
+        most, before = max(most, count() - before), count()
+    raise AssertionError(f"{before} of {whole}")
 
 
 # --------------------------------------------------------------------------- at least once
