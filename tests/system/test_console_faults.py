@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-import socket
+import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 
 from tests.services.mosquitto import Mosquitto
+from tests.system.crowd import at_the_door, inside
 from tests.system.daemon import Daemon, until
 from tests.system.ledgers import Console
 from tests.system.watch import asking
@@ -25,10 +26,13 @@ from tests.system.world import MQTT, World
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-HALVES = 2000
-ADDRESSES = 40
-PICTURES, ANSWERS = 10, 3
+PICTURES, ANSWERS = 30, 3
 """So much is had by an operator, and by each officer, while it lasts."""
+CROWDED = 900
+"""Connections; the server has 1,000 places."""
+PICTURE_S = 0.5
+"""What an operator may wait for a picture (W03). Median and worst are printed; the median has five
+times that, for machines on which much else runs."""
 LASTS_MOST_S = 60.0
 GROWS_MOST_KIB = 64 * 1024
 CONSOLES = 200
@@ -52,72 +56,6 @@ def rss_kib(pid: int) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
-# --------------------------------------------------------------------------- those who do harm
-
-
-async def half_request(port: int, place: int) -> None:
-    """W03: half a header, and again as soon as it is cut."""
-    address = f"127.0.1.{place % ADDRESSES + 1}"
-    while True:
-        with contextlib.suppress(OSError):
-            reader, writer = await asyncio.open_connection(
-                "127.0.0.1", port, local_addr=(address, 0)
-            )
-            try:
-                writer.write(b"GET / HTTP/1.1\r\nHost: ")
-                await reader.read()
-            finally:
-                writer.close()
-        await asyncio.sleep(0.2)
-
-
-async def slow_reader(port: int) -> None:
-    """W01: a stream read at 1 kB/s; W02: a small window makes its silence felt."""
-    while True:
-        with contextlib.suppress(OSError):
-            sock = socket.socket()
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                sock.setblocking(False)
-                sock.bind(("127.0.2.1", 0))
-                loop = asyncio.get_running_loop()
-                await loop.sock_connect(sock, ("127.0.0.1", port))
-                await loop.sock_sendall(
-                    sock, b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-                )
-                while await loop.sock_recv(sock, 1000):  # noqa: ASYNC110
-                    await asyncio.sleep(1.0)
-            finally:
-                sock.close()
-        await asyncio.sleep(0.2)
-
-
-async def flood(port: int, said: bytes) -> None:
-    """W04: requests without end, whose answers are never read."""
-    while True:
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection(
-                "127.0.0.1", port, local_addr=("127.0.2.2", 0)
-            )
-            try:
-                async with asyncio.timeout(2.0):
-                    while True:
-                        writer.write(said)
-                        await writer.drain()
-            except TimeoutError:
-                pass
-            finally:
-                writer.transport.abort()
-        await asyncio.sleep(0.1)
-
-
-SNAPSHOTS = b"GET /api/v1/snapshot HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 20
-HUGE_BODY = (
-    b"POST /api/v1/alarms/A1/ack HTTP/1.1\r\nHost: 127.0.0.1\r\nIdempotency-Key: k\r\n"
-    b"Content-Type: application/json\r\nContent-Length: 104857600\r\n\r\n" + b" " * 65536
-)
-
-
 @contextlib.asynccontextmanager
 async def at_work(*works: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
     tasks = [asyncio.ensure_future(work()) for work in works]
@@ -134,7 +72,7 @@ class Operator:
 
     def __init__(self, daemon: Daemon) -> None:
         self.served = self.refused = 0
-        self.worst_s = 0.0
+        self.took_s: list[float] = []
         self.why: list[str] = []
         """What was not served, in a word each."""
         self._url = daemon.url + "/api/v1/snapshot"
@@ -155,7 +93,7 @@ class Operator:
                 self.why.append(type(error).__name__)
             self.served += served
             self.refused += not served
-            self.worst_s = max(self.worst_s, time.monotonic() - began_s)
+            self.took_s.append(time.monotonic() - began_s)
             await asyncio.sleep(0.1)
 
 
@@ -171,25 +109,21 @@ async def test_hostile_clients_cost_neither_operators_nor_officers(world: World)
     before_kib = rss_kib(daemon.pid)
     most_kib = 0
     officers = [*world.lines.values(), *(world.radios[issi] for issi in MQTT)]
-    harm: list[Callable[[], Awaitable[None]]] = [
-        lambda n=place: half_request(port, n)  # type: ignore[misc]
-        for place in range(HALVES)
-    ]
-    harm += [lambda: slow_reader(port)] * 3
-    harm += [lambda: flood(port, SNAPSHOTS), lambda: flood(port, HUGE_BODY)]
-    async with at_work(*harm):
-        await asyncio.sleep(1.0)  # until they are in
+    async with at_the_door(port):
+        await until(lambda: inside(port) > CROWDED, 20)
         async with asking(*officers) as busy, at_work(operator.run):
             async with asyncio.timeout(LASTS_MOST_S):
                 while operator.served < PICTURES or min(each.answered for each in busy) < ANSWERS:
                     await asyncio.sleep(0.2)
                     most_kib = max(most_kib, rss_kib(daemon.pid))
             answered = [each.answered for each in busy]
+    median_s, worst_s = statistics.median(operator.took_s), max(operator.took_s)
     print(
-        f"hostile: {operator.served} pictures, {operator.refused} refused, worst"
-        f" {operator.worst_s:.2f} s; answers {answered}; RSS +{(most_kib - before_kib) // 1024} MiB"
+        f"hostile: {operator.served} pictures, {operator.refused} refused, median {median_s:.3f} s,"
+        f" worst {worst_s:.3f} s; answers {answered}; RSS +{(most_kib - before_kib) // 1024} MiB"
     )
     assert operator.why == []
+    assert median_s < 5 * PICTURE_S
     assert most_kib - before_kib < GROWS_MOST_KIB
     assert console.resets.total() == 0
     status, _ = await daemon.get("/healthz")
