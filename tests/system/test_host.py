@@ -46,15 +46,16 @@ async def test_a_stop_under_load_hands_over(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_stopped_for_longer_than_a_deadline(tmp_path: Path) -> None:
-    """H03: SIGSTOP, then CONT. What expired meanwhile is told so and is not asked again; what was
-    asked meanwhile is taken; the console's stream goes on without a hole; the log says so."""
-    async with post(tmp_path, checks={"deadline_s": 2.0}) as here:
+    """H03: SIGSTOP for 30 s, twice the deadline that is shipped, then CONT. What expired meanwhile
+    is told so and is not asked again; what was asked meanwhile is taken; the console's stream goes
+    on without a hole; the log says so."""
+    async with post(tmp_path, checks={"deadline_s": 15.0}) as here:
         here.pnc.fault = "hang"
         number = here.officer.ask("V TE99STV R1")
         await here.officer.until(lambda: here.officer.receipt(number), WITHIN_S)
         await until(lambda: here.pnc.queries, WITHIN_S)
         send(here.daemon, signal.SIGSTOP)
-        await asyncio.sleep(4.0)  # the fault itself
+        await asyncio.sleep(30.0)  # the fault itself
         later = here.officer.ask("V TE99ABC R1")
         here.pnc.fault = None
         send(here.daemon, signal.SIGCONT)
@@ -62,7 +63,7 @@ async def test_stopped_for_longer_than_a_deadline(tmp_path: Path) -> None:
         assert "NO ANSWER" in parts[0]["text"]
         await here.officer.until(lambda: here.officer.parts(later), WITHIN_S)
         blocked = await here.logged("loop.blocked")
-        assert blocked["lag_ms"] > 3000
+        assert blocked["lag_ms"] > 25_000
         assert len([q for q in here.pnc.queries if "TE99STV" in str(q.key_text)]) == 1
         assert here.verdict() == []
 
