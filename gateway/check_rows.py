@@ -56,6 +56,10 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     danger: bool = False
     settled_at_ms: int | None = None
     released: tuple[str, ...] = ()
+    counter: str = ""
+    accepted_at_s: float | None = None
+    settled_at_s: float | None = None
+    """Monotonic, by that counter: the wall clock may be set back before this is read (H08)."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -101,6 +105,12 @@ class Check:
     settled_at_s: float | None = None
     settled_at_ms: int | None = None
     """When its outcome was decided; durable a moment later."""
+    decided_at_s: float | None = None
+    """The same moment, monotonic."""
+    counter: str = ""
+    """By which its monotonic times count."""
+    set_back_s: float = 0.0
+    """By so much at least the wall clock was set back since its outcome, or since it was asked."""
     acked: Callable[[], None] | None = None
     """Lets the acknowledgement of the terminal's own acknowledgement go."""
     timer: asyncio.Task[None] | None = None
@@ -164,6 +174,9 @@ def row_of(check: Check, stage: Stage | None = None) -> CheckRow:
         danger=check.danger,
         settled_at_ms=check.settled_at_ms,
         released=check.released,
+        counter=check.counter,
+        accepted_at_s=check.accepted_at_s,
+        settled_at_s=check.decided_at_s,
     )
     return CheckRow(
         id=check.id,
@@ -179,13 +192,26 @@ def row_of(check: Check, stage: Stage | None = None) -> CheckRow:
     )
 
 
-def read_row(row: CheckRow, *, now_s: float, now_ms: int) -> Check:
+def read_row(row: CheckRow, clock: Clock) -> Check:
     """A check as the ledger keeps it. Raises msgspec.DecodeError when the row cannot be read."""
     stored = msgspec.json.decode(row.state, type=Stored)
     result = msgspec.json.decode(row.result, type=Result) if row.result else None
+    now_s, now_ms = clock.monotonic_s(), clock.wall_ms()
+    ours = bool(stored.counter) and stored.counter == clock.counter
+
+    def set_back_s(then_ms: int, then_s: float | None) -> float:
+        # A machine that was started anew counts from zero: what it counts is never more than has
+        # passed, so this is never more than the clock was set back.
+        if not ours or then_s is None:
+            return 0.0
+        return max(0.0, (now_s - then_s) - (now_ms - then_ms) / 1000)
+
+    back_s = set_back_s(stored.opened_at_ms, stored.accepted_at_s)
+    accepted_at_s = now_s - max(0.0, (now_ms - stored.opened_at_ms) / 1000 + back_s)
     settled_at_s: float | None = None
     if stored.settled_at_ms is not None:
-        settled_at_s = now_s - max(0, now_ms - stored.settled_at_ms) / 1000
+        back_s = set_back_s(stored.settled_at_ms, stored.settled_at_s)
+        settled_at_s = now_s - max(0.0, (now_ms - stored.settled_at_ms) / 1000 + back_s)
     return Check(
         id=row.id,
         receipt=row.receipt,
@@ -194,7 +220,7 @@ def read_row(row: CheckRow, *, now_s: float, now_ms: int) -> Check:
         request=stored.request,
         kind=stored.kind,
         opened_at_ms=stored.opened_at_ms,
-        accepted_at_s=now_s - max(0, now_ms - stored.opened_at_ms) / 1000,
+        accepted_at_s=accepted_at_s,
         deadline_ms=stored.deadline_ms,
         ref=stored.ref,
         client_ref=stored.client_ref,
@@ -209,6 +235,9 @@ def read_row(row: CheckRow, *, now_s: float, now_ms: int) -> Check:
         result_bytes=row.result,
         settled_at_s=settled_at_s,
         settled_at_ms=stored.settled_at_ms,
+        decided_at_s=settled_at_s,
+        counter=clock.counter,
+        set_back_s=back_s,
     )
 
 

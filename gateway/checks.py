@@ -368,7 +368,7 @@ class CheckDesk:
         until_s = self._clock.monotonic_s() + RESTORE_WAITS_S
         for row in rows:
             try:
-                check = read_row(row, now_s=self._clock.monotonic_s(), now_ms=self._clock.wall_ms())
+                check = read_row(row, self._clock)
                 restarted = self._restarted(check)
             # One row that we cannot read or judge must not keep the service from starting (H13).
             except Exception as error:  # noqa: BLE001
@@ -389,7 +389,7 @@ class CheckDesk:
             await self._clock.sleep(RESTORE_LOOKS_S)
 
     def _restarted(self, check: Check) -> Restarted:
-        remaining_s = (check.deadline_ms - self._clock.wall_ms()) / 1000
+        remaining_s = (check.deadline_ms - self._clock.wall_ms()) / 1000 - check.set_back_s
         return Restarted(
             remaining_s=min(remaining_s, self._longest_deadline_s()),
             holder_same=self._same_holder(check),
@@ -407,7 +407,9 @@ class CheckDesk:
         if not check.state.outcome or check.state.stage is Stage.CONCLUDING:
             self._watch_deadline(check, check.state.deadline_s)
         if check.state.stage is Stage.DELIVERING:
-            left_s = (outbox.stale_at_ms - now_ms) / 1000 if outbox is not None else 0.0
+            left_s = 0.0
+            if outbox is not None:
+                left_s = (outbox.stale_at_ms - now_ms) / 1000 - check.set_back_s
             if left_s <= 0 or check.result is None:
                 self._feed(check, WentStale())
             else:
@@ -540,6 +542,7 @@ class CheckDesk:
             dedupe=f"id:{id_}",
             state=CheckState(stage=Stage.OPENING, deadline_s=0.0),
             settle=envelope.settle,
+            counter=self._clock.counter,
         )
 
     def _start(self, check: Check, opening: tuple[CheckState, tuple[Effect, ...]]) -> None:
@@ -620,7 +623,7 @@ class CheckDesk:
             if same is not None:
                 break
             try:
-                check = read_row(row, now_s=now_s, now_ms=now_ms)
+                check = read_row(row, self._clock)
             except msgspec.DecodeError:
                 continue
             # Settled in the future: our clock was set back, its age cannot be told. A fresh answer
@@ -710,9 +713,8 @@ class CheckDesk:
         try:
             if known is None:
                 row = await self._ledger.check(original)
-                now_s, now_ms = self._clock.monotonic_s(), self._clock.wall_ms()
                 if row is not None:
-                    known = self._known(read_row(row, now_s=now_s, now_ms=now_ms))
+                    known = self._known(read_row(row, self._clock))
         except LedgerUnavailable:
             why = Cause.NOT_RECORDED
         except msgspec.DecodeError:
@@ -845,7 +847,7 @@ class CheckDesk:
             make_plain_failure(check, now_ms)
         else:
             make_result(check, outcome, cause, self._rules, now_ms)
-        check.settled_at_ms = now_ms
+        check.settled_at_ms, check.decided_at_s = now_ms, started_s
         self._asking.took("format", started_s)
         records = [] if check.recorded else [self._scribe.opened(check)]
         event = "refused" if outcome is Outcome.REFUSED else "answered"

@@ -27,7 +27,14 @@ from gateway.messages import (
 
 
 class Clock(Protocol):
-    """Time, injected: tests and the simulation move it by hand."""
+    """Time, injected: tests and the simulation move it by hand.
+
+    counter: names the machine on which `monotonic_s` counts, over all its restarts; empty when that
+    cannot be known. Only figures of one counter may be compared.
+    """
+
+    @property
+    def counter(self) -> str: ...
 
     def wall_ms(self) -> int:
         """Wall clock, ms since the epoch. For records and screens; never for latency."""

@@ -10,6 +10,8 @@ from collections import Counter
 class FakeClock:
     """Wall and monotonic time that only `advance` moves; sleepers wake in order."""
 
+    counter = "fake"
+
     def __init__(self, wall_ms: int = 1_795_325_047_120) -> None:
         self._wall_ms = wall_ms
         self._mono_s = 1000.0

@@ -39,6 +39,8 @@ HOSTILE = "<img src=x onerror=document.title='owned'>\u202ePAWNED\u0007"
 
 
 class RealClock:
+    counter = ""
+
     def wall_ms(self) -> int:
         return time.time_ns() // 1_000_000
 

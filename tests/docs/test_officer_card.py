@@ -37,6 +37,8 @@ NO_ANSWER = "no answer"
 class Stopped:
     """A clock and ids that stand still."""
 
+    counter = ""
+
     def wall_ms(self) -> int:
         return AS_OF_MS
 

@@ -1,13 +1,15 @@
-"""What the composition root itself decides: identities that go on over a restart."""
+"""What the composition root itself decides: what goes on over a restart."""
 
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app import SystemIds, calm_collector
+from gateway.app import SystemClock, SystemIds, calm_collector
 
 SHORT_FORMS = 8 * 4096
 RUNS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 50)), min_size=1, max_size=12)
@@ -52,3 +54,20 @@ def test_the_collector_leaves_alone_what_stands_at_the_start() -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*before)
+
+
+def test_the_counter_is_the_machines_and_does_not_tell_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same over restarts, another on another machine, none where there is no id."""
+    file = tmp_path / "machine-id"
+    monkeypatch.setattr("gateway.app.MACHINE", file)
+    assert SystemClock().counter == ""
+    file.write_text("\n")
+    assert SystemClock().counter == ""
+    file.write_text("0123456789abcdef0123456789abcdef\n")
+    first = SystemClock().counter
+    assert first == SystemClock().counter != ""
+    assert first not in file.read_text()
+    file.write_text("f123456789abcdef0123456789abcdef\n")
+    assert SystemClock().counter != first

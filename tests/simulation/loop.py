@@ -161,6 +161,8 @@ class SimClock:
     """gateway.ports.Clock over the loop's virtual time. The wall clock may be stepped; the true
     time, which terminals and their receivers have, is not."""
 
+    counter = "simulated"
+
     def __init__(self, loop: SimLoop, wall_ms: int = 1_795_325_047_120) -> None:
         self._loop = loop
         self._true_ms = self._wall_ms = wall_ms
