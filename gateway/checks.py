@@ -934,8 +934,7 @@ class CheckDesk:
                 self._publish(opened)
         if what is Write.OUTCOME:
             check.settled_at_s = self._clock.monotonic_s()
-            if check.timer is not None:
-                check.timer.cancel()
+            _let_go(check)
             check.settle_once()
         self._feed(check, Recorded(what))
 
@@ -1135,8 +1134,8 @@ class CheckDesk:
         """It needs no more work; memory keeps it a while for repeats."""
         if not self._memory.close(check, self._clock.monotonic_s()):
             return
-        if check.timer is not None:
-            check.timer.cancel()
+        _let_go(check)
+        check.waiter = check.asking = None
         if check.state.stage is Stage.DROPPED:
             self._memory.drop(check)
         # The answer itself is not kept in memory longer than its delivery needs it.
@@ -1153,6 +1152,15 @@ def _was_released(check: Check) -> bool:
         kept = check.state.hold or check.state.prompt
         return check.state.outcome is not Outcome.ANSWERED or not kept
     return check.state.stage in {Stage.DELIVERED, Stage.SEEN, Stage.DELIVERING}
+
+
+def _let_go(check: Check) -> None:
+    """Its deadline is past caring about. A task that ended holds its frames, and those the check:
+    kept, every check in memory would keep three of them, in a ring that only the collector opens.
+    """
+    timer, check.timer = check.timer, None
+    if timer is not None:
+        timer.cancel()
 
 
 def _nothing() -> None:

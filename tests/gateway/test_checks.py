@@ -6,6 +6,8 @@ Through the real switchboard, desk, Courier and policy, with everything around t
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -412,6 +414,37 @@ async def test_a_step_of_our_clock_does_not_make_live_questions_old(house: House
     house.clock.step_wall(3_600_000)
     await house.ask(sent_at_ms=sent())
     assert {r.outcome for r in house.results} == {Outcome.ANSWERED}
+
+
+# --------------------------------------------------------------------------- what is left of it
+
+
+async def test_a_check_that_ended_leaves_no_task_behind(house: House) -> None:
+    """Memory keeps two thousand of them for repeats: not their tasks, with the frames of those, and
+    nothing that only the collector would free."""
+    for mark in ("TE99ABC", "TE99AAB", "TE99STV"):  # until what is made once is made
+        await house.ask(mark)
+        await house.read(house.newest())
+    await house.passes(10)
+    gc.collect()
+    gc.disable()
+    try:
+        before = tasks()
+        for _ in range(20):
+            await house.ask("TE99ABC")
+            await house.read(house.newest())
+        house.pnc.hang()
+        await house.ask("TE99ABC")
+        await house.passes(20)
+        await house.read(house.newest())
+        await house.passes(60)
+        assert tasks() <= before
+    finally:
+        gc.enable()
+
+
+def tasks() -> int:
+    return sum(isinstance(each, asyncio.Task) for each in gc.get_objects())
 
 
 # --------------------------------------------------------------------------- a stalled disk
