@@ -121,7 +121,7 @@ class Check:
     pnc_s: float = 0.0
     pnc_since_s: float | None = None
     written: asyncio.Event | None = None
-    """Set once the newest write has ended: the next one waits for it."""
+    """Set once the newest write has ended: the next one waits for it. None while there is none."""
     writing_since_s: float | None = None
     """Since when there was always something of it being written; None while there is nothing."""
     unrecorded_said: bool = False

@@ -907,7 +907,7 @@ class CheckDesk:
             finally:
                 after.set()
                 if check.written is after:
-                    check.writing_since_s = None
+                    check.written, check.writing_since_s = None, None
 
         self.crew.start(write(), fault=self._fatal)
 
