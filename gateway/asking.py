@@ -261,6 +261,8 @@ class Asking:
             if not asked.done():
                 asked.cancel()
                 await asyncio.gather(asked, return_exceptions=True)
+            # What it raised holds this frame, and this frame holds it: a ring for each failure.
+            del asked
 
     def _listen_late(self, check: Check) -> None:
         """Keep listening for what is overdue, for a bounded number of checks."""

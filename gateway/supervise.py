@@ -128,9 +128,11 @@ async def _unless(again: asyncio.Event | None, work: Coroutine[Any, Any, bool | 
         again.clear()
         return True
     finally:
-        for task in (doing, waiting):
-            task.cancel()
+        doing.cancel()
+        waiting.cancel()
         await asyncio.gather(doing, waiting, return_exceptions=True)
+        # What it raised holds this frame, and this frame holds it: a ring for each link that broke.
+        del doing
 
 
 class Crew:

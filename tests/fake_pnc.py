@@ -99,7 +99,10 @@ class FakePnc:
                 self.cancelled += 1
                 raise
         if isinstance(reply, BaseException):
-            raise reply
+            try:
+                raise reply
+            finally:
+                del reply  # its frames hold it, and it them
         return reply if isinstance(reply, PncAnswer) else reply(query)
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -281,3 +282,27 @@ async def test_draining_cuts_off_what_does_not_end() -> None:
     await made.drain(0.01)
     assert task.cancelled()
     await made.drain(0.01)
+
+
+async def test_a_link_that_is_down_for_long_leaves_nothing_to_the_collector() -> None:
+    """H07: it fails every few seconds for days, and a full collection may be as far away."""
+
+    class Broke(LinkDown):
+        pass
+
+    async def run(_up: Callable[[], None]) -> None:
+        raise Broke("gone")
+
+    line = Line()
+    line.run = run  # type: ignore[method-assign]
+    gc.collect()
+    gc.disable()
+    try:
+        task = line.start()
+        await line.clock.advance(120)
+        failed = line.seen.count((LinkState.DOWN, "gone"))
+        assert failed > 20
+        assert sum(isinstance(each, Broke) for each in gc.get_objects()) <= 1
+    finally:
+        gc.enable()
+        await stop(task)
