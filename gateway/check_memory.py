@@ -189,6 +189,26 @@ class CheckMemory:
         """The newest question of this terminal that has no outcome yet."""
         for check in reversed(self._open.values()):
             mine = check.terminal == terminal and check.state.stage in BEFORE_OUTCOME
-            if mine and (not ref or ref in (check.short, check.id)):
+            if mine and (not ref or _is_called(check, ref)):
                 return check
         return None
+
+    def came_since(self, terminal: Issi, ref: str, since_s: float) -> bool:
+        """Whether a question of this name has come from this terminal since then."""
+        return any(
+            check.terminal == terminal
+            and (check.accepted_at_s >= since_s or check.id in self._open)
+            and _is_called(check, ref)
+            for check in self._known.values()
+        )
+
+
+def own_names(question: Check | CheckRequest) -> tuple[str, ...]:
+    """What its terminal may call it before it knows ours: its reference, or the `Q` that was typed.
+    In upper case, as a keypad writes it."""
+    names = (question.ref.upper(), f"Q{question.client_ref}" if question.client_ref else "")
+    return tuple(name for name in names if name)
+
+
+def _is_called(check: Check, ref: str) -> bool:
+    return ref in (check.short, check.id) or ref.upper() in own_names(check)

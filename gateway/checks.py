@@ -22,7 +22,7 @@ import msgspec
 from gateway import policy, rendering
 from gateway.asking import Asking
 from gateway.breaker import Circuit
-from gateway.check_memory import CheckMemory, dedupe_key
+from gateway.check_memory import CheckMemory, dedupe_key, own_names
 from gateway.check_rows import Check, Rules, Scribe, outbox_row_of, read_row, row_of
 from gateway.check_states import (
     AWAITING,
@@ -80,6 +80,7 @@ from gateway.check_views import (
     staged_event,
 )
 from gateway.clocks import TerminalClocks
+from gateway.early_cancels import WINDOW_S, EarlyCancels
 from gateway.errors import DuplicateCheck, LedgerFatal, LedgerUnavailable
 from gateway.messages import (
     AckState,
@@ -208,6 +209,7 @@ class CheckDesk:
             typed_repeat_s=settings.typed_repeat_s,
             since_s=clock.monotonic_s(),
         )
+        self._early = EarlyCancels(meter)
         self._scribe = Scribe(clock=clock, rules=lambda: self._rules)
         self._clocks = TerminalClocks()
         self._asking = Asking(
@@ -246,16 +248,29 @@ class CheckDesk:
             self._end_at_once(envelope, asker, message, Outcome.REFUSED, message.why)
 
     def cancel(self, terminal: Issi, ref: str, settle: Callable[[], None]) -> str | None:
-        """Take back the newest open question of this terminal (or the one meant by `ref`).
+        """Take back the newest open question of this terminal (or the one meant by `ref`, even if
+        it is still on its way).
 
-        Returns its short form; None when there is none, and then `settle` is left to the caller.
+        Returns what was taken back; None when there is none, and then `settle` is left to the
+        caller.
         """
         found = self._memory.newest_open(terminal, ref)
         if found is None:
-            return None
+            return self._cancel_early(terminal, ref.upper(), settle) if ref else None
         found.settle_too(settle)
         self._feed(found, Cancelled())
         return found.short
+
+    def _cancel_early(self, terminal: Issi, ref: str, settle: Callable[[], None]) -> str | None:
+        now_s = self._clock.monotonic_s()
+        asker = self._rules.roster.terminal(terminal)
+        if asker is None or self._memory.came_since(terminal, ref, now_s - WINDOW_S):
+            return None
+        self._early.lay(terminal, holder_of(asker), ref, now_s)
+        notice = Notice(kind="cancelled", text=rendering.EARLY_CANCEL)
+        self._courier.tell(terminal, notice, expires_in_s=RECEIPT_EXPIRES_S)
+        settle()
+        return ref
 
     def acknowledge(
         self, terminal: Issi, ref: str, part: int, state: AckState, settle: Callable[[], None]
@@ -493,8 +508,13 @@ class CheckDesk:
         )
         self._asking.took("authorise", started_s)
         age_s = self._age_s(envelope, request)
+        withdrawn = len(self._early) > 0 and self._early.took(
+            asker.issi, check.holder, own_names(request), started_s
+        )
         if not decision.allowed:
             self._start(check, close_at_once(Outcome.REFUSED, decision.why))
+        elif withdrawn:
+            self._start(check, close_at_once(Outcome.REFUSED, Cause.CANCELLED))
         elif age_s > deadline_s:
             self._start(check, close_at_once(Outcome.EXPIRED, Cause.TOO_OLD))
         elif self._busy(asker.issi):

@@ -258,7 +258,9 @@ class DeliveryAck(Value, frozen=True, tag="ack"):
 
 
 class CancelRequest(Value, frozen=True, tag="cancel"):
-    """The officer takes the question back (KeySDS `X`). Empty: the newest of this terminal."""
+    """The officer takes the question back (KeySDS `X`). check: whole id, short form, or what the
+    terminal called it: its own reference, or the `Q12` that was typed. Empty: the newest of this
+    terminal."""
 
     check: str = ""
 

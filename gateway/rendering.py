@@ -71,6 +71,10 @@ def waiting_text(short: str) -> str:
     return f"{short} >>RESULT WAITING. FREE TO SPEAK? ACK 15"
 
 
+EARLY_CANCEL = "UNKNOWN REF. NOT ASKED IF IT COMES"
+"""A question was taken back that has not come yet; of one that was named wrongly it is true, too."""
+
+
 def late_text(short: str) -> str:
     """The PNC replied after the outcome. Contentless: what it said is shown to nobody."""
     return f"{short} LATE REPLY. REPEAT CHECK"

@@ -40,6 +40,8 @@ TEXT_MAX = 79
 NAME_MAX = 54
 PLACE_MAX = 20
 ECHO_MAX = 40
+CALLED_MAX = 33
+"""One more than any name of a question has: what is cut off is the name of none."""
 
 Parsed = CheckRequest | MalformedCheck | CancelRequest | HelpRequest | EchoTest
 
@@ -79,7 +81,7 @@ def parse(text: str) -> Parsed:
         case "?":
             return HelpRequest()
         case "X":
-            return CancelRequest(check=rest[0][:26] if rest else "")
+            return CancelRequest(check=rest[0][:CALLED_MAX] if rest else "")
         case "E":
             return EchoTest(text=" ".join(rest)[:ECHO_MAX].rstrip())
         case "V" | "VIN" | "N" | "P":

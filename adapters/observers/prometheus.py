@@ -73,7 +73,10 @@ RULES = (
 PRIORITIES = ("1", "2", "3")
 BANDS = ("live", "aging", "stale", "lost", "none")
 BEARERS = ("serial", "mqtt", "gpsd", "http")
-QUEUES = ("emergency", "hit", "check", "status", "fix", "outbox", "audit", "console", "history")
+QUEUES = (
+    *("emergency", "hit", "check", "cancel", "status", "fix"),
+    *("outbox", "audit", "console", "history"),
+)
 DROPS = (
     "full",
     "terminal_limit",

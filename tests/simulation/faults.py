@@ -85,6 +85,8 @@ class Faults(msgspec.Struct, kw_only=True):
     duplicate: float = 0.0
     reorder: float = 0.0
     """Overtaken on the way by what was sent up to 3 s later (M05)."""
+    early_cancel: float = 0.0
+    """A question that its cancellation overtook (M05)."""
     held_up: float = 0.0
     """On the way for 10 to 60 s (M14)."""
     poison: float = 0.0
@@ -145,6 +147,7 @@ MOST = {
     "retained": 0.1,
     "duplicate": 0.5,
     "reorder": 0.3,
+    "early_cancel": 0.1,
     "held_up": 0.1,
     "poison": 0.05,
     "flood": 0.02,

@@ -18,6 +18,7 @@ from gateway.check_memory import dedupe_key
 from gateway.check_states import BEFORE_OUTCOME
 from gateway.checks import TASKS_PER_CHECK
 from gateway.delivery import TELL_MOST, WAITING_MOST
+from gateway.early_cancels import WINDOW_S
 from gateway.messages import (
     AlarmChanged,
     CheckRequest,
@@ -61,6 +62,7 @@ def question_allowed(world: World, query: PncQuery) -> None:
     row = world.disk.checks[query.check]
     assert row.outcome == "", "I21: asked after the outcome"
     _still_wanted(world, row)
+    _not_taken_back(world, row)
     same = [q for q in world.asked if (q.check, q.attempt) == (query.check, query.attempt)]
     assert len(same) == 1, "I6: one attempt asked twice"
     assert query.attempt <= 3, "more than two retries"
@@ -81,6 +83,17 @@ def _still_wanted(world: World, row: CheckRow) -> None:
         lag_ms = 1000 * sorted(world.terminals[row.terminal].delays_s)[-2]
         late_ms = row.opened_at_ms - said.true_ms - deadline_ms - lag_ms
         assert late_ms <= SLACK_MS, f"M14: asked, though {late_ms} ms too old on receipt"
+
+
+def _not_taken_back(world: World, row: CheckRow) -> None:
+    """M05: what its officer took back by name is not asked, whichever of the two came first."""
+    ref = json.loads(row.state)["ref"]
+    back = world.taken_back.get((row.terminal, ref))
+    if back is None or back.life != world.life or back.officer is None:
+        return
+    late_s = world.terminals[row.terminal].in_hand_since_s(ref) - back.at_s
+    if late_s <= WINDOW_S - TURNS_S and back.officer == world.disk.opened(row.id).officer:
+        raise AssertionError("M05: asked, though it was taken back")
 
 
 def sending_allowed(world: World, terminal: Issi, result: Result) -> None:

@@ -304,6 +304,8 @@ class SimTerminal:
         world, name = self._world, self._compose(dated)
         request, heard = self.sent[name], len(self.receipts)
         self.said[name] = Said(world.loop.now_s, world.clock.true_ms())
+        if request.ref and world.chance("early_cancel"):
+            world.say(self.issi, CancelRequest(check=name.upper()))
         if world.chance("flood"):
             for _ in range(FLOOD):
                 self._flood()
@@ -329,6 +331,10 @@ class SimTerminal:
             self.given_at_s.setdefault(name, now_s)
             self.delays_s.append(now_s - self.said[name].at_s)
         return self._in_hand.setdefault((self._world.life, name), now_s)
+
+    def in_hand_since_s(self, name: str) -> float:
+        """Since when the gateway has had this question, in this life of its."""
+        return self._in_hand.get((self._world.life, name), self._world.loop.now_s)
 
     # ----------------------------------------------------------------- being somewhere
 

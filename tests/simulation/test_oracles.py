@@ -34,7 +34,7 @@ from tests.simulation.consoles import ALL_RIGHTS, Console
 from tests.simulation.faults import Faults, all_busy, small_config
 from tests.simulation.loop import SimLoop, run
 from tests.simulation.story import Story
-from tests.simulation.world import World
+from tests.simulation.world import TakenBack, World
 
 BUSY_S = 20.0
 SEED = 3
@@ -231,6 +231,18 @@ def came_too_old(world: World) -> None:
     oracles.question_allowed(world, query(world, row(world), 1))
 
 
+def asked_though_taken_back(world: World) -> None:
+    issi, result = answered(world)
+    taken_back(world)
+    old = world.disk.checks[result.check]
+    fresh = msgspec.structs.replace(old, opened_at_ms=world.clock.wall_ms())
+    world.disk.checks[result.check] = fresh
+    world.terminals[issi].said.clear()
+    back = TakenBack(world.life, world.loop.now_s, world.officer(issi))
+    world.taken_back[issi, result.ref] = back
+    oracles.question_allowed(world, query(world, row(world), 1))
+
+
 def next_holder(world: World) -> None:
     terminals = tuple(
         msgspec.structs.replace(each, officer="9999") for each in world.config.fleet.terminals
@@ -270,6 +282,7 @@ AT_THE_MOMENT: list[tuple[str, Callable[[World], object]]] = [
     ("I21: asked after", lambda w: oracles.question_allowed(w, query(w, row(w), 1))),
     ("P01: asked", asked_late),
     ("M14: asked", came_too_old),
+    ("M05: asked", asked_though_taken_back),
     ("I6: one attempt asked twice", asked_twice),
     ("decision 13: to the next holder", next_holder),
     ("I18: to a terminal that was taken", revoked),

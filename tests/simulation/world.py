@@ -12,13 +12,14 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.bus import EventBus
 from gateway.core import Core
 from gateway.errors import LedgerUnavailable
 from gateway.messages import (
     Bearer,
+    CancelRequest,
     CheckRequest,
     Downlink,
     Envelope,
@@ -53,6 +54,14 @@ class Given:
 
     def __init__(self, life: int) -> None:
         self.life, self.settled = life, 0
+
+
+class TakenBack(NamedTuple):
+    """A cancellation that the core took: in which life of its, when, and who held the terminal."""
+
+    life: int
+    at_s: float
+    officer: str | None
 
 
 class SimMeter(FakeMeter):
@@ -112,6 +121,8 @@ class World:
         """When the process last stood still, until when."""
         self.broken: list[str] = []
         """What the oracles found at the moment it happened."""
+        self.taken_back: dict[tuple[Issi, str], TakenBack] = {}
+        """By terminal and reference: questions that were taken back by name."""
         self.last_words: dict[Issi, str] = {}
         """The question that each terminal asked after the heal."""
         self.core: Core | None = None
@@ -304,6 +315,9 @@ class World:
         if isinstance(message, LocationFix) and message.fixed_at_ms is not None:
             late_ms = self.clock.true_ms() - message.fixed_at_ms
             self.terminals[terminal].delays_s.append(late_ms / 1000)
+        if isinstance(message, CancelRequest) and message.check:
+            back = TakenBack(self.life, self.loop.now_s, self.officer(terminal))
+            self.taken_back[terminal, message.check.lower()] = back
         self._published = []
         handle(envelope)
         if isinstance(message, StatusReport) and message.code == 0:
@@ -311,6 +325,11 @@ class World:
             self.judge(oracles.emergency_relayed, terminal, self._published)
         if isinstance(message, LocationFix):
             self.judge(oracles.fix_relayed, terminal, message, self._published)
+
+    def officer(self, terminal: Issi) -> str | None:
+        """Who holds this terminal now; None when it was taken away."""
+        fleet = self.config.fleet.terminals
+        return next((each.officer for each in fleet if each.issi == terminal), None)
 
     def settling(
         self, terminal: Issi, message: Uplink, acknowledge: Callable[[], None]
