@@ -76,13 +76,15 @@ NO_RETAINED = 2
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A message as it came. mid, qos: for its acknowledgement. topic: "" if it is no text."""
+    """A message as it came. mid, qos: for its acknowledgement. topic: "" if it is no text.
+    dup: it was sent to us before and not acknowledged."""
 
     topic: str
     payload: bytes
     qos: int
     retain: bool
     mid: int
+    dup: bool = False
 
 
 class Acks:
@@ -320,25 +322,27 @@ class Connection(aiomqtt.Client):
 
     # ----------------------------------------------------------------- in
 
-    def _take_in(self, name: bytes, payload: bytes, qos: int, retain: bool, mid: int) -> None:
+    def _take_in(
+        self, name: bytes, payload: bytes, qos: int, retain: bool, mid: int, dup: bool
+    ) -> None:
         try:
             topic = name.decode("utf-8")
         except UnicodeDecodeError:
             topic = ""
         if "+" in topic or "#" in topic:  # no topic that may be published to
             topic = ""
-        self._hand_over(topic, payload, qos, retain, mid)
+        self._hand_over(Received(topic, payload, qos, retain, mid, dup))
 
-    def _hand_over(self, topic: str, payload: bytes, qos: int, retain: bool, mid: int) -> None:
+    def _hand_over(self, received: Received) -> None:
         if self._scuttled:
             return
         try:
-            self._sink(self, Received(topic, payload, qos, retain, mid))
+            self._sink(self, received)
         # A sink may not raise; should one, its message is given up: raised further it would end
         # the connection, and the broker would send the same message again for ever (M13).
         except Exception as error:  # noqa: BLE001  # (9)
             self._logger.warning("a message was given up: %s", type(error).__name__)
-            self.acks.give_up(mid, qos)
+            self.acks.give_up(received.mid, received.qos)
 
     def _acknowledge(self, mid: int, qos: int) -> None:
         if not self._disconnected.done():

@@ -44,8 +44,8 @@ _EXPIRY = 2
 _TOLD = {0: ReasonCode(PacketTypes.PUBACK, identifier=0)}
 """Made once: making one copies a table of sixty names. Nobody may change them."""
 
-Take = Callable[[bytes, bytes, int, bool, int], None]
-"""(topic, payload, qos, retain, mid) of a PUBLISH."""
+Take = Callable[[bytes, bytes, int, bool, int, bool], None]
+"""(topic, payload, qos, retain, mid, dup) of a PUBLISH."""
 
 
 class Expiry:
@@ -240,7 +240,7 @@ class Pump:
             at += length  # no property of theirs decides anything
         if at > stop:
             raise _Malformed
-        self._take(topic, bytes(data[at:stop]), qos, bool(head & 1), mid)
+        self._take(topic, bytes(data[at:stop]), qos, bool(head & 1), mid, bool(head & 8))
 
     def _puback(self, data: bytes | bytearray, start: int, stop: int) -> None:
         if stop - start < 2:

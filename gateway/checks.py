@@ -118,6 +118,7 @@ from gateway.ports import (
 from gateway.roster import holder_of
 from gateway.settings import ChecksSection, Terminal
 from gateway.supervise import Crew
+from gateway.trials import TRIALS_MOST, Trials
 
 RECEIPT_EXPIRES_S = 60.0
 REWRITE_S = 1.0
@@ -144,6 +145,7 @@ _WRITES: dict[type[Effect], Write] = {
     WriteDisclosure: Write.DISCLOSURE,
 }
 _CAUSES = frozenset(Cause)
+_Begin = Callable[[Envelope, Terminal, CheckRequest, str], None]
 
 
 class Posts(Protocol):
@@ -212,6 +214,7 @@ class CheckDesk:
         self._early = EarlyCancels(meter)
         self._scribe = Scribe(clock=clock, rules=lambda: self._rules)
         self._clocks = TerminalClocks()
+        self._trials = Trials(ledger=ledger, clock=clock, ids=ids, crew=self.crew, fatal=fatal)
         self._asking = Asking(
             settings,
             clock=clock,
@@ -235,8 +238,16 @@ class CheckDesk:
         asker = self._asker(envelope)
         if asker is None:
             return
+        if envelope.redelivered and not self.crew.full:
+            self._own(self._try_again(envelope, asker, request), envelope.settle)
+            return
+        self._try(envelope, asker, request, self._begin)
+
+    def _try(
+        self, envelope: Envelope, asker: Terminal, request: CheckRequest, begin: _Begin
+    ) -> None:
         try:
-            self._take(envelope, asker, request)
+            self._take(envelope, asker, request, begin)
         # A question that our own code cannot take is a failure of this one check, said aloud.
         except Exception as error:  # noqa: BLE001
             self._poisoned(envelope, asker, request, error)
@@ -473,9 +484,11 @@ class CheckDesk:
             envelope.settle()
         return asker
 
-    def _take(self, envelope: Envelope, asker: Terminal, request: CheckRequest) -> None:
+    def _take(
+        self, envelope: Envelope, asker: Terminal, request: CheckRequest, begin: _Begin
+    ) -> None:
         """A new question, or one that is known already."""
-        now_s = self._clock.monotonic_s()
+        now_s = envelope.received_at_s  # it may have waited since, for its turn
         dedupe = dedupe_key(asker.issi, request, envelope.received_at_ms)
         same = self._memory.same(dedupe)
         if same is None and request.typed:
@@ -483,9 +496,9 @@ class CheckDesk:
         if same is not None:
             self._repeat(same, envelope.settle)
         elif request.typed and self._memory.typed_may_be_on_record(now_s) and not self.crew.full:
-            self._own(self._typed_from_ledger(envelope, asker, request), envelope.settle)
+            self._own(self._typed_from_ledger(envelope, asker, request, begin), envelope.settle)
         else:
-            self._begin(envelope, asker, request, dedupe)
+            begin(envelope, asker, request, dedupe)
 
     def _begin(
         self, envelope: Envelope, asker: Terminal, request: CheckRequest, dedupe: str
@@ -624,10 +637,39 @@ class CheckDesk:
         message = MalformedCheck(why="", ref=request.ref, client_ref=request.client_ref)
         self._end_at_once(envelope, asker, message, Outcome.FAILED, Cause.FAULT)
 
+    async def _try_again(self, envelope: Envelope, asker: Terminal, request: CheckRequest) -> None:
+        """It was delivered before, perhaps to a life that it ended: after the third, never again,
+        and its officer is told (M13)."""
+        try:
+            key = dedupe_key(asker.issi, request, 0)
+            died, through = await self._trials.begin(key)
+        except Exception as error:  # noqa: BLE001 - as in submit
+            self._poisoned(envelope, asker, request, error)
+            return
+
+        def settle() -> None:
+            through()
+            envelope.settle()
+
+        tried = msgspec.structs.replace(envelope, settle=settle)
+        begin = self._begin if died < TRIALS_MOST else self._put_away
+        self._try(tried, asker, request, begin)
+
+    def _put_away(
+        self, envelope: Envelope, asker: Terminal, request: CheckRequest, dedupe: str
+    ) -> None:
+        """In place of `_begin`: without a word of it. Its copies are known by it."""
+        self._meter.count("queue_dropped_total", queue="check", reason="poison")
+        check = self._new(envelope, asker, None, self._settings.deadline_s)
+        check.ref, check.client_ref, check.typed = request.ref, request.client_ref, request.typed
+        check.dedupe = dedupe
+        self._journal.warn("check.put_away", check=check.id)
+        self._start(check, close_at_once(Outcome.FAILED, Cause.FAULT))
+
     # ----------------------------------------------------------------- repeats
 
     async def _typed_from_ledger(
-        self, envelope: Envelope, asker: Terminal, request: CheckRequest
+        self, envelope: Envelope, asker: Terminal, request: CheckRequest, begin: _Begin
     ) -> None:
         """Memory does not reach back far enough: was this text answered a moment ago?"""
         since_ms = envelope.received_at_ms - round(LOOK_BACK_S * 1000)
@@ -638,7 +680,7 @@ class CheckDesk:
             self._journal.warn("ledger.unavailable", stage="repeat")
         now_s, now_ms = self._clock.monotonic_s(), self._clock.wall_ms()
         # While we looked, another copy may have come.
-        same = self._memory.same_typed(asker.issi, request.typed, now_s)
+        same = self._memory.same_typed(asker.issi, request.typed, envelope.received_at_s)
         for row in rows:
             if same is not None:
                 break
@@ -650,14 +692,14 @@ class CheckDesk:
             # is the safe one.
             dated = check.settled_at_ms is None or check.settled_at_ms <= now_ms
             same_text = dated and check.typed == request.typed
-            if same_text and self._memory.typed_repeats(check, now_s):
+            if same_text and self._memory.typed_repeats(check, envelope.received_at_s):
                 same = self._known(check)
         if same is not None:
             self._repeat(same, envelope.settle)
             return
         try:
             dedupe = dedupe_key(asker.issi, request, envelope.received_at_ms)
-            self._begin(envelope, asker, request, dedupe)
+            begin(envelope, asker, request, dedupe)
         except Exception as error:  # noqa: BLE001 - as in submit
             self._poisoned(envelope, asker, request, error)
 

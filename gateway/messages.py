@@ -402,6 +402,7 @@ class Envelope(Value, frozen=True):
     reference_ms: what fix times are judged against; received_at_ms unless the link replays a log.
     settle: called exactly once on every path when the message need not come again (commit done,
     or refused for good); for MQTT it lets the PUBACK go.
+    redelivered: the bearer says that it was handed over before, perhaps to a life that it ended.
     """
 
     message: Uplink
@@ -412,6 +413,7 @@ class Envelope(Value, frozen=True):
     received_at_s: float
     reference_ms: int
     settle: Callable[[], None]
+    redelivered: bool = False
 
 
 # --------------------------------------------------------------------------- PNC

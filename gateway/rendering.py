@@ -72,7 +72,7 @@ def waiting_text(short: str) -> str:
 
 
 EARLY_CANCEL = "UNKNOWN REF. NOT ASKED IF IT COMES"
-"""A question was taken back that has not come yet; of one that was named wrongly it is true, too."""
+"""To an X that names what has not come: true, too, where it was named wrongly."""
 
 
 def late_text(short: str) -> str:

@@ -242,4 +242,5 @@ def _with_settle(envelope: Envelope, settle: Callable[[], None]) -> Envelope:
         received_at_s=envelope.received_at_s,
         reference_ms=envelope.reference_ms,
         settle=settle,
+        redelivered=envelope.redelivered,
     )

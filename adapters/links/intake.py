@@ -86,6 +86,8 @@ class Intake:
         terminal: Issi,
         received_at_ms: int,
         settle: Callable[[], None],
+        *,
+        redelivered: bool = False,
     ) -> None:
         """Hand over what can be, count the rest; settle when the last of it is settled."""
         messages = [each for each in decoded if self._is_uplink(each, terminal)]
@@ -106,6 +108,7 @@ class Intake:
                     received_at_s=now_s,
                     reference_ms=reference_ms,
                     settle=once,
+                    redelivered=redelivered,
                 )
             )
 

@@ -258,7 +258,7 @@ class MqttLink:
             decoded = codec.feed(received.payload, received_at_ms=received_at_ms, channel=channel)
             if intake.readable(decoded):
                 self.heard_at_s = self._clock.monotonic_s()
-            intake.take(decoded, issi, received_at_ms, settle)
+            intake.take(decoded, issi, received_at_ms, settle, redelivered=received.dup)
         # Neither a codec nor a desk may raise; should one, this message is given up: raised further
         # it would end the connection, and the broker would send the same for ever (M13).
         except Exception as error:  # noqa: BLE001

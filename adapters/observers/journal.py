@@ -50,6 +50,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "check.cancelled": _CHECK,
     "check.restarted": _CHECK,
     "check.unreadable": _CHECK,
+    "check.put_away": _CHECK,
     "delivery.sent": _CHECK | {"part", "bearer"},
     "delivery.delivered": _CHECK | {"part", "bearer"},
     "delivery.read": _CHECK | {"part", "bearer"},

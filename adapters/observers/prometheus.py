@@ -81,6 +81,7 @@ DROPS = (
     "full",
     "terminal_limit",
     "unreadable",
+    "poison",
     "unreachable",
     "unavailable",
     "stale",

@@ -133,7 +133,7 @@ def test_packets_are_the_same_however_they_are_sliced(
         for at in range(0, len(stream), size):
             rig.hear(stream[at : at + size])
         assert rig.taken == [
-            (topic, payload, qos, retain, n + 1 if qos else 0)
+            (topic, payload, qos, retain, n + 1 if qos else 0, False)
             for n, (topic, payload, qos, retain) in enumerate(said)
         ]
         assert not rig.failed
@@ -302,7 +302,7 @@ def test_what_is_said_with_qos_0_is_what_the_other_side_reads(
         (queued,) = ours.paho._out_packet
         assert queued["to_process"] == len(queued["packet"])
         theirs.hear(bytes(queued["packet"]))
-        assert theirs.taken == [(topic.encode(), payload, 0, retain, 0)]
+        assert theirs.taken == [(topic.encode(), payload, 0, retain, 0, False)]
         assert ours.paho.registered == 1
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from adapters.ledger import open_ledger
+from gateway.app import SystemClock
 from gateway.errors import DuplicateCheck
 from gateway.messages import AlarmChanged
 from gateway.ports import (
@@ -26,8 +27,10 @@ from gateway.ports import (
     Record,
 )
 from gateway.settings import LedgerSection
+from gateway.supervise import Crew
+from gateway.trials import Trials
 from tests.fake_ledger import FakeLedger
-from tests.fakes import FakeClock, FakeJournal, FakeMeter
+from tests.fakes import FakeClock, FakeIds, FakeJournal, FakeMeter
 from tests.services import postgresql
 from tests.simulation.faults import Faults
 from tests.simulation.parties import SimDisk, SimLedger
@@ -64,6 +67,7 @@ async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         random=random.Random(1),
         chance=lambda *_fault: False,
         call=lambda _port: False,
+        dies_of=lambda _records, _changes: False,
         faults=Faults(),
         healed=True,
         point=lambda _name: asyncio.sleep(0),
@@ -314,3 +318,17 @@ async def test_an_alarm_that_was_closed_can_be_raised_again(opening: Open) -> No
     for open_ in (True, False, True):
         await ledger.commit([], [PutAlarm(alarm, open=open_)])
     assert await (await opening()).open_alarms() == [alarm]
+
+
+async def test_a_mark_of_a_question_outlives_us_and_is_no_check(opening: Open) -> None:
+    """M13: what gateway.trials writes before it tries again fits every ledger's tables."""
+    ids, key = FakeIds(), "a" * 64
+    died = []
+    for _ in range(4):
+        ledger = await opening()
+        crew = Crew(name="check", most=9, journal=FakeJournal(), meter=FakeMeter())
+        trials = Trials(ledger=ledger, clock=SystemClock(), ids=ids, crew=crew, fatal=pytest.fail)
+        died.append((await trials.begin(key))[0])
+        assert await ledger.open_checks() == []
+        assert await ledger.last_check("5001001") is None
+    assert died == [0, 1, 2, 2]

@@ -169,7 +169,7 @@ class House:
 
     # ----------------------------------------------------------------- what terminals do
 
-    def say(self, message: Uplink, *, issi: Issi = ISSI) -> Said:
+    def say(self, message: Uplink, *, issi: Issi = ISSI, redelivered: bool = False) -> Said:
         """Hand a message over as a link does, now."""
         said = Said(message)
         self.said.append(said)
@@ -189,6 +189,7 @@ class House:
                 received_at_s=self.clock.monotonic_s(),
                 reference_ms=self.clock.wall_ms(),
                 settle=settled,
+                redelivered=redelivered,
             )
         )
         return said

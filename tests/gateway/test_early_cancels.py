@@ -1,4 +1,4 @@
-"""A cancellation that overtakes its question (M05): not asked, told, on record; and within bounds."""
+"""A cancellation that overtakes its question (M05): not asked, told, on record; within bounds."""
 
 from __future__ import annotations
 

@@ -92,7 +92,14 @@ class SimBearer:
         elif isinstance(message, Receipt):
             await world.point("P3 after the receipt")
 
-    def give(self, terminal: Issi, message: Uplink, settled: Callable[[], None]) -> None:
+    def give(
+        self,
+        terminal: Issi,
+        message: Uplink,
+        settled: Callable[[], None],
+        *,
+        redelivered: bool = False,
+    ) -> None:
         """One message into the core, as a link does."""
         handle, world = self.handle, self._world
         assert handle is not None
@@ -107,6 +114,7 @@ class SimBearer:
             received_at_s=world.clock.monotonic_s(),
             reference_ms=world.clock.wall_ms(),
             settle=world.settling(terminal, message, settled),
+            redelivered=redelivered,
         )
         world.loop.note("up", terminal, type(message).__name__)
         world.given(envelope, handle)
@@ -141,10 +149,11 @@ class SimLine(SimBearer):
 class _Item:
     """A message that the broker holds."""
 
-    __slots__ = ("acked", "message", "terminal")
+    __slots__ = ("acked", "message", "redelivered", "terminal")
 
     def __init__(self, terminal: Issi, message: Uplink) -> None:
         self.terminal, self.message, self.acked = terminal, message, False
+        self.redelivered = False
 
 
 class _Session:
@@ -171,7 +180,10 @@ class _Session:
                     return
                 item = self._waiting.popleft()
                 self._flying.append(item)
-                self._broker.give(item.terminal, item.message, self._acknowledging(item))
+                again, item.redelivered = item.redelivered, True
+                self._broker.give(
+                    item.terminal, item.message, self._acknowledging(item), redelivered=again
+                )
         finally:
             self._pumping = False
 

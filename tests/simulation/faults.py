@@ -55,6 +55,10 @@ AT_THE_PNC = ("pnc_down", "pnc_hang", "pnc_late", "pnc_ramp", "pnc_swapped", "pn
 """What must meet a first attempt and a later one."""
 
 
+PUT_AWAY = "deadly @ put away"
+"""The question that ended the process is not tried any more."""
+
+
 class Faults(msgspec.Struct, kw_only=True):
     """Chances per happening. All zero is a calm day."""
 
@@ -91,6 +95,8 @@ class Faults(msgspec.Struct, kw_only=True):
     """On the way for 10 to 60 s (M14)."""
     poison: float = 0.0
     """A question that breaks our own code (M13)."""
+    deadly: float = 0.0
+    """A question that ends the process whenever it is about to be written (M13)."""
     flood: float = 0.0
     """A terminal that asks 20 times at once (M11)."""
     bad_fix: float = 0.0
@@ -125,6 +131,7 @@ _OF_THE_AIR = (
     "held_up",
     "crash",
     "kill",
+    "deadly",
     "pause",
     "reload",
 )
@@ -150,6 +157,7 @@ MOST = {
     "early_cancel": 0.1,
     "held_up": 0.1,
     "poison": 0.05,
+    "deadly": 0.01,
     "flood": 0.02,
     "bad_fix": 0.5,
     "clock_skew": 0.7,

@@ -35,6 +35,7 @@ from gateway.messages import (
 )
 from gateway.policy import may_ask
 from gateway.ports import CheckRow, Record
+from gateway.trials import TRIALS_MOST
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -235,6 +236,7 @@ def joined(world: World) -> None:
     _consoles(world)
     _typed_once(world)
     _emergencies(world)
+    _deaths(world)
     if world.faults.spares_the_air:
         _nobody_in_silence(world)
 
@@ -331,7 +333,7 @@ def _typed_once(world: World) -> None:
     typed: dict[tuple[Issi, str], list[tuple[int, int]]] = defaultdict(list)
     for row in world.disk.checks.values():
         stored = json.loads(row.state)
-        if stored["typed"]:
+        if stored.get("typed"):
             span = (row.opened_at_ms, stored["settled_at_ms"])
             typed[row.terminal, stored["typed"]].append(span)
     for spans in typed.values():
@@ -345,6 +347,18 @@ def _emergencies(world: World) -> None:
     raised = {record.terminal for record in world.disk.records if record.event == "emergency"}
     excused = bool(world.faults.crash or world.faults.kill)
     assert excused or set(world.emergencies) <= raised, "an emergency that is not on record"
+
+
+def _deaths(world: World) -> None:
+    """M13: a question that ends the process is brought again three times at most, and once for each
+    further copy that its terminal sent. (A disk that refuses a mark, or is slow with it, may let it
+    be tried unmarked.)"""
+    faults = world.faults
+    if faults.disk_full or faults.disk_stall or faults.disk_slow_s > 0.05:
+        return
+    for each in world.deadly.values():
+        most = TRIALS_MOST + each.fresh
+        assert each.deaths <= most, f"M13: died {each.deaths} times of {each.fresh} copies"
 
 
 def _nobody_in_silence(world: World) -> None:

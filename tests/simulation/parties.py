@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from gateway.check_memory import dedupe_key
 from gateway.errors import DuplicateCheck, LedgerUnavailable, PncDown, PncGarbled, PncInvalid
 from gateway.messages import (
     AckState,
@@ -132,6 +133,8 @@ class SimLedger(FakeLedger):
             if world.chance("disk_stall", *(each for each in DISK_EVENTS if each in events)):
                 await world.clock.sleep(world.random.uniform(2, 30))
             await world.point("P10 in a commit")
+            if any(world.dies_of(job.records, job.changes) for job in group):
+                await world.point("P10 in a commit")
             full = world.chance("disk_full", *(each for each in DISK_EVENTS if each in events))
             errors = [self._put(job, full) for job in group]
             # Durable, but the word of it takes its own time: a crash may fall in between.
@@ -237,6 +240,14 @@ class Said(NamedTuple):
     true_ms: int
 
 
+class Deadly(msgspec.Struct):
+    """A question that ends the process: how often it did, and how often a copy of it came that had
+    not been delivered before."""
+
+    deaths: int = 0
+    fresh: int = 0
+
+
 class SimTerminal:
     """An officer's terminal. JSON questions are repeated, the same bytes, until their receipt;
     typed ones by the officer, who hears no SENT. What is heard is acknowledged and read."""
@@ -297,6 +308,8 @@ class SimTerminal:
             justification="NO LIGHTS",
             location="BRIDGE ST",
         )
+        if key is not None and world.chance("deadly"):
+            world.deadly[dedupe_key(self.issi, self.sent[name], 0)] = Deadly()
         return name
 
     async def ask(self, *, dated: bool = False) -> None:

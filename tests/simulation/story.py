@@ -12,7 +12,7 @@ from gateway.errors import LedgerUnavailable
 from gateway.messages import StatusReport
 from gateway.settings import Config
 from tests.simulation import oracles
-from tests.simulation.faults import POINTS, STRIKES, Faults, Knobs, Pace
+from tests.simulation.faults import POINTS, PUT_AWAY, STRIKES, Faults, Knobs, Pace
 from tests.simulation.loop import SimLoop
 from tests.simulation.world import World
 
@@ -59,6 +59,8 @@ class Story:
         """The whole of it, judged."""
         world = await self.live()
         world.judge(oracles.joined)
+        if world.meter.total("queue_dropped_total", reason="poison"):
+            world.met(PUT_AWAY)
         before = on_disk(world)
         await world.stop()
         await world.start()

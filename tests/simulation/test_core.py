@@ -19,6 +19,7 @@ from tests.simulation.faults import (
     DISK_EVENTS,
     MOST,
     POINTS,
+    PUT_AWAY,
     STRIKES,
     Faults,
     all_busy,
@@ -141,6 +142,7 @@ def wanted() -> set[str]:
     kinds = {name for name in Faults.__struct_fields__ if not name.endswith("_s")}
     return (
         kinds
+        | {PUT_AWAY}
         | {f"{strike} @ {point}" for strike in STRIKES for point in POINTS}
         | {f"{disk} @ {event}" for disk in ("disk_full", "disk_stall") for event in DISK_EVENTS}
         | {f"link_loss @ {kind}" for kind in (*AIR_UP, *AIR_DOWN)}

@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from gateway.bus import EventBus
+from gateway.check_memory import dedupe_key
 from gateway.core import Core
 from gateway.errors import LedgerUnavailable
 from gateway.messages import (
@@ -32,7 +33,7 @@ from gateway.messages import (
     UnitFix,
     Uplink,
 )
-from gateway.ports import Handle
+from gateway.ports import Change, Handle, PutCheck, Record
 from gateway.settings import Config
 from gateway.supervise import keep
 from tests.fakes import FakeIds, FakeMeter
@@ -41,7 +42,7 @@ from tests.simulation.bearers import SimBearer, SimBroker, SimLine
 from tests.simulation.consoles import ALL_RIGHTS, Console, control_room
 from tests.simulation.faults import Faults, Knobs
 from tests.simulation.loop import SimClock, SimLoop
-from tests.simulation.parties import SimDisk, SimLedger, SimPnc, SimTerminal
+from tests.simulation.parties import Deadly, SimDisk, SimLedger, SimPnc, SimTerminal
 
 ON_LINES = 2
 """So many of the fleet's terminals are at a line of their own, the others at the broker."""
@@ -121,6 +122,8 @@ class World:
         """When the process last stood still, until when."""
         self.broken: list[str] = []
         """What the oracles found at the moment it happened."""
+        self.deadly: dict[str, Deadly] = {}
+        """By the key of the question."""
         self.taken_back: dict[tuple[Issi, str], TakenBack] = {}
         """By terminal and reference: questions that were taken back by name."""
         self.last_words: dict[Issi, str] = {}
@@ -180,6 +183,17 @@ class World:
             return False
         self.kill(name)
         return True
+
+    def dies_of(self, records: Sequence[Record], changes: Sequence[Change]) -> bool:
+        """Whether what is about to be written is a question that ends the process."""
+        if self.healed or not any(each.event == "opened" and each.content for each in records):
+            return False
+        keys = [change.row.dedupe for change in changes if isinstance(change, PutCheck)]
+        found = [self.deadly[key] for key in keys if key in self.deadly]
+        for deadly in found:
+            deadly.deaths += 1
+            self.kill("deadly")
+        return bool(found)
 
     def kill(self, where: str) -> None:
         self.loop.note("kill", where)
@@ -318,6 +332,10 @@ class World:
         if isinstance(message, CancelRequest) and message.check:
             back = TakenBack(self.life, self.loop.now_s, self.officer(terminal))
             self.taken_back[terminal, message.check.lower()] = back
+        if self.deadly and isinstance(message, CheckRequest) and not envelope.redelivered:
+            deadly = self.deadly.get(dedupe_key(terminal, message, 0))
+            if deadly is not None:
+                deadly.fresh += 1
         self._published = []
         handle(envelope)
         if isinstance(message, StatusReport) and message.code == 0:

@@ -443,6 +443,8 @@ async def test_what_was_not_settled_comes_again_after_the_broker_was_killed(
         envelope.settle()  # those of the dead connection: nobody is told
     again = [each.message.ref for each in rig.desk.envelopes[5:]]  # type: ignore[union-attr]
     assert again[-3:] == ["r2", "r3", "r4"]
+    assert [each.redelivered for each in old] == [False] * 5
+    assert all(each.redelivered for each in rig.desk.envelopes[-3:]), "M13 counts by it"
 
 
 async def test_several_sentences_in_one_message_are_settled_together(
