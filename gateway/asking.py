@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from gateway.breaker import Breaker, Circuit
@@ -45,6 +46,8 @@ class Asking:
 
     feed: the one way on of a check. query: builds the question of an attempt. judge: what the
     rules of now make of an answer that belongs to its question. find: an open check by its id.
+    unused: told of a reply that no outcome mentions and nobody is shown: attempt, reason and
+    fingerprint.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Asking:
         find: Callable[[str], Check | None],
         query: Callable[[Check, int], PncQuery],
         judge: Callable[[Check, PncAnswer], CheckEvent],
+        unused: Callable[[Check, int, str, bytes], None],
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -77,6 +81,7 @@ class Asking:
         self._find = find
         self._query = query
         self._judge = judge
+        self._unused = unused
         self._queue: deque[str] = deque()
         self._placed = 0
         self._out = 0
@@ -213,13 +218,15 @@ class Asking:
             check.pnc_since_s = None
             self._feed(check, event)
         elif verdict == "ok":
+            self._meter.count("pnc_unusable_replies_total", reason="late")
             self._feed(check, LateAnswer())
 
     async def _outcome_of(self, check: Check, query: PncQuery) -> tuple[CheckEvent, str]:
         """What this attempt gave, and its word for the metrics."""
         try:
             limit_s = query.deadline_s + self._settings.late_grace_s
-            answer = await self._within(self._pnc.query(query), limit_s)
+            also = partial(self._not_used, check, query.attempt)
+            answer = await self._within(self._pnc.query(query, also), limit_s)
             echo = (answer.check, answer.attempt, answer.key_text)
             if echo != (query.check, query.attempt, query.key_text):
                 raise PncGarbled("echo")
@@ -230,6 +237,11 @@ class Asking:
         except PncDown as error:
             return AttemptFailed(Cause.LINK_DOWN, retryable=True), error.result
         except PncGarbled as error:
+            if check.state.outcome is None:
+                self._meter.count("pnc_unusable_replies_total", reason=error.reason)
+                check.refused_reply = error.fingerprint
+            else:
+                self._not_used(check, query.attempt, error.reason, error.fingerprint)
             if error.reason == "echo":
                 # Decision 10 and I3: another question's reply is shown to nobody (P05).
                 check.misdirected = True
@@ -242,6 +254,10 @@ class Asking:
         if check.state.outcome is not None:
             return LateAnswer(), "ok"
         return self._judge(check, answer), "ok"
+
+    def _not_used(self, check: Check, attempt: int, reason: str, fingerprint: bytes) -> None:
+        self._meter.count("pnc_unusable_replies_total", reason=reason)
+        self._unused(check, attempt, reason, fingerprint)
 
     async def _within(self, question: Coroutine[Any, Any, PncAnswer], limit_s: float) -> PncAnswer:
         """Await with a limit on the injected clock, so that simulated time bounds it too."""

@@ -92,6 +92,8 @@ class Check:
     answer: PncAnswer | None = None
     hidden: bool = False
     """A record was withheld from the radio (covert, BLOCK)."""
+    refused_reply: bytes = b""
+    """Fingerprint of a reply that was no answer."""
     misdirected: bool = False
     """A reply to another question came in place of its own."""
     danger: bool = False

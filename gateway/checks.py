@@ -229,6 +229,7 @@ class CheckDesk:
             find=self._memory.find_open,
             query=self._scribe.query,
             judge=self._judge,
+            unused=self._reply_unused,
         )
 
     # ----------------------------------------------------------------- what comes in
@@ -920,7 +921,9 @@ class CheckDesk:
                 outcome=outcome,
                 detail=cause if cause in _CAUSES else "MALFORMED OR DENIED",
                 attempt=check.state.attempts,
-                content=msgspec.json.encode(check.answer) if check.answer else None,
+                content=msgspec.json.encode(check.answer)
+                if check.answer
+                else check.refused_reply or None,
             )
         )
         if check.hidden:
@@ -1074,13 +1077,7 @@ class CheckDesk:
     async def _say_late(self, check: Check, tell: bool) -> None:
         """On record, then told: that a reply came late, and nothing of it (decision D1)."""
         record = self._scribe.record(check, "late_answer", detail="after the outcome")
-        try:
-            await self._ledger.commit([record])
-        except LedgerUnavailable:
-            self._meter.count("queue_dropped_total", queue="audit", reason="unavailable")
-            return
-        except LedgerFatal as error:
-            self._fatal(error)
+        if not await self._on_record(record):
             return
         self._journal.note("check.late", check=check.id)
         self._publish(
@@ -1095,6 +1092,34 @@ class CheckDesk:
         if tell and self._same_holder(check):
             text = rendering.late_text(check.short)
             self._say(check, "late", text, expires_in_s=self._settings.stale_s)
+
+    def _reply_unused(self, check: Check, attempt: int, reason: str, fingerprint: bytes) -> None:
+        """A reply that no outcome mentions (P06, or P04 come late): on record, on no screen."""
+        self._journal.warn("security", reason=f"{reason} reply", check=check.id)
+        if self.crew.full:
+            self._meter.count("queue_dropped_total", queue="audit", reason="full")
+            return
+        detail = f"{reason} reply, shown to nobody"
+        record = self._scribe.record(
+            check, "security", attempt=attempt, detail=detail, content=fingerprint or None
+        )
+
+        async def write() -> None:
+            await self._on_record(record)
+
+        self.crew.start(write())
+
+    async def _on_record(self, record: Record) -> bool:
+        """Write what no row changes with; dropped and counted while the ledger is away."""
+        try:
+            await self._ledger.commit([record])
+        except LedgerUnavailable:
+            self._meter.count("queue_dropped_total", queue="audit", reason="unavailable")
+        except LedgerFatal as error:
+            self._fatal(error)
+        else:
+            return True
+        return False
 
     # ----------------------------------------------------------------- what is said
 

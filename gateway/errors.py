@@ -59,10 +59,12 @@ class PncGarbled(PncError):
 
     result = "error"
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, fingerprint: bytes = b"") -> None:
         super().__init__(reason)
         self.reason = reason
         """One of: malformed, truncated, oversize, echo, charset."""
+        self.fingerprint = fingerprint
+        """JSON: its length and SHA-256, for the record; nothing of what it said."""
 
 
 class PncInvalid(PncError):

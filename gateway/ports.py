@@ -128,11 +128,22 @@ class Returns(Protocol):
         """Whether it has come back since this was last asked."""
 
 
+Also = Callable[[str, bytes], None]
+"""Told, once at most, that something came after the reply to a question, which nobody is shown: why
+it is none (`second`, `stray`), and its fingerprint as in PncGarbled."""
+
+
+def nothing_more(reason: str, fingerprint: bytes) -> None:
+    """For who does not care."""
+    del reason, fingerprint
+
+
 class Pnc(Protocol):
     """Whatever answers checks."""
 
-    async def query(self, query: PncQuery) -> PncAnswer:
+    async def query(self, query: PncQuery, also: Also = nothing_more) -> PncAnswer:
         """One attempt. Raises PncError by remedy; the caller owns the deadline and the retries.
+        `also` may be called until a moment after it returned.
 
         Implementations verify the echo (check, attempt, key_text) and raise PncGarbled("echo").
         """

@@ -15,6 +15,7 @@ from gateway.messages import (
     VehicleRecord,
     VehicleReport,
 )
+from gateway.ports import Also, nothing_more
 
 AS_OF_MS = 1_795_325_040_000
 STOLEN, ARMED = ("TE99ABC", "TE99STV"), ("TE99STV",)
@@ -74,6 +75,8 @@ class FakePnc:
 
     def __init__(self) -> None:
         self.asked: list[PncQuery] = []
+        self.also: list[Also] = []
+        """Of each question, what is to be told of a second reply."""
         self.script: deque[Reply | Hang] = deque()
         self.always: Reply | Hang | None = None
         self.cancelled = 0
@@ -85,8 +88,9 @@ class FakePnc:
         self.script.append(hang)
         return hang
 
-    async def query(self, query: PncQuery) -> PncAnswer:
+    async def query(self, query: PncQuery, also: Also = nothing_more) -> PncAnswer:
         self.asked.append(query)
+        self.also.append(also)
         self.heard(query)
         await asyncio.sleep(0)
         reply: Reply | Hang = self.always or vehicle_answer

@@ -91,6 +91,7 @@ DROPS = (
     "slow",
     "oversize",
 )
+UNUSABLE = ("malformed", "truncated", "oversize", "echo", "charset", "late", "second", "stray")
 UPLINKS = ("fix", "check", "malformed", "status", "ack", "cancel", "help", "echo", "ignored")
 DOWNLINKS = ("receipt", "result", "notice")
 TASKS = ("link", "switchboard", "observer", "courier", "check", "emergency", "minder", "relay")
@@ -224,6 +225,11 @@ METRICS: tuple[Metric, ...] = (
         state=("closed", "open", "half_open"),
     ),
     _counter("pnc_retries_total", "Second and later attempts"),
+    _counter(
+        "pnc_unusable_replies_total",
+        "Replies that nobody was shown",
+        reason=UNUSABLE,
+    ),
     # policy
     _counter(
         "policy_decisions_total",

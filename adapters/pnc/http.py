@@ -1,8 +1,9 @@
 """Any PNC front end that speaks the project's JSON over HTTP (docs/pnc-http.md): the transport.
 
 What a reply means is wire.py's. Here: every question has a connection of its own, so that a
-second reply to one question cannot be read as the first to the next; sizes are bounded before
-anything is parsed; nothing compressed is taken; no status but 200 is read on.
+second reply to one question cannot be read as the first to the next (what it leaves behind is
+connection.py's); sizes are bounded before anything is parsed; nothing compressed is taken; no
+status but 200 is read on. Of a reply that is refused a fingerprint is kept (P04).
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from pathlib import Path
 import aiohttp
 
 from adapters.pnc import wire
+from adapters.pnc.connection import LINES, Connector, Line
+from adapters.pnc.fingerprint import fingerprint
 from gateway.errors import PncDown, PncError, PncGarbled, PncInvalid, PncTimeout, PncUnauthorised
 from gateway.messages import PncAnswer, PncQuery
+from gateway.ports import Also, nothing_more
 from gateway.settings import PncSection, resolve
 
 PATH = "v1/query"
@@ -25,6 +29,8 @@ CONNECTIONS = 256
 """Three for each question at once, as those overdue are still listened for: checks.concurrency 85.
 Whoever finds none free within connect_timeout_s is told that the PNC cannot be reached."""
 CHUNK = 65536
+REFUSED_WITHIN_S = 0.2
+"""For the body of a reply that its head refused already: only its fingerprint waits for it."""
 CHARSETS = frozenset({None, "utf-8", "us-ascii"})
 TOKEN_MOST = 8192
 """What a header line may hold (aiohttp and most servers: 8190)."""
@@ -40,9 +46,10 @@ class HttpPnc:
         self._section = section
         self._token = resolve(config_path, section.token_file) if section.token_file else None
         self._session: aiohttp.ClientSession | None = None
+        self._connector: Connector | None = None
         self._closed = False
 
-    async def query(self, query: PncQuery) -> PncAnswer:
+    async def query(self, query: PncQuery, also: Also = nothing_more) -> PncAnswer:
         """One attempt. Raises PncError by remedy; the caller owns the deadline and the retries."""
         if self._closed:
             raise PncDown("closed")
@@ -59,6 +66,8 @@ class HttpPnc:
             connect=self._section.connect_timeout_s,
             sock_connect=self._section.connect_timeout_s,
         )
+        lines: list[Line] = []
+        LINES.set(lines)
         try:
             async with self._client().post(
                 self._url,
@@ -68,7 +77,8 @@ class HttpPnc:
                 allow_redirects=False,
             ) as reply:
                 _check_status(reply.status)
-                _check_type(reply)
+                if reason := _refusal(reply):
+                    raise PncGarbled(reason, await self._refused(reply, reason))
                 body = await self._body(reply)
         except aiohttp.ConnectionTimeoutError as error:
             raise PncDown("cannot be reached") from error
@@ -77,27 +87,52 @@ class HttpPnc:
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
             raise PncDown(type(error).__name__) from error
         except aiohttp.ClientError as error:
-            raise PncGarbled("malformed") from error
-        return wire.read(body, query)
+            kept = lines[-1].so_far("malformed") if lines else b""
+            raise PncGarbled("malformed", kept) from error
+        finally:
+            if lines:
+                lines[-1].on_more(also)
+        try:
+            return wire.read(body, query)
+        except PncGarbled as error:
+            raise PncGarbled(error.reason, fingerprint(error.reason, body)) from error
 
     async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
         """At most max_reply bytes, whatever the length header says."""
         most = self._section.max_reply
         if reply.content_length is not None and reply.content_length > most:
-            reply.close()
-            raise PncGarbled("oversize")
+            raise PncGarbled("oversize", await self._refused(reply, "oversize"))
         body = bytearray()
         async for chunk in reply.content.iter_chunked(CHUNK):
             body += chunk
             if len(body) > most:
                 reply.close()
-                raise PncGarbled("oversize")
+                kept = fingerprint("oversize", bytes(body[:most]), whole=False)
+                raise PncGarbled("oversize", kept)
         return bytes(body)
+
+    async def _refused(self, reply: aiohttp.ClientResponse, reason: str) -> bytes:
+        """Fingerprint of a body that is not taken: of as much of it as comes in a moment."""
+        most, body, whole = self._section.max_reply, bytearray(), False
+        try:
+            async with asyncio.timeout(REFUSED_WITHIN_S):
+                async for chunk in reply.content.iter_chunked(CHUNK):
+                    body += chunk
+                    if len(body) > most:
+                        break
+                else:
+                    whole = True
+        except (TimeoutError, aiohttp.ClientError):
+            pass  # cut off, by us or by them
+        if not whole:
+            reply.close()
+        return fingerprint(reason, bytes(body[:most]), whole=whole)
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
+            self._connector = Connector(limit=CONNECTIONS)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS, force_close=True),
+                connector=self._connector,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
@@ -109,6 +144,8 @@ class HttpPnc:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        if self._connector is not None:
+            self._connector.hang_up()
 
 
 def _check_status(status: int) -> None:
@@ -128,15 +165,15 @@ def _check_status(status: int) -> None:
             raise PncError(f"status {status}")
 
 
-def _check_type(reply: aiohttp.ClientResponse) -> None:
-    """JSON in UTF-8, as it is: a page of a proxy, or something packed, is no reply of a PNC."""
+def _refusal(reply: aiohttp.ClientResponse) -> str:
+    """Why its head says that it is no reply: JSON in UTF-8, as it is, and not a page of a proxy, or
+    something packed. Empty when it may be one."""
     if reply.headers.get("Content-Encoding", "identity") != "identity":
-        raise PncGarbled("malformed")
+        return "malformed"
     if reply.content_type != "application/json":
-        raise PncGarbled("malformed")
+        return "malformed"
     charset = reply.charset
-    if (charset.lower() if charset else None) not in CHARSETS:
-        raise PncGarbled("charset")
+    return "" if (charset.lower() if charset else None) in CHARSETS else "charset"
 
 
 def _read_token(path: Path) -> str:

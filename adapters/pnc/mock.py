@@ -8,12 +8,13 @@ their server needs of the register, the triggers and the latency is named here a
 from __future__ import annotations
 
 from adapters.pnc.faults import FAULTS, HANG_S, LATE_S, SLOW_S, fault_of
+from adapters.pnc.fingerprint import fingerprint
 from adapters.pnc.latency import Latency
 from adapters.pnc.register import InvalidKey, Register
 from adapters.pnc.stand_ins import UNKNOWN_CODE
 from gateway.errors import PncDown, PncGarbled, PncInvalid, PncUnauthorised
 from gateway.messages import PncAnswer, PncQuery
-from gateway.ports import Clock
+from gateway.ports import Also, Clock, nothing_more
 
 __all__ = [
     "FAULTS",
@@ -37,7 +38,7 @@ class MockPnc:
         self._clock = clock
         self._latency = latency
 
-    async def query(self, query: PncQuery) -> PncAnswer:
+    async def query(self, query: PncQuery, also: Also = nothing_more) -> PncAnswer:
         """One attempt. Raises PncError by remedy; the caller owns the deadline."""
         if self._latency is not None:
             await self._clock.sleep(self._latency.draw_s())
@@ -63,6 +64,8 @@ class MockPnc:
                 raise PncGarbled("oversize")
             case "ECH" | "ORD":
                 raise PncGarbled("echo")
+            case "DUP":
+                also("second", fingerprint("second", b""))
             case _:
                 pass
         try:

@@ -73,6 +73,8 @@ class Faults(msgspec.Struct, kw_only=True):
     """The reply to another question, whole and well-formed (P05)."""
     pnc_double: float = 0.0
     """The reply to an earlier attempt at this very question, once more (P06)."""
+    pnc_second: float = 0.0
+    """Something comes on the question's connection after its reply (P06)."""
     pnc_garbled: float = 0.0
     pnc_refused: float = 0.0
     pnc_unknown: float = 0.0
@@ -144,6 +146,7 @@ MOST = {
     "pnc_echo": 0.2,
     "pnc_swapped": 0.2,
     "pnc_double": 0.3,
+    "pnc_second": 0.2,
     "pnc_garbled": 0.2,
     "pnc_refused": 0.1,
     "pnc_unknown": 0.2,

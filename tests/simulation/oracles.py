@@ -237,6 +237,7 @@ def joined(world: World) -> None:
     _typed_once(world)
     _emergencies(world)
     _deaths(world)
+    _more_on_record(world)
     if world.faults.spares_the_air:
         _nobody_in_silence(world)
 
@@ -359,6 +360,18 @@ def _deaths(world: World) -> None:
     for each in world.deadly.values():
         most = TRIALS_MOST + each.fresh
         assert each.deaths <= most, f"M13: died {each.deaths} times of {each.fresh} copies"
+
+
+def _more_on_record(world: World) -> None:
+    """P06: what came after a reply is on record, once each, with its attempt; on no screen (that is
+    what I2 and the late notices are asked for). A crash or a disk that is away may cost it."""
+    second = [r for r in world.disk.records if r.detail.startswith("second reply")]
+    noted = [(record.check, record.attempt) for record in second]
+    assert len(noted) == len(set(noted)), "P06: a second reply recorded twice"
+    assert set(noted) <= set(world.said_more), "P06: a second reply that nobody sent"
+    faults = world.faults
+    if not any((faults.disk_full, faults.disk_stall, faults.crash, faults.kill, faults.deadly)):
+        assert set(noted) == set(world.said_more), "P06: a second reply that is not on record"
 
 
 def _nobody_in_silence(world: World) -> None:

@@ -31,7 +31,7 @@ from gateway.messages import (
     VehicleKey,
     VehicleRecord,
 )
-from gateway.ports import Change, PutCheck, Record
+from gateway.ports import Also, Change, PutCheck, Record, nothing_more
 from tests.fake_ledger import Disk, FakeLedger
 from tests.fake_pnc import vehicle_answer
 from tests.simulation.faults import DISK_EVENTS
@@ -169,7 +169,7 @@ class SimPnc:
         """The answer that was made last, whoever asked: what a swapped reply brings."""
         self._of_check: dict[str, PncAnswer] = {}
 
-    async def query(self, query: PncQuery) -> PncAnswer:
+    async def query(self, query: PncQuery, also: Also = nothing_more) -> PncAnswer:
         world = self._world
         world.asks(query)
         attempt = "first" if query.attempt == 1 else "later"
@@ -185,6 +185,8 @@ class SimPnc:
         if world.chance("pnc_refused"):
             raise PncInvalid("simulated")
         await world.point("P5 at the reply")
+        if world.chance("pnc_second"):
+            self._say_more(query, also)
         others, self._last = self._last, answer
         anothers = others is not None and others.check != query.check
         if others is not None and anothers and world.chance("pnc_swapped", attempt):
@@ -194,6 +196,17 @@ class SimPnc:
         if world.chance("pnc_echo"):
             return msgspec.structs.replace(answer, key_text="VRM:TE99XXX")
         return answer
+
+    def _say_more(self, query: PncQuery, also: Also) -> None:
+        """Within the time for which a connection is listened to, if we live as long."""
+        world, life = self._world, self._world.life
+
+        def say() -> None:
+            if world.life == life and not world.dead:
+                world.said_more.append((query.check, query.attempt))
+                also("second", b"{}")
+
+        world.loop.call_later(world.random.uniform(0.0, 2.0), say)
 
     async def _think(self, attempt: str) -> None:
         world = self._world

@@ -33,6 +33,7 @@ from tests.simulation import oracles
 from tests.simulation.consoles import ALL_RIGHTS, Console
 from tests.simulation.faults import Faults, all_busy, small_config
 from tests.simulation.loop import SimLoop, run
+from tests.simulation.parties import Deadly
 from tests.simulation.story import Story
 from tests.simulation.world import TakenBack, World
 
@@ -180,6 +181,8 @@ AT_THE_END: list[tuple[str, Callable[[World], object]]] = [
     ("I2: other bytes", other_bytes),
     ("I22: stolen not on page 1", danger_taken_away),
     ("I7: a check that nobody asked", invented),
+    ("P06: a second reply that is not", lambda w: w.said_more.append((row(w), 1))),
+    ("M13: died", lambda w: w.deadly.update(key=Deadly(deaths=4, fresh=1))),
     ("D1: content", late_notice("STOLEN CAR", lambda w: set_outcome(w, "expired"))),
     ("D1: a late notice of an answer", late_notice("LATE", row)),
     ("I4: an officer who heard nothing", silence),

@@ -122,6 +122,8 @@ class World:
         """When the process last stood still, until when."""
         self.broken: list[str] = []
         """What the oracles found at the moment it happened."""
+        self.said_more: list[tuple[str, int]] = []
+        """Check and attempt of each reply after which something more came."""
         self.deadly: dict[str, Deadly] = {}
         """By the key of the question."""
         self.taken_back: dict[tuple[Issi, str], TakenBack] = {}

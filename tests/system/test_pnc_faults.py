@@ -242,6 +242,7 @@ async def test_whatever_a_pnc_says_wrongly_is_an_outcome_and_never_a_word_of_it(
 
     twice = await outcome(second, "ER99DUP")
     assert twice["outcome"] == "answered"
+    await until(lambda: "second reply" in watch.security())
     unknown = await outcome(second, "ER99UNK")
     shown = " ".join("\n".join(unknown["pages"]).split())
     assert shown.startswith("!!UNKNOWN OCCUPANT")
@@ -259,6 +260,8 @@ async def test_whatever_a_pnc_says_wrongly_is_an_outcome_and_never_a_word_of_it(
     assert sum(h.channel == "result" for h in third.heard) == 1
     heard = [h.body.get("ref") for h in second.heard if h.channel == "result"]
     assert heard.count(twice["ref"]) == 1
+    unused = [leaf for leaf in audit(world.daemon.state) if leaf["detail"].startswith("second rep")]
+    assert [(leaf["check"], leaf["attempt"]) for leaf in unused] == [(twice["check"], 1)]
     assert world.verdict() == []
 
 

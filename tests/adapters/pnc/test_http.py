@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import json
 import logging
 import socket
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from adapters.pnc import http
+from adapters.pnc import connection, http
+from adapters.pnc.connection import AFTER_MOST
 from adapters.pnc.http import HttpPnc
 from gateway.errors import (
     PncDown,
@@ -320,6 +322,194 @@ async def test_a_second_reply_is_not_the_answer_to_the_next_question(
         answer = await pnc.query(question(VehicleKey(vrm="TE99AAA"), check=check))
         assert answer.check == check
     assert connections == 2
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+OTHER_BODY = b'{"another": "answer"}'
+
+
+def whole(body: bytes, *, close: bool = False, chunked: bool = False) -> bytes:
+    """A reply, as it stands on the wire."""
+    head = HEAD + (b"Connection: close\r\n" if close else b"")
+    if chunked:
+        return head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def kept(reason: str, data: bytes, **more: bool) -> dict[str, Any]:
+    digest = hashlib.sha256(data).hexdigest()
+    return {"bytes": len(data), "reason": reason, "sha256": digest, **more}
+
+
+class More:
+    """What was said to come after a reply."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, Any]] = []
+
+    def __call__(self, reason: str, fingerprint: bytes) -> None:
+        assert b"answer" not in fingerprint, "nothing of what it said"
+        self.told.append(json.loads(fingerprint))
+        assert self.told[-1]["reason"] == reason
+
+
+@pytest.mark.parametrize("close", [False, True])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_second_reply_is_known_of_and_the_first_does_not_wait_for_it(
+    raw: Callable[[Speak], Awaitable[HttpPnc]], close: bool, at_once: bool
+) -> None:
+    """P06: in the same write, even behind a `Connection: close`, or once the first was read."""
+    read = asyncio.Event()
+
+    async def speak(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first, second = whole(encoded(), close=close), whole(OTHER_BODY, close=close)
+        writer.write(first + (second if at_once else b""))
+        await writer.drain()
+        await read.wait()
+        writer.write(b"" if at_once else second)
+        await writer.drain()
+
+    more = More()
+    answer = await (await raw(speak)).query(ASKED, more)
+    assert (answer.check, more.told) == (ASKED.check, [])
+    read.set()
+    await until(lambda: more.told)
+    assert more.told == [kept("second", OTHER_BODY)]
+
+
+async def test_behind_a_reply_that_does_not_say_its_length(
+    raw: Callable[[Speak], Awaitable[HttpPnc]],
+) -> None:
+    async def speak(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(whole(encoded(), chunked=True) + whole(OTHER_BODY, chunked=True))
+        await writer.drain()
+
+    more = More()
+    assert (await (await raw(speak)).query(ASKED, more)).check == ASKED.check
+    await until(lambda: more.told)
+    assert more.told == [kept("second", OTHER_BODY)]
+
+
+async def test_in_however_many_pieces_it_comes(
+    raw: Callable[[Speak], Awaitable[HttpPnc]],
+) -> None:
+    """Heads and bodies cut anywhere: the same answer, the same fingerprint."""
+    stream = whole(encoded()) + whole(OTHER_BODY)
+    sizes = [1, 7, len(whole(encoded())) - 1, len(whole(encoded())) + 1]
+    left = iter(sizes)
+
+    async def speak(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        size = next(left)
+        for at in range(0, len(stream), size):
+            writer.write(stream[at : at + size])
+            await asyncio.sleep(0)
+        await writer.drain()
+
+    pnc = await raw(speak)
+    for _ in sizes:
+        more = More()
+        assert (await pnc.query(ASKED, more)).check == ASKED.check
+        await until(lambda more=more: more.told)
+        assert more.told == [kept("second", OTHER_BODY)]
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        (b"SSH-2.0", [kept("stray", b"SSH-2.0")]),
+        (b"\r\n", []),
+        (b"", []),
+        (b"x" * 200_000, [kept("stray", b"x" * AFTER_MOST, whole=False)]),
+    ],
+    ids=["stray", "end of a line", "nothing", "without end"],
+)
+async def test_what_comes_after_is_bounded_and_need_not_be_a_reply(
+    raw: Callable[[Speak], Awaitable[HttpPnc]], after: bytes, told: list[dict[str, Any]]
+) -> None:
+    async def speak(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(whole(encoded()) + after)
+        await writer.drain()
+
+    more, pnc = More(), await raw(speak)
+    assert (await pnc.query(ASKED, more)).check == ASKED.check
+    assert pnc._connector is not None
+    await until(lambda: not pnc._connector.listening)  # type: ignore[union-attr]
+    await until(lambda: len(more.told) == len(told))
+    assert more.told == told
+
+
+async def test_nobody_is_listened_to_for_long_nor_too_many_at_once(
+    raw: Callable[[Speak], Awaitable[HttpPnc]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A front end that never hangs up costs a connection for a moment, and of so many at most."""
+    monkeypatch.setattr(connection, "LISTENING_MOST", 3)
+    monkeypatch.setattr(connection, "LISTEN_S", 0.3)
+    gone = 0
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal gone
+        writer.write(whole(encoded()))
+        await writer.drain()
+        assert await reader.read() != b""  # the body of the question, until we hang up
+        gone += 1
+
+    pnc = await raw(speak)
+    for _ in range(8):
+        await pnc.query(ASKED)
+    assert pnc._connector is not None
+    assert len(pnc._connector.listening) == 3
+    await until(lambda: gone == 8)
+    assert pnc._connector.listening == set()
+    await pnc.query(ASKED)
+    await pnc.close()
+    assert pnc._connector.listening == set()
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "data", "more"),
+    [
+        (whole(b"<html>"), "malformed", b"<html>", {}),
+        (whole(encoded()[:-1]), "truncated", encoded()[:-1], {}),
+        (whole(encoded(check="C9")), "echo", encoded(check="C9"), {}),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nabcde",
+            "malformed",
+            b"abcde",
+            {},
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 9\r\n\r\nabcde",
+            "malformed",
+            b"abcde",
+            {"whole": False},
+        ),
+        (whole(b"x" * 5000), "oversize", b"x" * 4096, {"whole": False}),
+        (whole(b"x" * 5000, chunked=True), "oversize", b"x" * 4096, {"whole": False}),
+        (b"HTTP/1.1 999999 OK\r\n\r\n", "malformed", b"HTTP/1.1 999999 OK\r\n\r\n", {}),
+    ],
+    ids=["garbage", "cut", "echo", "type", "type, hangs", "announced", "endless", "no http"],
+)
+async def test_of_a_reply_that_is_refused_a_hash_and_its_length_are_kept(
+    raw: Callable[[Speak], Awaitable[HttpPnc]],
+    said: bytes,
+    reason: str,
+    data: bytes,
+    more: dict[str, bool],
+) -> None:
+    """P04: of as much as was read, and nothing of it."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        await writer.drain()
+        await reader.read()
+
+    plain = await raw(speak)
+    pnc = adapter(plain._section.url, max_reply=4096)
+    with pytest.raises(PncGarbled) as caught:
+        await pnc.query(ASKED)
+    await pnc.close()
+    assert caught.value.reason == reason
+    assert json.loads(caught.value.fingerprint) == kept(reason, data, **more)
 
 
 # --------------------------------------------------------------------------- time and sockets
