@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import itertools
 import platform
+import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import prometheus_client
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from gateway.limits import Scope, Traffic
 from gateway.messages import (
@@ -354,7 +357,7 @@ def metric_outcome(event: CheckDone) -> str:
 
 
 class _Family:
-    """One metric: its closed label sets and its cached children."""
+    """One metric and its closed label sets."""
 
     def __init__(self, metric: Metric, sets: Mapping[str, Sequence[str]], links: Mapping[str, str]):
         self.metric = metric
@@ -393,6 +396,105 @@ class _Family:
             value if value in closed else OTHER
             for value, closed in zip(values, self.closed, strict=True)
         )
+
+
+class _Count:
+    """A counter's child. here: what the loop's thread added; elsewhere: what others did."""
+
+    __slots__ = ("elsewhere", "here")
+
+    def __init__(self) -> None:
+        self.here = 0.0
+        self.elsewhere = 0.0
+
+
+class _Spread:
+    """A histogram's child: how many fell into each bucket, and the sum of all."""
+
+    __slots__ = ("buckets", "sum")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(BUCKETS) + 1)
+        self.sum = 0.0
+
+    def take(self, seconds: float) -> None:
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
+        self.sum += seconds
+
+
+class _Spreads:
+    """As `_Count`: apart for the loop's thread and for the others."""
+
+    __slots__ = ("elsewhere", "here")
+
+    def __init__(self) -> None:
+        self.here = _Spread()
+        self.elsewhere = _Spread()
+
+
+_Key = tuple[str, tuple[str, ...]]
+"""A child: the metric's name and the values of its labels."""
+_Said = tuple[str, tuple[tuple[str, str], ...]]
+"""A child as whoever counts says it, labels by name: the way to it that needs no look at the sets.
+Only what is in the closed sets has one: as many as there are series."""
+
+
+class _Figures(Collector):
+    """Counters and histograms, in place of the library's own, which take a lock for each figure
+    and three for a duration: a check moves forty of them (docs/performance.md)."""
+
+    def __init__(self) -> None:
+        self.counts: dict[_Key, _Count] = {}
+        self.spreads: dict[_Key, _Spreads] = {}
+        self.families: list[_Family] = []
+        self._keys: dict[str, list[tuple[str, ...]]] = {}
+
+    def make(self, family: _Family) -> None:
+        self.families.append(family)
+        self._keys[family.metric.name] = []
+        for key in family.born():
+            self.child(family.metric, key)
+
+    def child(self, metric: Metric, key: tuple[str, ...]) -> _Count | _Spreads:
+        place = (metric.name, key)
+        found: _Count | _Spreads | None
+        if metric.type == "counter":
+            found = self.counts.get(place)
+            if found is None:
+                found = self.counts[place] = _Count()
+                self._keys[metric.name].append(key)
+            return found
+        found = self.spreads.get(place)
+        if found is None:
+            found = self.spreads[place] = _Spreads()
+            self._keys[metric.name].append(key)
+        return found
+
+    def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
+        for family in self.families:
+            name, help_ = PREFIX + family.metric.name, family.metric.help
+            keys = tuple(self._keys[family.metric.name])
+            if family.metric.type == "counter":
+                total = CounterMetricFamily(name, help_, labels=family.names)
+                for key in keys:
+                    count = self.counts[family.metric.name, key]
+                    total.add_metric(key, count.here + count.elsewhere)
+                yield total
+                continue
+            spread = HistogramMetricFamily(name, help_, labels=family.names)
+            for key in keys:
+                each = self.spreads[family.metric.name, key]
+                apart = zip(each.here.buckets, each.elsewhere.buckets, strict=True)
+                numbers = itertools.accumulate(here + elsewhere for here, elsewhere in apart)
+                edges = zip(_EDGES, numbers, strict=True)
+                spread.add_metric(key, list(edges), each.here.sum + each.elsewhere.sum)
+            yield spread
+
+
+_EDGES = tuple(
+    floatToGoString(edge)  # type: ignore[no-untyped-call]
+    for edge in (*BUCKETS, float("inf"))
+)
 
 
 class _Gauges(Collector):
@@ -447,18 +549,20 @@ class PrometheusMeter:
         sets = {LINK: tuple(links), AREA: tuple(areas), AGENCY: tuple(agencies)}
         sets[CERT] = tuple(certs)
         self._families = {metric.name: _Family(metric, sets, links) for metric in METRICS}
-        self._counters: dict[str, prometheus_client.Counter] = {}
-        self._histograms: dict[str, prometheus_client.Histogram] = {}
-        self._children: dict[tuple[str, tuple[str, ...]], Callable[[float], None]] = {}
+        self._home = threading.get_ident()
+        self._door = threading.Lock()
+        """For figures from other threads: the ledger's, the history's."""
+        self._counts: dict[_Said, _Count] = {}
+        self._spreads: dict[_Said, _Spreads] = {}
+        self._figures = _Figures()
         gauges = []
         for family in self._families.values():
             metric = family.metric
             if metric.type == "gauge":
                 gauges.append(family)
                 continue
-            self._make(metric, family.names)
-            for key in family.born():
-                self._child(metric, key)
+            self._figures.make(family)
+        self._registry.register(self._figures)
         self._gauges = _Gauges(gauges)
         self._registry.register(self._gauges)
         prometheus_client.ProcessCollector(registry=self._registry)
@@ -475,11 +579,33 @@ class PrometheusMeter:
 
     def count(self, name: str, n: float = 1, **labels: str) -> None:
         """Add n >= 0 to a counter."""
-        self._add(name, "counter", n, labels)
+        child = self._counts.get((name, tuple(labels.items())))
+        if child is None:
+            found = self._found(name, "counter", labels)
+            if not isinstance(found, _Count):
+                return
+            child = found
+        if n < 0:
+            raise ValueError(f"{name}: a counter only rises")
+        if threading.get_ident() == self._home:
+            child.here += n
+        else:
+            with self._door:
+                child.elsewhere += n
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """One duration for a histogram."""
-        self._add(name, "histogram", seconds, labels)
+        child = self._spreads.get((name, tuple(labels.items())))
+        if child is None:
+            found = self._found(name, "histogram", labels)
+            if not isinstance(found, _Spreads):
+                return
+            child = found
+        if threading.get_ident() == self._home:
+            child.here.take(seconds)
+        else:
+            with self._door:
+                child.elsewhere.take(seconds)
 
     def gauge(self, name: str, value: float, **labels: str) -> None:
         """The figure as it is now."""
@@ -505,50 +631,30 @@ class PrometheusMeter:
         """The text that Prometheus reads (format 0.0.4)."""
         return prometheus_client.generate_latest(self._registry)
 
-    def _add(self, name: str, type_: str, n: float, labels: dict[str, str]) -> None:
-        child = self._children.get((name, tuple(labels.values())))
-        if child is None or tuple(labels) != self._families[name].names:
-            family = self._families.get(name)
-            if family is None or family.metric.type != type_:
-                self._wrong("name", f"no {type_} {name}")
-                return
-            key = family.place(labels)
-            if key is None:
-                self._wrong("labels", f"{name}: labels are {family.names}, not {tuple(labels)}")
-                return
-            child = self._child(family.metric, key)
-        elif self._families[name].metric.type != type_:
+    def _found(self, name: str, type_: str, labels: dict[str, str]) -> _Count | _Spreads | None:
+        """The child that is meant; None, said, when there is none."""
+        family = self._families.get(name)
+        if family is None or family.metric.type != type_:
             self._wrong("name", f"no {type_} {name}")
-            return
-        child(n)
+            return None
+        key = family.place(labels)
+        if key is None:
+            self._wrong("labels", f"{name}: labels are {family.names}, not {tuple(labels)}")
+            return None
+        with self._door:
+            child = self._figures.child(family.metric, key)
+        if tuple(labels.values()) == key and tuple(labels) == family.names:
+            said = (name, tuple(labels.items()))
+            if isinstance(child, _Count):
+                self._counts[said] = child
+            else:
+                self._spreads[said] = child
+        return child
 
     def _wrong(self, reason: str, says: str) -> None:
         if self._strict:
             raise ValueError(says)
-        self._children["metric_errors_total", (reason,)](1)
-
-    def _make(self, metric: Metric, names: tuple[str, ...]) -> None:
-        full = PREFIX + metric.name
-        if metric.type == "counter":
-            self._counters[metric.name] = prometheus_client.Counter(
-                full, metric.help, names, registry=self._registry
-            )
-        else:
-            self._histograms[metric.name] = prometheus_client.Histogram(
-                full, metric.help, names, registry=self._registry, buckets=BUCKETS
-            )
-
-    def _child(self, metric: Metric, key: tuple[str, ...]) -> Callable[[float], None]:
-        found = self._children.get((metric.name, key))
-        if found is None:
-            if metric.type == "counter":
-                counter = self._counters[metric.name]
-                found = (counter.labels(*key) if key else counter).inc
-            else:
-                histogram = self._histograms[metric.name]
-                found = (histogram.labels(*key) if key else histogram).observe
-            self._children[metric.name, key] = found
-        return found
+        self.count("metric_errors_total", reason=reason)
 
     # ------------------------------------------------------------------ the tap
 
