@@ -1,6 +1,6 @@
 """The log: enumerated events with enumerated fields, so that nothing personal has a place in it.
 
-One JSON object a line (structlog, msgspec renderer). What the table below does not list is left
+One JSON object a line (msgspec). What the table below does not list is left
 out and counted. Libraries that log through the standard library are let in with their name, level
 and exception class alone: their arguments hold addresses, topics and payloads.
 """
@@ -10,17 +10,17 @@ from __future__ import annotations
 import datetime
 import logging
 import re
+import threading
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import IO, Any
 
 import msgspec
-import structlog
 
 from gateway.ports import Meter
 
 Value = str | int | float | bool | None
-Record = MutableMapping[str, Any]
+Record = dict[str, Any]
 
 _CHECK = frozenset(
     {"check", "kind", "stage", "outcome", "cause", "elapsed_ms", "attempt", "reason", "state"}
@@ -111,18 +111,10 @@ class StructJournal:
         self._seen: dict[tuple[Any, ...], int] = {}
         self._handler: _Libraries | None = None
         self._before: tuple[list[logging.Handler], int] = ([], logging.WARNING)
-        binary: Any = getattr(stream, "buffer", stream)
-        self._log = structlog.wrap_logger(
-            structlog.BytesLogger(binary),
-            processors=[
-                structlog.processors.add_log_level,
-                self._allow,
-                self._limit,
-                self._stamp,
-            ],
-            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-            cache_logger_on_first_use=True,
-        )
+        self._out: Any = getattr(stream, "buffer", stream)
+        self._door = threading.RLock()
+        """The ledger's thread writes, too. Entered again by what a new second says of the last."""
+        self._second = (-1, "")
 
     def note(self, event: str, **fields: Value) -> None:
         """Something that happened as it should."""
@@ -156,7 +148,11 @@ class StructJournal:
 
     def _write(self, warn: bool, event: str, fields: dict[str, Value]) -> None:
         try:
-            (self._log.warning if warn else self._log.info)(event, **fields)
+            with self._door:
+                record = self._limit(self._allow(warn, event, fields))
+                if record is not None:
+                    self._out.write(self._stamp(record) + b"\n")
+                    self._out.flush()
         except (OSError, ValueError):  # disk full, pipe gone, stream closed
             self._dropped("stream")
 
@@ -164,35 +160,34 @@ class StructJournal:
         if self._meter is not None:
             self._meter.count("journal_dropped_total", n, reason=reason)
 
-    def _allow(self, _logger: Any, _method: str, record: Record) -> Record:
-        event = record.pop("event")
-        level = record.pop("level")
+    def _allow(self, warn: bool, event: str, fields: dict[str, Value]) -> Record:
         allowed = EVENTS.get(event)
         if allowed is None:
             self._dropped("event")
             event, allowed = UNLISTED, frozenset()
-        kept: Record = {"event": event, "level": level}
-        for name, value in record.items():
+        kept: Record = {"event": event, "level": "warning" if warn else "info"}
+        for name, value in fields.items():
             if name in allowed and _fit(name, value):
                 kept[name] = value
             else:
                 self._dropped("field")
         return kept
 
-    def _limit(self, _logger: Any, _method: str, record: Record) -> Record:
+    def _limit(self, record: Record) -> Record | None:
+        """None: there were enough of the same in this second."""
         now_s = self._monotonic_s()
         if now_s - self._window_s >= 1.0:
             self._window_s = now_s
             self._flush()
-        key = tuple(item for item in record.items() if item[0] not in _VOLATILE)
         if record["event"] == "suppressed":
             return record
+        key = tuple([item for item in record.items() if item[0] not in _VOLATILE])
         seen = self._seen.get(key, 0)
         if seen >= PER_SECOND or (not seen and len(self._seen) >= MOST_KEYS):
             self._dropped("rate")
             if seen:
                 self._seen[key] = seen + 1
-            raise structlog.DropEvent
+            return None
         self._seen[key] = seen + 1
         return record
 
@@ -202,10 +197,12 @@ class StructJournal:
         for key, count in over.items():
             self.warn("suppressed", of=dict(key)["event"], count=count)
 
-    def _stamp(self, _logger: Any, _method: str, record: Record) -> bytes:
-        at = datetime.datetime.fromtimestamp(self._wall_ms() / 1000, datetime.UTC)
-        t = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return msgspec.json.encode({"t": t, **record})
+    def _stamp(self, record: Record) -> bytes:
+        second, ms = divmod(self._wall_ms(), 1000)
+        if second != self._second[0]:
+            at = datetime.datetime.fromtimestamp(second, datetime.UTC)
+            self._second = (second, f"{at:%Y-%m-%dT%H:%M:%S}")
+        return msgspec.json.encode({"t": f"{self._second[1]}.{ms:03d}Z", **record})
 
 
 def _fit(name: str, value: object) -> bool:
