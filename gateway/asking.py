@@ -37,6 +37,7 @@ from gateway.messages import (
 from gateway.ports import Clock, Ids, Journal, Meter, Pnc
 from gateway.settings import ChecksSection
 from gateway.supervise import Crew
+from gateway.timers import Timers
 
 Feed = Callable[[Check, CheckEvent], None]
 
@@ -60,6 +61,7 @@ class Asking:
         journal: Journal,
         pnc: Pnc,
         crew: Crew,
+        timers: Timers,
         publish: Callable[[Event], None],
         feed: Feed,
         fault: Callable[[Check], Callable[[BaseException], None]],
@@ -75,6 +77,7 @@ class Asking:
         self._journal = journal
         self._pnc = pnc
         self._crew = crew
+        self._timers = timers
         self._publish = publish
         self._feed = feed
         self._fault = fault
@@ -260,25 +263,35 @@ class Asking:
         self._unused(check, attempt, reason, fingerprint)
 
     async def _within(self, question: Coroutine[Any, Any, PncAnswer], limit_s: float) -> PncAnswer:
-        """Await with a limit on the injected clock, so that simulated time bounds it too."""
-        asked = asyncio.ensure_future(question)
-        limit = asyncio.ensure_future(self._clock.sleep(limit_s))
+        """Await with a limit on the injected clock, so that simulated time bounds it too. As
+        asyncio.timeout does it: who else cancels us is obeyed."""
+        task = asyncio.current_task()
+        assert task is not None
+        before, over = task.cancelling(), False
+
+        def due() -> None:
+            nonlocal over
+            over = True
+            task.cancel()
+
+        limit = self._timers.at(self._clock.monotonic_s() + limit_s, due)
         self._out += 1
         self._meter.gauge("pnc_in_flight", self._out)
         try:
-            await asyncio.wait({asked, limit}, return_when=asyncio.FIRST_COMPLETED)
-            if not asked.done():
+            answer = await question
+        # However it takes the cancellation: what comes after the limit is no answer.
+        except (asyncio.CancelledError, Exception):
+            if over and task.uncancel() <= before:
+                raise TimeoutError from None
+            raise
+        else:
+            if over and task.uncancel() <= before:
                 raise TimeoutError
-            return asked.result()
+            return answer
         finally:
             self._out -= 1
             self._meter.gauge("pnc_in_flight", self._out)
             limit.cancel()
-            if not asked.done():
-                asked.cancel()
-                await asyncio.gather(asked, return_exceptions=True)
-            # What it raised holds this frame, and this frame holds it: a ring for each failure.
-            del asked
 
     def _listen_late(self, check: Check) -> None:
         """Keep listening for what is overdue, for a bounded number of checks."""

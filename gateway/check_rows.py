@@ -28,6 +28,7 @@ from gateway.policy import Decision
 from gateway.ports import CheckRow, Clock, OutboxRow, Record
 from gateway.roster import Roster
 from gateway.settings import Policy, Terminal, Warnings
+from gateway.timers import Timer
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -115,7 +116,7 @@ class Check:
     """By so much at least the wall clock was set back since its outcome, or since it was asked."""
     acked: Callable[[], None] | None = None
     """Lets the acknowledgement of the terminal's own acknowledgement go."""
-    timer: asyncio.Task[None] | None = None
+    timer: Timer | None = None
     waiter: asyncio.Task[None] | None = None
     asking: asyncio.Task[None] | None = None
     placed: bool = False

@@ -118,6 +118,7 @@ from gateway.ports import (
 from gateway.roster import holder_of
 from gateway.settings import ChecksSection, Terminal
 from gateway.supervise import Crew
+from gateway.timers import Timers
 from gateway.trials import TRIALS_MOST, Trials
 
 RECEIPT_EXPIRES_S = 60.0
@@ -206,6 +207,7 @@ class CheckDesk:
         self._fatal = fatal
         most = TASKS_PER_CHECK * (settings.queue + 4 * settings.concurrency + 64)
         self.crew = Crew(name="check", most=most, journal=journal, meter=meter)
+        self._timers = Timers(clock, self.crew)
         self._memory = CheckMemory(
             settled=settings.settled_memory,
             typed_repeat_s=settings.typed_repeat_s,
@@ -223,6 +225,7 @@ class CheckDesk:
             journal=journal,
             pnc=pnc,
             crew=self.crew,
+            timers=self._timers,
             publish=publish,
             feed=self._feed,
             fault=self._fault,
@@ -469,9 +472,10 @@ class CheckDesk:
     async def stop(self, deadline_s: float) -> None:
         """Finish the writes under way; what is not finished goes on after the next start."""
         for check in self._memory:
-            for task in (check.timer, check.waiter):
-                if task is not None:
-                    task.cancel()
+            if check.timer is not None:
+                check.timer.cancel()
+            if check.waiter is not None:
+                check.waiter.cancel()
         await self.crew.drain(deadline_s)
 
     # ----------------------------------------------------------------- beginning
@@ -592,13 +596,15 @@ class CheckDesk:
         """At the deadline the check ends; a moment later its officer has heard so, whatever the
         disk does. On the monotonic clock: a step of the wall clock moves nothing (H08)."""
 
-        async def watch() -> None:
-            await self._clock.sleep(deadline_s - self._clock.monotonic_s())
-            self._feed(check, DeadlinePassed())
-            await self._clock.sleep(OVERDUE_S)
+        def overdue() -> None:
             self._feed(check, WriteOverdue())
 
-        check.timer = self.crew.start(watch(), fault=self._fault(check))
+        def passed() -> None:
+            moment_s = self._clock.monotonic_s() + OVERDUE_S
+            check.timer = self._timers.at(moment_s, overdue, self._fault(check))
+            self._feed(check, DeadlinePassed())
+
+        check.timer = self._timers.at(deadline_s, passed, self._fault(check))
 
     def _busy(self, terminal: Issi) -> bool:
         if self._memory.unfinished_at(terminal) >= self._settings.per_terminal_open:

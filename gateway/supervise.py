@@ -28,6 +28,8 @@ CRASHES = 3
 CRASH_WINDOW_S = 60.0
 
 StateSeen = Callable[[LinkState, str], None]
+Fault = Callable[[BaseException], None]
+"""Told of a defect in what was started."""
 
 
 class Runs(Protocol):
@@ -157,7 +159,7 @@ class Crew:
         self,
         work: Coroutine[Any, Any, None],
         *,
-        fault: Callable[[BaseException], None] | None = None,
+        fault: Fault | None = None,
     ) -> asyncio.Task[None]:
         """Own one task. A defect in it is journalled and counted, and `fault` is told."""
         task = asyncio.get_running_loop().create_task(work, name=self._name)
@@ -168,15 +170,18 @@ class Crew:
             if done.cancelled():
                 return
             error = done.exception()
-            if error is None:
-                return
-            self._meter.count("task_restarts_total", task=self._name)
-            self._journal.warn("task.restarted", task=self._name, error=type(error).__name__)
-            if fault is not None:
-                fault(error)
+            if error is not None:
+                self.failed(error, fault)
 
         task.add_done_callback(ended)
         return task
+
+    def failed(self, error: BaseException, fault: Fault | None) -> None:
+        """Something of this crew's has a defect: journalled and counted, and `fault` is told."""
+        self._meter.count("task_restarts_total", task=self._name)
+        self._journal.warn("task.restarted", task=self._name, error=type(error).__name__)
+        if fault is not None:
+            fault(error)
 
     async def drain(self, deadline_s: float) -> None:
         """Let what runs finish, and what it starts, at most so long; then cancel the rest.
