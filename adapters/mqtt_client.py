@@ -168,7 +168,8 @@ class Ticket(msgspec.Struct):
     """A publication on its way: hand it to `Connection.confirmed`."""
 
     mid: int
-    told: asyncio.Future[ReasonCode]
+    told: asyncio.Future[ReasonCode | str]
+    """What the broker said of it, or in words why it will not."""
 
 
 class Connection(aiomqtt.Client):
@@ -202,7 +203,8 @@ class Connection(aiomqtt.Client):
             failed=self._failed,
         )
         self._thread = threading.get_ident()
-        self._published: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._published: dict[int, asyncio.Future[ReasonCode | str]] = {}
+        self._disconnected.add_done_callback(self._lose)
         self._scuttled = False
         self._door = threading.Lock()
         self._written: asyncio.Event = asyncio.Event()
@@ -345,8 +347,8 @@ class Connection(aiomqtt.Client):
             self.acks.give_up(received.mid, received.qos)
 
     def _acknowledge(self, mid: int, qos: int) -> None:
-        if not self._disconnected.done():
-            self._client.ack(mid, qos)
+        if not self._disconnected.done() and qos == 1:
+            self._pump.acknowledge(mid)
 
     async def take(self, *filters: str) -> None:
         """Subscribe with QoS 1; on every connection anew: a broker may have lost its state.
@@ -415,28 +417,26 @@ class Connection(aiomqtt.Client):
         if not qos:
             self._pump.say(topic, payload, retain=retain, expiry=expiry)
             return None
-        properties: Any = expiry
-        info = self._client.publish(topic, payload, qos, retain, properties)
-        if info.rc:
-            raise SendFailed(f"not published: code {int(info.rc)}")
-        told = self._loop.create_future()
-        self._published[info.mid] = told  # (5)
-        return Ticket(info.mid, told)
+        mid, code = self._pump.publish(topic, payload, retain=retain, expiry=expiry)
+        if code:
+            raise SendFailed(f"not published: code {code}")
+        told: asyncio.Future[ReasonCode | str] = self._loop.create_future()
+        self._published[mid] = told  # (5)
+        return Ticket(mid, told)
 
     async def confirmed(self, ticket: Ticket, deadline_s: float) -> bool:
         """Wait until the broker took it; as `put`."""
+        limit = self._loop.call_later(
+            max(0.0, deadline_s), _say, ticket.told, "not acknowledged in time"
+        )
         try:
-            either: set[asyncio.Future[Any]] = {ticket.told, self._disconnected}
-            done, _ = await asyncio.wait(
-                either, timeout=max(0.0, deadline_s), return_when=asyncio.FIRST_COMPLETED
-            )
+            reason = await ticket.told
         finally:
-            self._published.pop(ticket.mid, None)
-            if not ticket.told.done():
+            limit.cancel()
+            if self._published.pop(ticket.mid, None) is not None:
                 self._withdraw(ticket.mid)
-        if ticket.told not in done:
-            raise SendFailed("not acknowledged in time" if not done else "connection lost")
-        reason = ticket.told.result()
+        if isinstance(reason, str):
+            raise SendFailed(reason)
         if reason.is_failure:
             raise Refused(f"refused by the broker: code {reason.value}")
         return reason.value != NOBODY_SUBSCRIBED
@@ -450,8 +450,12 @@ class Connection(aiomqtt.Client):
 
     def _told(self, mid: int, reason: ReasonCode) -> None:
         waiting = self._published.pop(mid, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(reason)
+        if waiting is not None:
+            _say(waiting, reason)
+
+    def _lose(self, _disconnected: asyncio.Future[Any]) -> None:
+        for told in self._published.values():
+            _say(told, "connection lost")
 
     @property
     def waiting(self) -> int:
@@ -482,6 +486,11 @@ class Connection(aiomqtt.Client):
     def _on_socket_unregister_write(self, client: Any, userdata: Any, sock: Any) -> None:
         self._pump.written(sock)
         self._written.set()
+
+
+def _say(told: asyncio.Future[ReasonCode | str], what: ReasonCode | str) -> None:
+    if not told.done():
+        told.set_result(what)
 
 
 Sink = Callable[[Connection, Received], None]

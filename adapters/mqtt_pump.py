@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, mqtt_ms_wait_for_puback
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
@@ -58,6 +58,13 @@ class Expiry:
 
     def pack(self) -> bytes:
         return b"\x05\x02" + self.seconds.to_bytes(4, "big")
+
+
+class _Sent:
+    """What paho is to know of a publication with QoS 1 that left by our own hand."""
+
+    qos = 1
+    state = mqtt_ms_wait_for_puback
 
 
 class _Malformed(Exception):
@@ -258,7 +265,8 @@ class Pump:
                 raise _Malformed from None
         self._told(mid, reason)
         client._inflight_messages -= 1
-        if client._max_inflight_messages > 0:
+        # What is not under way waits for its turn: paho looks through all to find one.
+        if len(client._out_messages) > client._inflight_messages:
             rc = client._update_inflight()
             if rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 client._loop_rc_handle(rc)
@@ -321,11 +329,39 @@ class Pump:
 
     def say(self, topic: str, payload: bytes, *, retain: bool, expiry: Expiry | None) -> None:
         """Queue a PUBLISH with QoS 0: nobody waits for it, so nothing else is kept of it."""
+        self._queue_publish(topic, payload, 0, 0, retain, expiry)
+
+    def publish(
+        self, topic: str, payload: bytes, *, retain: bool, expiry: Expiry | None
+    ) -> tuple[int, int]:
+        """Publish with QoS 1: (packet identifier, paho's code, 0 for good). As many at once as the
+        broker takes; the next is paho's to keep until its turn."""
+        client = self._client
+        if 0 < client._max_inflight_messages <= client._inflight_messages or client._sock is None:
+            info = client.publish(topic, payload, 1, retain, expiry)
+            return info.mid, int(info.rc)
+        mid = client._mid_generate()
+        if mid in client._out_messages:
+            return mid, int(MQTTErrorCode.MQTT_ERR_QUEUE_SIZE)
+        client._out_messages[mid] = _Sent()
+        client._inflight_messages += 1
+        self._queue_publish(topic, payload, 1, mid, retain, expiry)
+        return mid, 0
+
+    def acknowledge(self, mid: int) -> None:
+        """PUBACK of theirs: success."""
+        self._queue(PUBACK, b"\x40\x02" + mid.to_bytes(2, "big"), mid, 1)
+
+    def _queue_publish(
+        self, topic: str, payload: bytes, qos: int, mid: int, retain: bool, expiry: Expiry | None
+    ) -> None:
         name = topic.encode()
         head = len(name).to_bytes(2, "big") + name
+        if qos:
+            head += mid.to_bytes(2, "big")
         if self._five:
             head += expiry.pack() if expiry is not None else b"\x00"
-        packet = bytearray((PUBLISH | retain,))
+        packet = bytearray((PUBLISH | qos << 1 | retain,))
         length = len(head) + len(payload)
         while length > 127:
             packet.append(length & 127 | 128)
@@ -333,11 +369,14 @@ class Pump:
         packet.append(length)
         packet += head
         packet += payload
+        self._queue(PUBLISH, packet, mid, qos)
+
+    def _queue(self, command: int, packet: bytes | bytearray, mid: int, qos: int) -> None:
         self._client._out_packet.append(
             {
-                "command": PUBLISH,
-                "mid": 0,
-                "qos": 0,
+                "command": command,
+                "mid": mid,
+                "qos": qos,
                 "pos": 0,
                 "to_process": len(packet),
                 "packet": packet,
@@ -357,7 +396,7 @@ class Pump:
         """What goes out next. After a TLS write that must be repeated it begins with the same
         bytes, as that demands: the queue only grows at its end."""
         first = queue[0]
-        packet: bytearray = first["packet"]
+        packet: bytes | bytearray = first["packet"]
         if len(queue) == 1:
             return packet[first["pos"] :] if first["pos"] else packet
         block = bytearray()

@@ -299,6 +299,16 @@ async def test_a_broker_that_never_greets_is_link_down_in_time(
                     pass
 
 
+async def test_what_waits_for_its_acknowledgement_hears_at_once_of_a_lost_connection() -> None:
+    async with scripted() as broker, to(broker) as line:
+        waits = [asyncio.ensure_future(line.put("t", b"1", deadline_s=60.0)) for _ in range(2)]
+        await broker.until(lambda: len(broker.mids_published()) == 2)
+        line._failed(MemoryError())
+        async with asyncio.timeout(5):
+            told = await asyncio.gather(*waits, return_exceptions=True)
+        assert [str(each) for each in told] == ["connection lost"] * 2
+
+
 async def test_a_late_acknowledgement_harms_nobody() -> None:
     """Given up after its deadline, taken later: no error, and the next publication is its own."""
     async with scripted() as broker, to(broker) as line:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 
 from adapters.mqtt_pump import AT_ONCE, SLICE_S, WRITE_MOST, Expiry, Pump
@@ -33,7 +34,23 @@ class Paho:
         self._max_inflight_messages = 0
         self.left: list[tuple[int, bytes]] = []
         self.ended: list[MQTTErrorCode] = []
-        self.registered = self.unregistered = 0
+        self.registered = self.unregistered = self.looked = 0
+        self.kept: list[tuple[int, bytes]] = []
+        self._mid = 0
+
+    def _mid_generate(self) -> int:
+        self._mid += 1
+        return self._mid
+
+    def publish(self, topic: str, payload: bytes, *_words: object) -> MQTTMessageInfo:
+        mid = self._mid_generate()
+        self._out_messages[mid] = object()
+        self.kept.append((mid, payload))
+        return MQTTMessageInfo(mid)
+
+    def _update_inflight(self) -> MQTTErrorCode:
+        self.looked += 1
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _loop_rc_handle(self, rc: MQTTErrorCode) -> None:
         self.ended.append(rc)
@@ -304,6 +321,33 @@ def test_what_is_said_with_qos_0_is_what_the_other_side_reads(
         theirs.hear(bytes(queued["packet"]))
         assert theirs.taken == [(topic.encode(), payload, 0, retain, 0, False)]
         assert ours.paho.registered == 1
+
+
+@given(st.text(max_size=40), st.binary(max_size=20_000), st.booleans(), st.booleans())
+def test_what_is_published_with_qos_1_is_what_the_other_side_reads(
+    topic: str, payload: bytes, retain: bool, five: bool
+) -> None:
+    with Rig(five=five) as ours, Rig(five=five) as theirs:
+        expiry = Expiry(9) if five else None
+        mid, code = ours.pump.publish(topic, payload, retain=retain, expiry=expiry)
+        (queued,) = ours.paho._out_packet
+        theirs.hear(bytes(queued["packet"]))
+        assert (code, theirs.taken) == (0, [(topic.encode(), payload, 1, retain, mid)])
+        theirs.pump.acknowledge(mid)
+        ours.hear(bytes(theirs.paho._out_packet[0]["packet"]))
+        assert ours.told == [(mid, 0)]
+        assert (ours.paho._inflight_messages, ours.paho._out_messages) == (0, {})
+
+
+def test_no_more_is_published_at_once_than_the_broker_takes() -> None:
+    """Receive Maximum (MQTT 5, 4.9): the next one waits with paho until a PUBACK makes room."""
+    with Rig() as rig:
+        rig.paho._max_inflight_messages = 2
+        mids = [rig.pump.publish("t", bytes((n,)), retain=False, expiry=None)[0] for n in range(4)]
+        assert len(rig.paho._out_packet) == 2
+        assert rig.paho.kept == [(mids[2], b"\x02"), (mids[3], b"\x03")]
+        rig.hear(packet(0x40, mids[1].to_bytes(2, "big")))
+        assert (rig.paho._inflight_messages, rig.paho.looked) == (1, 1)
 
 
 def test_an_expiry_is_one_property_of_four_bytes() -> None:
