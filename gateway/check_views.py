@@ -39,6 +39,13 @@ def make_result(check: Check, outcome: Outcome, cause: str, rules: Rules, now_ms
     check.shown_danger = results.danger_words(answer, rules.warnings) if answer else ()
     check.released = view.released
     check.danger = bool(view.danger)
+    pages, texts = rendering.laid_out(
+        view,
+        short=check.short,
+        budget=rules.budgets.get(check.asker.device_class, DEFAULT_BUDGET),
+        client_ref=check.client_ref,
+        clock_text=clock_text,
+    )
     check.result = Result(
         ref=check.ref,
         check=check.id,
@@ -46,14 +53,8 @@ def make_result(check: Check, outcome: Outcome, cause: str, rules: Rules, now_ms
         outcome=outcome,
         result_class=view.result_class,
         danger=view.danger,
-        pages=rendering.screens(view, short=check.short, clock_text=clock_text),
-        texts=rendering.texts(
-            view,
-            short=check.short,
-            budget=rules.budgets.get(check.asker.device_class, DEFAULT_BUDGET),
-            client_ref=check.client_ref,
-            clock_text=clock_text,
-        ),
+        pages=pages,
+        texts=texts,
         fields=dict(view.fields),
         not_checked=view.not_checked,
         as_of_ms=as_of_ms,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -40,7 +41,12 @@ _FIELDS_CONSIDERED = 200
 
 def clock_text(ms: int, zone: str) -> str:
     """`05:24` local time of a moment in ms since the epoch. zone: `Europe/London`."""
-    return datetime.fromtimestamp(ms / 1000, ZoneInfo(zone)).strftime("%H:%M")
+    return _minute_text(ms // 60_000, zone)
+
+
+@lru_cache(maxsize=64)
+def _minute_text(minute: int, zone: str) -> str:
+    return datetime.fromtimestamp(minute * 60, ZoneInfo(zone)).strftime("%H:%M")
 
 
 def date_text(ms: int, zone: str) -> str:
@@ -280,6 +286,28 @@ class TooManyWords(ValueError):
 # --------------------------------------------------------------------------- screens
 
 
+def laid_out(
+    view: View,
+    *,
+    short: str,
+    budget: int,
+    client_ref: str = "",
+    clock_text: str = "",
+    zone: str = "Europe/London",
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """`screens` and `texts` of one view, from one plan."""
+    plan = None if _tier_alone(view) else _plan(view, zone)
+    pages = screens(view, short=short, clock_text=clock_text, plan=plan)
+    told = texts(
+        view, short=short, budget=budget, client_ref=client_ref, clock_text=clock_text, plan=plan
+    )
+    return pages, told
+
+
+def _tier_alone(view: View) -> bool:
+    return view.level == "L1" and view.outcome is Outcome.ANSWERED
+
+
 def screens(
     view: View,
     *,
@@ -288,17 +316,18 @@ def screens(
     zone: str = "Europe/London",
     repeated: bool = False,
     reference: str = "",
+    plan: _Plan | None = None,
 ) -> tuple[str, ...]:
     """1 to 4 pages of 4 lines of at most 20 characters, joined by newlines.
 
     short: the check's 4 characters. clock_text: as-of time (`05:24`, or `12/11` for an old one).
     reference: shown on a refusal. Any Unicode in the view is transliterated.
     """
-    if view.level == "L1" and view.outcome is Outcome.ANSWERED:
+    if _tier_alone(view):
         advice = [*view.advice, "", ""][:2]
         lines = [f"SAFETY: {view.tier}", *advice, f"{short} 1/1 {clock_text}"]
         return ("\n".join(line.ljust(WIDTH) for line in lines),)
-    plan = _plan(view, zone)
+    plan = plan or _plan(view, zone)
     lead, fields, tail = _lead(plan)
     match = f"MATCH:{plan.match}" if plan.match else ""
     fields = [field for field in fields if field]
@@ -435,13 +464,21 @@ def _wrap(field: str, width: int) -> list[str] | None:
 
 def _fill(words: Iterable[str], width: int) -> list[str] | None:
     lines: list[str] = []
+    row: list[str] = []
+    taken = 0
     for word in words:
-        if len(word) > width:
+        size = len(word)
+        if size > width:
             return None
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
+        if row and taken + 1 + size <= width:
+            row.append(word)
+            taken += 1 + size
+            continue
+        if row:
+            lines.append(" ".join(row))
+        row, taken = [word], size
+    if row:
+        lines.append(" ".join(row))
     return lines
 
 
@@ -456,6 +493,7 @@ def texts(
     client_ref: str = "",
     clock_text: str = "",
     zone: str = "Europe/London",
+    plan: _Plan | None = None,
 ) -> tuple[str, ...]:
     """1 to 4 messages of at most `budget` bytes: `Q12 C8A1 1/2 !!WEAPONS ...`.
 
@@ -467,10 +505,10 @@ def texts(
     front = f"Q{transliterate(client_ref)[:3]} {short}" if client_ref else short
     room = budget - len(f"{front} 1/1 ")
     as_at = f"AS AT {clock_text}".replace(" ", "_") if clock_text else ""
-    if view.level == "L1" and view.outcome is Outcome.ANSWERED:
+    if _tier_alone(view):
         body = _tier_text(view.tier, view.advice) + (f". {as_at}" if as_at else "")
         return (f"{front} 1/1 {body.replace('_', ' ').ljust(_tier_length(as_at))}",)
-    plan = _plan(view, zone)
+    plan = plan or _plan(view, zone)
     first, fields = _first_sentence(plan, room)
     if view.outcome in {Outcome.EXPIRED, Outcome.FAILED}:
         fields = [*fields, "CONTROL TOLD"]
@@ -538,7 +576,7 @@ def _danger_row(plan: _Plan, room: int) -> list[str]:
 
 def _parts(first: list[str], fields: list[str], as_at: str, room: int) -> list[str]:
     kept = [field.split() for field in fields[:_FIELDS_CONSIDERED]]
-    long = [words for words in kept if any(len(word) >= room for word in words)]
+    long = [words for words in kept if max(map(len, words), default=0) >= room]
     over = len(long) + max(0, len(fields) - _FIELDS_CONSIDERED)
     kept = [words for words in kept if words not in long]
     if any(len(word) >= room for word in first):
@@ -550,11 +588,11 @@ def _parts(first: list[str], fields: list[str], as_at: str, room: int) -> list[s
             sentences.append([f"+{over}_FIELDS:_ASK_CONTROL"])
         if as_at:
             sentences.append([as_at])
-        words = [
-            word if at < len(sentence) - 1 or word.endswith((".", "?", ":")) else f"{word}."
-            for sentence in sentences
-            for at, word in enumerate(sentence)
-        ]
+        words: list[str] = []
+        for sentence in sentences:
+            words += sentence
+            if sentence and not words[-1].endswith((".", "?", ":")):
+                words[-1] += "."
         words[-1] = words[-1].removesuffix(".")
         parts = _fill(words, room) or [""]
         if len(parts) <= MOST_PAGES or not kept:

@@ -8,6 +8,7 @@ Source: pnc-domain reference, 5-8; reliability reference, P08 and I22.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -101,13 +102,14 @@ def without_covert(answer: PncAnswer) -> Cleared:
 
     Takes out covert circulations and BLOCK reports, keepers' too. Idempotent.
     """
-    records = tuple(_open_part(record) for record in answer.records)
-    if records == answer.records:
+    records = tuple([_open_part(record) for record in answer.records])
+    if all(map(operator.is_, records, answer.records)):
         return Cleared(answer, hidden=False)
     return Cleared(msgspec.structs.replace(answer, records=records), hidden=True)
 
 
 def _open_part(record: PncRecord) -> PncRecord:
+    """The record itself when nothing of it is covert."""
     if isinstance(record, PersonRecord):
         return _open_person(record)
     if isinstance(record, VehicleRecord):
@@ -117,6 +119,8 @@ def _open_part(record: PncRecord) -> PncRecord:
             if not report.block and report.kind.upper() not in BLOCK_REPORTS
         )
         keeper = _open_person(record.keeper_record) if record.keeper_record else None
+        if len(reports) == len(record.reports) and keeper is record.keeper_record:
+            return record
         return msgspec.structs.replace(record, reports=reports, keeper_record=keeper)
     return record
 
@@ -127,6 +131,8 @@ def _open_person(person: PersonRecord) -> PersonRecord:
         for each in person.circulations
         if not each.covert and each.kind.upper() not in COVERT_CIRCULATIONS
     )
+    if len(shown) == len(person.circulations):
+        return person
     return msgspec.structs.replace(person, circulations=shown)
 
 

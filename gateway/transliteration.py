@@ -44,7 +44,6 @@ _SUBSTITUTES = str.maketrans(
 # In GSM 7-bit these are escapes or other letters; `!` and `>` begin our marks.
 _UNSAFE = str.maketrans(dict.fromkeys('[]{}\\^~|`@$_"*;<', ".") | {"!": ".", ">": "."})
 _QUESTIONS = re.compile(r"\?[? ]*\?")
-_BLANKS = re.compile(r"\s+")
 
 
 # What each ASCII character becomes by the rules below: nearly all text is nothing else.
@@ -59,7 +58,7 @@ def transliterate(text: str) -> str:
     safe = text.encode().translate(_ASCII).decode() if text.isascii() else _from_any(text)
     if "?" in safe:
         safe = _QUESTIONS.sub("?", safe)
-    return _BLANKS.sub(" ", safe).strip() if " " in safe else safe
+    return " ".join(safe.split()) if " " in safe else safe
 
 
 def _from_any(text: str) -> str:
