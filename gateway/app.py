@@ -110,9 +110,24 @@ def _base32(value: int, length: int) -> str:
     return "".join(reversed(digits))
 
 
-def _chance(length: int) -> str:
-    # 32 letters: five bits of a byte choose one, all alike.
-    return "".join([ALPHABET[byte & 31] for byte in secrets.token_bytes(length)])
+class _Chance:
+    """Letters by the system's own randomness, of which a block is read at a time: a read is a call
+    of the kernel, and a check needs three. What was given out is not kept."""
+
+    _BLOCK = 512
+
+    def __init__(self) -> None:
+        self._left = ""
+
+    def __call__(self, length: int) -> str:
+        if len(self._left) < length:
+            # 32 letters: five bits of a byte choose one, all alike.
+            self._left = "".join([ALPHABET[each & 31] for each in secrets.token_bytes(self._BLOCK)])
+        told, self._left = self._left[:length], self._left[length:]
+        return told
+
+
+_chance = _Chance()
 
 
 class Gateway:

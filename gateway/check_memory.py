@@ -9,7 +9,7 @@ memory decides; `typed_may_be_on_record` says when memory alone cannot know.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 
 import msgspec
@@ -56,7 +56,7 @@ class CheckMemory:
         self._by_dedupe: dict[str, str] = {}
         self._by_typed: dict[tuple[Issi, str], str] = {}
         self._tallies: dict[str, tuple[str, ...]] = {}
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
         self._typed_forgotten_at_s = since_s
 
     # ----------------------------------------------------------------- in and out
@@ -124,11 +124,13 @@ class CheckMemory:
         before = self._tallies.get(check.id, ())
         if now == before:
             return
-        self._counts.subtract(before)
-        self._counts.update(now)
+        counts = self._counts
+        for name in now:
+            counts[name] = counts.get(name, 0) + 1
         for name in before:
-            if not self._counts[name]:
-                del self._counts[name]
+            counts[name] -= 1
+            if not counts[name]:
+                del counts[name]
         if now:
             self._tallies[check.id] = now
         else:
@@ -137,15 +139,15 @@ class CheckMemory:
     @property
     def waiting(self) -> int:
         """Checks without an outcome."""
-        return self._counts["waiting"]
+        return self._counts.get("waiting", 0)
 
     def flying(self, kind: Kind) -> int:
         """Checks of this kind without an outcome."""
-        return self._counts[f"kind:{kind.value}"]
+        return self._counts.get(f"kind:{kind.value}", 0)
 
     def unfinished_at(self, terminal: Issi) -> int:
         """Checks of this terminal that are not yet with the Courier: asked, held, prompted."""
-        return self._counts[f"at:{terminal}"]
+        return self._counts.get(f"at:{terminal}", 0)
 
     # ----------------------------------------------------------------- finding
 

@@ -128,6 +128,8 @@ class Check:
     writing_since_s: float | None = None
     """Since when there was always something of it being written; None while there is nothing."""
     unrecorded_said: bool = False
+    originated: tuple[Policy, str] | None = None
+    """The originator line, and the policy that it was made under."""
 
     @property
     def short(self) -> str:
@@ -338,14 +340,20 @@ class Scribe:
         )
 
     def originator(self, check: Check) -> str:
+        """Made once for the record and the question, unless the policy changed between them."""
+        policy = self._rules().policy
+        if check.originated is not None and check.originated[0] is policy:
+            return check.originated[1]
         assert check.request is not None
-        return originator.line(
+        line = originator.line(
             check.asker,
             reason=check.request.reason,
             free=check.request.justification,
             location=check.request.location,
-            most=self._rules().policy.originator_max,
+            most=policy.originator_max,
         )
+        check.originated = (policy, line)
+        return line
 
     def query(self, check: Check, attempt: int) -> PncQuery:
         """One attempt at the PNC, as its record said it would be. Raises NoRequester."""

@@ -376,9 +376,12 @@ class Core:
         A terminal with a line of its own is not looked for elsewhere unless it was heard there: a
         broker would take its answer for nobody, and it would count as sent.
         """
+        for name in self.roster.links_of(terminal):
+            link = self.links.get(name)
+            if link is not None and link.reaches(terminal):
+                return link
         own = {each.name for each in self.config.settings.serial if each.terminal == terminal}
-        names = [*self.roster.links_of(terminal), *(own or self.links)]
-        found = (self.links[name] for name in names if name in self.links)
+        found = (self.links[name] for name in own or self.links if name in self.links)
         return next((link for link in found if link.reaches(terminal)), None)
 
     # ----------------------------------------------------------------- small desks

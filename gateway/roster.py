@@ -76,6 +76,8 @@ class Roster:
     def links_of(self, issi: Issi) -> tuple[str, ...]:
         """Every link over which it was heard, the latest first."""
         links = self._heard.get(issi, {})
+        if len(links) < 2:
+            return tuple(links)
         return tuple(sorted(links, key=lambda link: links[link], reverse=True))
 
     def link_heard_at_s(self, link: str) -> float | None:
