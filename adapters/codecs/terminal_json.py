@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
@@ -49,6 +50,7 @@ NAME_MAX = 300
 TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?Z")
 YEARS = (1970, 2100)
 """What a moment may be of: rounded to its millisecond, the last of 9999 is one that no date has."""
+_KINDS = frozenset(Kind)
 _REF = re.compile(r"[!-~]{1,32}")
 _CHECK_ID = re.compile(r"[0-9A-Z]{4,40}")
 _VIN = re.compile(r"[A-HJ-NPR-Z0-9]{17}|[A-HJ-NPR-Z0-9]{5,8}")
@@ -265,7 +267,7 @@ def _told(raw: dict[str, object]) -> tuple[str, Kind | None]:
     """What of a faulty check is good enough to answer it by."""
     ref, kind = raw.get("ref"), raw.get("kind")
     usable = isinstance(ref, str) and _REF.fullmatch(ref)
-    known = isinstance(kind, str) and kind in set(Kind)
+    known = isinstance(kind, str) and kind in _KINDS
     return (str(ref) if usable else ""), (Kind(str(kind)) if known else None)
 
 
@@ -299,8 +301,12 @@ def moment_ms(text: str) -> int:
 
 
 def moment_text(ms: int) -> str:
-    moment = datetime.fromtimestamp(ms / 1000, tz=UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+    return f"{_second_text(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second_text(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, tz=UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _fix_fault(error: msgspec.ValidationError) -> str:
@@ -339,7 +345,7 @@ def _request(check: wire.Check, fix: LocationFix | None) -> CheckRequest:
     if not _REF.fullmatch(check.ref):
         # The schema's `$` lets a line feed pass behind it; a reference goes back onto screens.
         raise _Wrong("BAD REF")
-    if check.kind not in set(Kind):
+    if check.kind not in _KINDS:
         raise _Wrong("BAD KIND")
     reason = _line(check.reason, "REASON", 16)
     if not reason:
@@ -431,6 +437,11 @@ def _name(text: str) -> str:
 
 def _line(text: str, what: str, most: int) -> str:
     """One line without controls or direction marks."""
+    if text.isascii() and text.isprintable():
+        folded = text.strip()
+        if len(folded) > most:
+            raise _Wrong(f"BAD {what}")
+        return folded
     folded = unicodedata.normalize("NFC", text).strip()
     if len(folded) > most or any(unicodedata.category(each) in keysds.FORBIDDEN for each in folded):
         raise _Wrong(f"BAD {what}")

@@ -86,6 +86,7 @@ EVENTS: dict[str, frozenset[str]] = {
 SENTENCES = frozenset({"finding", "restart_needed"})
 """Fields in plain words: file, key and reason, made by gateway.settings without values."""
 _WORD = re.compile(r"[\w .:,+/()\[\]#*=-]{0,96}", re.ASCII)
+_FIGURES = (int, float)
 _VOLATILE = frozenset({"elapsed_ms", "lag_ms", "delay_ms", "attempt"})
 PER_SECOND = 10
 """Identical records a second; the rest is one line that says how many there were."""
@@ -211,7 +212,7 @@ def _fit(name: str, value: object) -> bool:
         if name in SENTENCES:
             return len(value) <= 500
         return _WORD.fullmatch(value) is not None
-    return value is None or isinstance(value, int | float)
+    return value is None or isinstance(value, _FIGURES)
 
 
 class _Libraries(logging.Handler):
