@@ -423,8 +423,9 @@ class EventBus:
             self._fixes[event.terminal] = (self.fix_number, event)
         else:
             self.seq += 1
-            self._ring.append(_Kept(self.seq, self._clock.monotonic_s(), event))
-            self._evict()
+            now_s = self._clock.monotonic_s()
+            self._ring.append(_Kept(self.seq, now_s, event))
+            self._evict(now_s)
             if isinstance(event, UnitMeta) and event.gone:
                 self._fixes.pop(event.terminal, None)
         for observer in self._observers:
@@ -438,13 +439,13 @@ class EventBus:
                 self._waking = True
                 self._loop.call_soon(self._wake)
 
-    def _evict(self) -> None:
+    def _evict(self, now_s: float) -> None:
         """At most two leave for each that comes: the work of one publish stays constant."""
-        oldest_s = self._clock.monotonic_s() - self._keep_s
+        oldest_s, ring = now_s - self._keep_s, self._ring
         for _ in range(2):
-            over = len(self._ring) > self._keep_events
-            if self._ring and (over or self._ring[0].at_s < oldest_s):
-                self._ring.popleft()
+            if not ring or (len(ring) <= self._keep_events and ring[0].at_s >= oldest_s):
+                return
+            ring.popleft()
 
     def _count_failure(self) -> None:
         if self._meter is not None:

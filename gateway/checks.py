@@ -830,8 +830,11 @@ class CheckDesk:
             case WriteEnd():
                 self._write_end(check, effect.how)
             case GiveReceipt():
-                check.settle_once()
-                self._say_receipt(check, accepted=effect.accepted, why=effect.why)
+                # In this order the bearer's acknowledgement leaves with the receipt, in one write.
+                try:
+                    self._say_receipt(check, accepted=effect.accepted, why=effect.why)
+                finally:
+                    check.settle_once()
             case Enqueue():
                 self._asking.enqueue(check)
             case LeavePlace():
