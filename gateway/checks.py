@@ -685,7 +685,7 @@ class CheckDesk:
             rows = await self._ledger.recent_checks(asker.issi, since_ms)
         except LedgerUnavailable:
             self._journal.warn("ledger.unavailable", stage="repeat")
-        now_s, now_ms = self._clock.monotonic_s(), self._clock.wall_ms()
+        now_ms = self._clock.wall_ms()
         # While we looked, another copy may have come.
         same = self._memory.same_typed(asker.issi, request.typed, envelope.received_at_s)
         for row in rows:

@@ -1,6 +1,6 @@
 """The log: enumerated events with enumerated fields, so that nothing personal has a place in it.
 
-One JSON object a line (msgspec). What the table below does not list is left
+One JSON object a line (structlog, msgspec renderer). What the table below does not list is left
 out and counted. Libraries that log through the standard library are let in with their name, level
 and exception class alone: their arguments hold addresses, topics and payloads.
 """
@@ -12,15 +12,16 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import IO, Any
 
 import msgspec
+import structlog
 
 from gateway.ports import Meter
 
 Value = str | int | float | bool | None
-Record = dict[str, Any]
+Record = MutableMapping[str, Any]
 
 _CHECK = frozenset(
     {"check", "kind", "stage", "outcome", "cause", "elapsed_ms", "attempt", "reason", "state"}
@@ -112,7 +113,14 @@ class StructJournal:
         self._seen: dict[tuple[Any, ...], int] = {}
         self._handler: _Libraries | None = None
         self._before: tuple[list[logging.Handler], int] = ([], logging.WARNING)
-        self._out: Any = getattr(stream, "buffer", stream)
+        binary: Any = getattr(stream, "buffer", stream)
+        # One step: each further processor of a chain costs as much as making the line does.
+        self._log = structlog.wrap_logger(
+            structlog.BytesLogger(binary),
+            processors=[self._line],
+            wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+            cache_logger_on_first_use=True,
+        )
         self._door = threading.RLock()
         """The ledger's thread writes, too. Entered again by what a new second says of the last."""
         self._second = (-1, "")
@@ -149,11 +157,7 @@ class StructJournal:
 
     def _write(self, warn: bool, event: str, fields: dict[str, Value]) -> None:
         try:
-            with self._door:
-                record = self._limit(self._allow(warn, event, fields))
-                if record is not None:
-                    self._out.write(self._stamp(record) + b"\n")
-                    self._out.flush()
+            (self._log.warning if warn else self._log.info)(event, **fields)
         except (OSError, ValueError):  # disk full, pipe gone, stream closed
             self._dropped("stream")
 
@@ -161,13 +165,22 @@ class StructJournal:
         if self._meter is not None:
             self._meter.count("journal_dropped_total", n, reason=reason)
 
-    def _allow(self, warn: bool, event: str, fields: dict[str, Value]) -> Record:
+    def _line(self, _logger: Any, method: str, record: Record) -> bytes:
+        """structlog's only processor. Raises DropEvent for what was said often enough."""
+        with self._door:
+            kept = self._limit(self._allow(method, record))
+            if kept is None:
+                raise structlog.DropEvent
+            return self._stamp(kept)
+
+    def _allow(self, method: str, record: Record) -> Record:
+        event = record.pop("event")
         allowed = EVENTS.get(event)
         if allowed is None:
             self._dropped("event")
             event, allowed = UNLISTED, frozenset()
-        kept: Record = {"event": event, "level": "warning" if warn else "info"}
-        for name, value in fields.items():
+        kept: Record = {"event": event, "level": method}
+        for name, value in record.items():
             if name in allowed and _fit(name, value):
                 kept[name] = value
             else:
