@@ -332,7 +332,7 @@ def test_what_is_published_with_qos_1_is_what_the_other_side_reads(
         mid, code = ours.pump.publish(topic, payload, retain=retain, expiry=expiry)
         (queued,) = ours.paho._out_packet
         theirs.hear(bytes(queued["packet"]))
-        assert (code, theirs.taken) == (0, [(topic.encode(), payload, 1, retain, mid)])
+        assert (code, theirs.taken) == (0, [(topic.encode(), payload, 1, retain, mid, False)])
         theirs.pump.acknowledge(mid)
         ours.hear(bytes(theirs.paho._out_packet[0]["packet"]))
         assert ours.told == [(mid, 0)]
