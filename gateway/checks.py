@@ -1231,6 +1231,8 @@ class CheckDesk:
         if not self._memory.close(check, self._clock.monotonic_s()):
             return
         _let_go(check)
+        # A task that ended holds its frames, and those the check: kept, every check in memory
+        # would keep two of them, in a ring that only the collector opens.
         check.waiter = check.asking = None
         if check.state.stage is Stage.DROPPED:
             self._memory.drop(check)
@@ -1251,9 +1253,7 @@ def _was_released(check: Check) -> bool:
 
 
 def _let_go(check: Check) -> None:
-    """Its deadline is past caring about. A task that ended holds its frames, and those the check:
-    kept, every check in memory would keep three of them, in a ring that only the collector opens.
-    """
+    """Its deadline is past caring about."""
     timer, check.timer = check.timer, None
     if timer is not None:
         timer.cancel()
