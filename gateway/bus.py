@@ -23,13 +23,17 @@ import msgspec
 
 from gateway.messages import (
     AlarmChanged,
+    ChallengeChanged,
     CheckDelivery,
     CheckDone,
     CheckOpened,
     CheckStaged,
     Event,
     LinkChanged,
+    MessageChanged,
     Noticed,
+    PolicyChanged,
+    ReleaseChanged,
     UnitEmergency,
     UnitFix,
     UnitMeta,
@@ -56,7 +60,8 @@ def visible(viewer: Viewer, event: Event) -> Event | None:
     """The default projection: what is not granted by a right is taken out or not due at all.
 
     `identity` links anything to a unit; `position`, `callsign`, `class` (result class, danger
-    words and all that would betray them), `emergency` as their names say.
+    words and all that would betray them), `emergency`, `release`, `message` as their names say;
+    challenges are for `supervise`.
     """
     rights = viewer.rights
     match event:
@@ -87,7 +92,13 @@ def visible(viewer: Viewer, event: Event) -> Event | None:
             return _unlinked(event, rights)
         case CheckOpened() | CheckStaged() | CheckDelivery() | Noticed():
             return _unlinked(event, rights)
-        case LinkChanged():
+        case ReleaseChanged():
+            return _unlinked(event, rights) if "release" in rights else None
+        case MessageChanged():
+            return _unlinked(event, rights) if "message" in rights else None
+        case ChallengeChanged():
+            return _unlinked(event, rights) if "supervise" in rights else None
+        case LinkChanged() | PolicyChanged():
             return event
 
 

@@ -7,8 +7,10 @@ An ISSI is text of 1 to 8 digits (docs/interfaces.md); it names a radio, never a
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from enum import StrEnum
+from typing import NoReturn
 
 import msgspec
 
@@ -17,6 +19,36 @@ Issi = str
 
 class Value(msgspec.Struct, frozen=True, tag_field="@"):
     """A message: immutable, comparable, cheap."""
+
+
+class Secret:
+    """A PIN, password or token, from the byte on: no text of a value, a log or a row shows it.
+
+    Nothing encodes it (msgspec refuses a class it does not know), nothing hashes it; only
+    `reveal` gives it away, to whatever checks it.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        """In equal time for equal lengths, whatever is in it."""
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._text.encode(), other._text.encode())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not written down")
 
 
 # --------------------------------------------------------------------------- words
@@ -187,6 +219,42 @@ def search_key(key: Key) -> str:
             return f"PROPERTY:{key.type}/{key.serial}".upper()
 
 
+# --------------------------------------------------------------------------- people
+
+
+class Asker(Value, frozen=True, kw_only=True):
+    """Who asks, as they stood when they asked: the officer, and the radio they asked with.
+
+    The same member names as the fleet file's terminal once had: rows that were stored then can
+    still be read. booking: the booking's id. crew: collars of the others aboard. operator: who
+    keyed it for them, empty when they did. accredited_until: ISO day, empty when none is needed.
+    """
+
+    issi: Issi
+    callsign: str
+    officer: str
+    surname: str
+    rank: str = ""
+    agency: str
+    role: str
+    area: str
+    device_class: str = "handheld"
+    booking: str = ""
+    crew: tuple[str, ...] = ()
+    operator: str = ""
+    accredited_until: str = ""
+
+
+class Actor(Value, frozen=True):
+    """Whoever acts over the API. id: `host` for a signal, `cli:NAME` for the command line."""
+
+    id: str
+    name: str = ""
+    roles: frozenset[str] = frozenset()
+    agency: str = ""
+    areas: frozenset[str] = frozenset()
+
+
 # --------------------------------------------------------------------------- uplinks
 
 
@@ -214,6 +282,7 @@ class CheckRequest(Value, frozen=True, tag="check"):
     sent_at_ms: the sending time of a JSON check; None for typed text.
     typed: the normalised text of a typed enquiry (KeySDS), else empty: what repeats are known by.
     reason: a code of the active list, as text. client_ref: KeySDS `Q`, echoed. collar: KeySDS `O`.
+    scope: empty for everything that the rule grants, `status` for tax, MOT and insurance only.
     """
 
     key: Key
@@ -227,6 +296,7 @@ class CheckRequest(Value, frozen=True, tag="check"):
     client_ref: str = ""
     collar: str = ""
     full: bool = False
+    scope: str = ""
 
 
 class MalformedCheck(Value, frozen=True, tag="malformed"):
@@ -275,6 +345,35 @@ class EchoTest(Value, frozen=True, tag="echo"):
     text: str = ""
 
 
+class BookOn(Value, frozen=True, tag="book_on"):
+    """An officer takes this radio. officer: the collar number. second: one more aboard."""
+
+    officer: str
+    factor: Secret
+    callsign: str = ""
+    second: bool = False
+
+
+class BookOff(Value, frozen=True, tag="book_off"):
+    """An officer leaves it; empty: everybody aboard."""
+
+    officer: str = ""
+
+
+class Privacy(Value, frozen=True, tag="privacy"):
+    """Whether the officer is free to receive. check: empty for whatever waits."""
+
+    free: bool
+    check: str = ""
+
+
+class Reasoning(Value, frozen=True, tag="why"):
+    """The fuller reason that a challenge asked for. check: whole id or short form."""
+
+    check: str
+    text: str
+
+
 Uplink = (
     LocationFix
     | CheckRequest
@@ -284,6 +383,10 @@ Uplink = (
     | CancelRequest
     | HelpRequest
     | EchoTest
+    | BookOn
+    | BookOff
+    | Privacy
+    | Reasoning
 )
 
 
@@ -331,11 +434,20 @@ class Receipt(Value, frozen=True, tag="receipt"):
     client_ref: str = ""
 
 
+class SourceSaid(Value, frozen=True):
+    """One source of an answer. state: asked, unavailable or not_asked."""
+
+    source: str
+    state: str
+    as_of_ms: int
+
+
 class Result(Value, frozen=True, tag="result"):
     """The one answer to a check, as it was released to this terminal (docs/interfaces.md).
 
     pages: 4 x 20 screens, lines joined by newline. texts: the same as messages of the device's
     byte budget (line terminals, SDS). Below L3 `result_class` is empty. repeated: sent before.
+    parent: the check whose partial answer this completes. sources: which were asked, which not.
     """
 
     ref: str
@@ -356,18 +468,24 @@ class Result(Value, frozen=True, tag="result"):
     repeated: bool = False
     client_ref: str = ""
     why: str = ""
+    parent: str = ""
+    sources: tuple[SourceSaid, ...] = ()
 
 
 class Notice(Value, frozen=True, tag="notice"):
     """Something without subject data: late reply, result waiting, help, echo, clock.
 
-    kind: late | waiting | unrecorded | help | echo | clock | cancelled | slow | operator.
+    kind: late | waiting | unrecorded | help | echo | clock | cancelled | slow | operator | held |
+    challenge | booking | withheld | message. danger: danger words that are not held back with the
+    rest. id: of a message that is acknowledged on its own.
     """
 
     kind: str
     text: str
     check: str = ""
     short: str = ""
+    danger: tuple[str, ...] = ()
+    id: str = ""
 
 
 class TextPart(Value, frozen=True, tag="text"):
@@ -597,6 +715,48 @@ class PncAnswer(Value, frozen=True):
     not_checked: tuple[str, ...] = ()
 
 
+# --------------------------------------------------------------------------- vehicle register
+
+
+class RegisterQuery(Value, frozen=True):
+    """One attempt at the vehicle register: no consultation of the PNC. The reply must echo it."""
+
+    check: str
+    attempt: int
+    vrm: str
+    key_text: str
+    asked_at_ms: int
+    deadline_s: float
+
+
+class StatusRecord(Value, frozen=True):
+    """What the register says of a vehicle: no keeper, no report, ever. tax, mot, insured: Y, N or
+    empty for unknown (never read unknown as N or Y)."""
+
+    vrm: str
+    tax: str = ""
+    tax_due: str = ""
+    mot: str = ""
+    mot_expiry: str = ""
+    insured: str = ""
+    insurer: str = ""
+    sorn: bool = False
+    make: str = ""
+    colour: str = ""
+    exported: bool = False
+
+
+class RegisterAnswer(Value, frozen=True):
+    """check, attempt and key_text are its echo of the question. record: None when unknown to it."""
+
+    check: str
+    attempt: int
+    key_text: str
+    record: StatusRecord | None
+    blocks: tuple[Block, ...]
+    as_of_ms: int
+
+
 # --------------------------------------------------------------------------- events (the bus)
 
 
@@ -624,6 +784,8 @@ class UnitMeta(Value, frozen=True, tag="unit.meta"):
     status: str
     t_ms: int
     gone: bool = False
+    booked: bool = False
+    lone: bool = False
 
 
 class UnitEmergency(Value, frozen=True, tag="unit.emergency"):
@@ -645,6 +807,8 @@ class CheckOpened(Value, frozen=True, tag="check.open"):
     kind: Kind
     opened_ms: int
     deadline_ms: int
+    parent: str = ""
+    operator: str = ""
 
 
 class CheckStaged(Value, frozen=True, tag="check.stage"):
@@ -655,6 +819,8 @@ class CheckStaged(Value, frozen=True, tag="check.stage"):
     terminal: Issi
     stage: str
     t_ms: int
+    parent: str = ""
+    operator: str = ""
 
 
 class CheckDone(Value, frozen=True, tag="check.done"):
@@ -674,6 +840,8 @@ class CheckDone(Value, frozen=True, tag="check.done"):
     elapsed_s: float
     overhead_s: float | None
     cause: str = ""
+    parent: str = ""
+    operator: str = ""
 
 
 class CheckDelivery(Value, frozen=True, tag="check.delivery"):
@@ -688,7 +856,11 @@ class CheckDelivery(Value, frozen=True, tag="check.delivery"):
 
 
 class AlarmChanged(Value, frozen=True, tag="alarm"):
-    """The full record; replace by id. state: unack-active, ack-active, unack-cleared, cleared."""
+    """The full record; replace by id. state: unack-active, ack-active, unack-cleared, cleared.
+
+    response: the written response of its rule. audience: operator, supervisor or ops. group: of
+    alarms with one cause. why: of a shelving or a close.
+    """
 
     id: str
     rule: str
@@ -703,6 +875,12 @@ class AlarmChanged(Value, frozen=True, tag="alarm"):
     ack_by: str = ""
     closed_by: str = ""
     count: int = 1
+    response: str = ""
+    audience: str = "operator"
+    shelved_until_ms: int | None = None
+    chatter: int = 0
+    group: str = ""
+    why: str = ""
 
 
 class LinkChanged(Value, frozen=True, tag="link"):
@@ -725,6 +903,50 @@ class Noticed(Value, frozen=True, tag="notice.event"):
     terminal: Issi = ""
 
 
+class ReleaseChanged(Value, frozen=True, tag="release"):
+    """An answer that an operator must let go. state: held, released, amended, refused, stale.
+
+    proposed: the small-screen text at that level: no more than the officer would read.
+    """
+
+    short: str
+    check: str
+    terminal: Issi
+    level: str
+    proposed: str
+    state: str
+    since_ms: int
+    t_ms: int
+    by: str = ""
+
+
+class MessageChanged(Value, frozen=True, tag="message"):
+    """A message of the control room to one unit. state: queued, sent, delivered, read, stale."""
+
+    id: str
+    short: str
+    terminal: Issi
+    state: str
+    t_ms: int
+    by: str = ""
+
+
+class ChallengeChanged(Value, frozen=True, tag="challenge"):
+    """A check that must be explained. state: open, answered, reviewed, overdue."""
+
+    short: str
+    check: str
+    terminal: Issi
+    state: str
+    due_ms: int
+    t_ms: int
+
+
+class PolicyChanged(Value, frozen=True, tag="policy.change"):
+    version: str
+    t_ms: int
+
+
 Event = (
     UnitFix
     | UnitMeta
@@ -736,19 +958,42 @@ Event = (
     | AlarmChanged
     | LinkChanged
     | Noticed
+    | ReleaseChanged
+    | MessageChanged
+    | ChallengeChanged
+    | PolicyChanged
 )
+
+
+RIGHTS = (
+    "class",
+    "callsign",
+    "position",
+    "identity",
+    "emergency",
+    "release",
+    "supervise",
+    "covert",
+    "audit",
+    "ops",
+    "message",
+    "ask",
+)
+"""What a viewer may be allowed: a closed set. `class`: result class and danger words. `identity`:
+the ISSI. `covert`: that something was withheld from a radio, never what."""
 
 
 class Viewer(Value, frozen=True):
     """Whoever a subscription is for. Viewers with equal `rights` share projection and encoding.
 
-    rights: words of a closed set: `class` (result class and danger words), `callsign`, `position`,
-    `identity` (the ISSI), `emergency`.
+    rights: words of RIGHTS. agency, areas: whose events, where; empty is no narrowing.
     """
 
     id: str
     kind: str
     rights: frozenset[str]
+    agency: str = ""
+    areas: frozenset[str] = frozenset()
 
 
 # --------------------------------------------------------------------------- the picture now

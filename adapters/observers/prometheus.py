@@ -95,7 +95,10 @@ DROPS = (
     "oversize",
 )
 UNUSABLE = ("malformed", "truncated", "oversize", "echo", "charset", "late", "second", "stray")
-UPLINKS = ("fix", "check", "malformed", "status", "ack", "cancel", "help", "echo", "ignored")
+UPLINKS = (
+    *("fix", "check", "malformed", "status", "ack", "cancel", "help", "echo"),
+    *("book_on", "book_off", "privacy", "why", "ignored"),
+)
 DOWNLINKS = ("receipt", "result", "notice")
 TASKS = ("link", "switchboard", "observer", "courier", "check", "emergency", "minder", "relay")
 EVENT_TYPES = (
@@ -112,6 +115,10 @@ EVENT_TYPES = (
     "link",
     "kpi",
     "notice",
+    "release",
+    "message",
+    "challenge",
+    "policy.change",
     "reset",
     "bye",
 )

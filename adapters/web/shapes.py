@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.messages import (
     AlarmChanged,
+    ChallengeChanged,
     CheckDelivery,
     CheckDone,
     CheckNow,
@@ -22,7 +23,10 @@ from gateway.messages import (
     FixSource,
     Issi,
     LinkChanged,
+    MessageChanged,
     Noticed,
+    PolicyChanged,
+    ReleaseChanged,
     Snapshot,
     UnitEmergency,
     UnitFix,
@@ -115,6 +119,10 @@ _TYPES: Mapping[type, str] = {
     AlarmChanged: "alarm",
     LinkChanged: "link",
     Noticed: "notice",
+    ReleaseChanged: "release",
+    MessageChanged: "message",
+    ChallengeChanged: "challenge",
+    PolicyChanged: "policy.change",
 }
 
 
@@ -186,6 +194,41 @@ def event_body(event: Event, units: Units) -> Json:
                 "u": units.index(event.terminal),
                 "t": _s(event.t_ms),
             }
+        case ReleaseChanged():
+            return {
+                "type": "release",
+                "ref": event.short,
+                "id": event.check,
+                "u": units.index(event.terminal),
+                "level": event.level,
+                "proposed": event.proposed,
+                "state": event.state,
+                "since": _s(event.since_ms),
+                "by": event.by,
+                "t": _s(event.t_ms),
+            }
+        case MessageChanged():
+            return {
+                "type": "message",
+                "ref": event.short,
+                "id": event.id,
+                "u": units.index(event.terminal),
+                "state": event.state,
+                "by": event.by,
+                "t": _s(event.t_ms),
+            }
+        case ChallengeChanged():
+            return {
+                "type": "challenge",
+                "ref": event.short,
+                "id": event.check,
+                "u": units.index(event.terminal),
+                "state": event.state,
+                "due": _s(event.due_ms),
+                "t": _s(event.t_ms),
+            }
+        case PolicyChanged():
+            return {"type": "policy.change", "version": event.version, "t": _s(event.t_ms)}
         case UnitFix():
             raise TypeError("a fix travels in unit.batch")
 
