@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from gateway.errors import LedgerUnavailable
 from gateway.messages import AlarmChanged, Issi
-from gateway.ports import BookingRow, Change, CheckRow, Clock, Ledger, OutboxRow, Record
+from gateway.ports import Change, CheckRow, Clock, KeptRow, Ledger, OutboxRow, Record
 
 T = TypeVar("T")
 
@@ -70,8 +70,8 @@ class WatchedLedger:
     async def open_alarms(self) -> list[AlarmChanged]:
         return await self._ledger.open_alarms()
 
-    async def bookings(self) -> list[BookingRow]:
-        return await self._ledger.bookings()
+    async def kept(self, kind: str) -> list[KeptRow]:
+        return await self._ledger.kept(kind)
 
     async def check(self, id_: str) -> CheckRow | None:
         return await self._in_time(self._ledger.check(id_))

@@ -99,6 +99,10 @@ class DuplicateCheck(LedgerError):
         self.check = check
 
 
+class DuplicateReceipt(LedgerError):
+    """Another check has this receipt: draw another and commit again. Nothing was written."""
+
+
 EXIT_CHAIN = 6
 """`audit verify` and `audit show` end with it on a ChainBroken (docs/operations.md)."""
 

@@ -155,7 +155,7 @@ class Pnc(Protocol):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One audit record. The ledger adds log, sequence, previous hash and hash.
+    """One audit record. The ledger adds log, sequence, verb, previous hash and hash.
 
     content: personal data (search key, disclosed text), stored apart and purgeable; only
     H(salt || content) enters the chain. Everything else must be free of subject data.
@@ -181,7 +181,53 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     receipt: str = ""
     detail: str = ""
     content: bytes | None = None
+    booking: str = ""
+    """Whose radio it was at the time: the booking's id."""
+    on_behalf: str = ""
+    """The agency for which the police asked."""
+    parent: str = ""
+    """The check that this one supplements."""
+    source: str = ""
+    """What was asked or read: PNC, DVLA, MID. No `asked` of the PNC, no PNC consultation."""
+    operator_role: str = ""
+    mono_ms: int = 0
+    latency_ms: int = 0
+    build: str = ""
+    config: str = ""
 
+    @property
+    def verb(self) -> str:
+        """What of the statute's list this is; empty for what the service does for itself."""
+        return VERBS.get(self.event, "")
+
+
+COLLECTION = "collection"
+CONSULTATION = "consultation"
+COMBINATION = "combination"
+DISCLOSURE = "disclosure"
+ALTERATION = "alteration"
+ERASURE = "erasure"
+
+VERBS = {
+    "opened": COLLECTION,
+    "booked": COLLECTION,
+    "asked": CONSULTATION,
+    "combined": COMBINATION,
+    "disclosed": DISCLOSURE,
+    "duplicate": DISCLOSURE,
+    "shown": DISCLOSURE,
+    "export": DISCLOSURE,
+    "message": DISCLOSURE,
+    "alteration": ALTERATION,
+    "booked_off": ALTERATION,
+    "released": ALTERATION,
+    "amended": ALTERATION,
+    "withheld": ALTERATION,
+    "reviewed": ALTERATION,
+    "session": ALTERATION,
+    "purged": ERASURE,
+}
+"""Event -> verb of s.62 DPA 2018. What is not here is no processing of personal data."""
 
 AUDIT_EVENTS = (
     "started",
@@ -203,6 +249,19 @@ AUDIT_EVENTS = (
     "security",
     "export",
     "purged",
+    "booked",
+    "booked_off",
+    "released",
+    "amended",
+    "withheld",
+    "shown",
+    "message",
+    "combined",
+    "challenged",
+    "reviewed",
+    "session",
+    "denied",
+    "anchor",
 )
 
 
@@ -228,7 +287,8 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
 class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
     """A message that waits for its officer. holder: whose it is; fence: the writer's epoch.
 
-    priority: 0 hit, 1 answer, 2 notice. stale_at_ms: after this it is never sent.
+    priority: 0 hit, 1 answer, 2 notice. stale_at_ms: after this it is never sent. kind: `answer`
+    to a check, or a `message` of the control room.
     """
 
     id: str
@@ -240,13 +300,35 @@ class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
     stale_at_ms: int
     priority: int = 1
     fence: int = 0
+    kind: str = "answer"
 
 
-class BookingRow(msgspec.Struct, frozen=True, kw_only=True):
-    terminal: str
-    holder: str
-    since_ms: int
+KEPT = (
+    "booking",
+    "challenge",
+    "message",
+    "supplement",
+    "timer",
+    "session",
+    "policy",
+    "alarm",
+)
+"""What desks keep over a restart besides checks and the outbox."""
+
+
+class KeptRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a desk must find again after a restart. kind: one of KEPT. body: its own JSON.
+
+    personal: purged with the content of its time, that is when until_ms (without one: at_ms) is
+    older than what is kept. Until then only its desk drops it.
+    """
+
+    kind: str
+    id: str
+    at_ms: int
+    body: bytes
     until_ms: int | None = None
+    personal: bool = False
 
 
 class PutCheck(msgspec.Struct, frozen=True):
@@ -270,11 +352,18 @@ class PutAlarm(msgspec.Struct, frozen=True):
     open: bool
 
 
-class PutBooking(msgspec.Struct, frozen=True):
-    row: BookingRow
+class PutKept(msgspec.Struct, frozen=True):
+    """Insert or replace by kind and id."""
+
+    row: KeptRow
 
 
-Change = PutCheck | PutOutbox | DropOutbox | PutAlarm | PutBooking
+class DropKept(msgspec.Struct, frozen=True):
+    kind: str
+    id: str
+
+
+Change = PutCheck | PutOutbox | DropOutbox | PutAlarm | PutKept | DropKept
 
 
 class Ledger(Protocol):
@@ -295,7 +384,8 @@ class Ledger(Protocol):
 
     async def open_alarms(self) -> list[AlarmChanged]: ...
 
-    async def bookings(self) -> list[BookingRow]: ...
+    async def kept(self, kind: str) -> list[KeptRow]:
+        """Those of one kind, the oldest first."""
 
     async def check(self, id_: str) -> CheckRow | None:
         """By whole id."""

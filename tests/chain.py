@@ -49,7 +49,7 @@ def contents(state: Path) -> dict[int, tuple[bytes, bytes]]:
 
 
 def tables(state: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of what is not the audit: checks, outbox, alarms, bookings, and what else there is.
+    """Every row of what is not the audit: checks, outbox, alarms, kept, and what else there is.
 
     Without the writer's epoch, which counts the starts.
     """

@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 from gateway.errors import DuplicateCheck, LedgerFatal, LedgerUnavailable
 from gateway.messages import AlarmChanged, Issi
 from gateway.ports import (
-    BookingRow,
     Change,
     CheckRow,
+    DropKept,
     DropOutbox,
+    KeptRow,
     OutboxRow,
     PutAlarm,
-    PutBooking,
     PutCheck,
+    PutKept,
     PutOutbox,
     Record,
 )
@@ -36,7 +37,7 @@ class Disk:
         self.checks: dict[str, CheckRow] = {}
         self.outbox: dict[str, OutboxRow] = {}
         self.alarms: dict[str, AlarmChanged] = {}
-        self.bookings: dict[str, BookingRow] = {}
+        self.kept: dict[tuple[str, str], KeptRow] = {}
 
     def of(self, check: str) -> list[str]:
         """The events on record of one check, in order."""
@@ -60,8 +61,10 @@ class Disk:
                     self.alarms[alarm.id] = alarm
                 case PutAlarm(alarm, False):
                     self.alarms.pop(alarm.id, None)
-                case PutBooking(booking):
-                    self.bookings[booking.terminal] = booking
+                case PutKept(each):
+                    self.kept[each.kind, each.id] = each
+                case DropKept(kind, id_):
+                    self.kept.pop((kind, id_), None)
 
     def _refuse_twin(self, new: CheckRow) -> None:
         if new.id in self.checks:
@@ -127,9 +130,10 @@ class FakeLedger:
         await self._read()
         return list(self.disk.alarms.values())
 
-    async def bookings(self) -> list[BookingRow]:
+    async def kept(self, kind: str) -> list[KeptRow]:
         await self._read()
-        return list(self.disk.bookings.values())
+        rows = [row for row in self.disk.kept.values() if row.kind == kind]
+        return sorted(rows, key=lambda row: (row.at_ms, row.id))
 
     async def check(self, id_: str) -> CheckRow | None:
         await self._read()

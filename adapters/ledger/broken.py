@@ -24,12 +24,12 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from adapters.ledger import remedy
 from adapters.ledger.heads import Head
 from adapters.ledger.readers import leaves, reading
-from adapters.ledger.rows import DEDUPE_MS, Changes, booking_row, check_row, outbox_row
-from adapters.ledger.schema import alarms, audit_leaf, bookings, checks, outbox
+from adapters.ledger.rows import DEDUPE_MS, Changes, check_row, kept_row, outbox_row
+from adapters.ledger.schema import alarms, audit_leaf, checks, kept, outbox
 from adapters.ledger.verify import Place, verify_log
 from gateway.errors import ChainBroken, LedgerUnavailable
 from gateway.messages import AlarmChanged
-from gateway.ports import Change, PutAlarm, PutBooking, PutCheck, PutOutbox
+from gateway.ports import Change, PutAlarm, PutCheck, PutKept, PutOutbox
 
 NEWEST = 1000
 """Records that are verified at the start; a head is written at least as often."""
@@ -138,7 +138,7 @@ def _highest(path: Path, log: str) -> int:
 
 def carry_over(broken: Broken, db: Connection, fence: int) -> list[str]:
     """Into the caller's transaction: open checks and those of a day, the outbox, open alarms,
-    bookings. Returns the tables of which not everything could be read."""
+    what desks keep. Returns the tables of which not everything could be read."""
     lost: list[str] = []
     changes = Changes(db.dialect, fence)
     for table, change_of in _CARRIED.items():
@@ -158,11 +158,15 @@ def carry_over(broken: Broken, db: Connection, fence: int) -> list[str]:
 
 def _read_all(path: Path, table: Table) -> tuple[list[Any], bool]:
     """The rows that can be read, and whether those are all: of a damaged tree, what comes before
-    the damage."""
+    the damage. A file of an older version lacks columns, or a table: nothing is lost by that."""
     found: list[Any] = []
     try:
         with reading(f"sqlite:///{path}") as db:
-            found.extend(db.execute(select(table)))
+            known = inspect(db)
+            if not known.has_table(table.name):
+                return [], True
+            there = {column["name"] for column in known.get_columns(table.name)}
+            found.extend(db.execute(select(*(each for each in table.c if each.name in there))))
     except (LedgerUnavailable, SQLAlchemyError, ValueError, TypeError):
         return found, False
     return found, True
@@ -185,15 +189,15 @@ def _alarm(row: Any, _at_ms: int) -> Change | None:
     return PutAlarm(msgspec.json.decode(row.record, type=AlarmChanged), open=True)
 
 
-def _booking(row: Any, _at_ms: int) -> Change:
-    return PutBooking(_valid(booking_row(row)))
+def _kept(row: Any, _at_ms: int) -> Change:
+    return PutKept(_valid(kept_row(row)))
 
 
 _CARRIED: dict[Table, Callable[[Any, int], Change | None]] = {
     checks: _check,
     outbox: _outbox,
     alarms: _alarm,
-    bookings: _booking,
+    kept: _kept,
 }
 R = TypeVar("R", bound=msgspec.Struct)
 

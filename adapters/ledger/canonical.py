@@ -27,8 +27,11 @@ def commitment(salt: bytes, content: bytes) -> str:
     return hashlib.sha256(salt + content).hexdigest()
 
 
-def encode(record: Record, *, log: str, seq: int, prev: str, commitment_: str) -> bytes:
-    """The canonical bytes of one record in its place. Empty members are left out."""
+def encode(
+    record: Record, *, log: str, seq: int, prev: str, commitment_: str, verb: str = ""
+) -> bytes:
+    """The canonical bytes of one record in its place. Empty members are left out, so that a
+    member that is new changes no record that was written without it."""
     members: dict[str, object] = {
         name: value
         for name in record.__struct_fields__
@@ -37,6 +40,8 @@ def encode(record: Record, *, log: str, seq: int, prev: str, commitment_: str) -
     members |= {"at_ms": record.at_ms, "log": log, "seq": seq, "prev": prev}
     if commitment_:
         members["commitment"] = commitment_
+    if verb:
+        members["verb"] = verb
     return _ENCODER.encode(members)
 
 

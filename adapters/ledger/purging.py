@@ -20,7 +20,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, select, tuple_, update
 
 from adapters.ledger.jobs import Work
-from adapters.ledger.schema import audit_content, checks, outbox
+from adapters.ledger.schema import audit_content, checks, kept, outbox
 from gateway.errors import LedgerFatal
 from gateway.ports import Record
 
@@ -30,6 +30,7 @@ _PERSONAL = {
     audit_content: (audit_content.c.salt, audit_content.c.content),
     checks: (checks.c.state, checks.c.result),
     outbox: (outbox.c.payload,),
+    kept: (kept.c.body,),
 }
 
 
@@ -49,10 +50,14 @@ def batch(before_ms: int, at_ms: int) -> Work:
         waiting = _destroy(db, outbox, outbox.c.stale_at_ms < before_ms)
         over = and_(checks.c.opened_at_ms < before_ms, checks.c.open.is_(False))
         ended = _destroy(db, checks, over)
-        counts = (contents, ended, waiting)
+        ended_ms = func.coalesce(kept.c.until_ms, kept.c.at_ms)
+        others = _destroy(db, kept, and_(kept.c.personal, ended_ms < before_ms))
+        counts = (contents, ended, waiting, others)
         if not any(counts):
             return (), Purged(0, more=False)
         detail = f"content: {contents} items, {ended} checks, {waiting} messages"
+        if others:
+            detail += f", {others} others"
         record = Record(event="purged", at_ms=at_ms, detail=detail)
         return (record,), Purged(contents, more=STEP in counts)
 

@@ -8,21 +8,22 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Dialect, Table, bindparam, delete, select, update
+from sqlalchemy import Connection, Dialect, Table, bindparam, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from adapters.ledger.schema import alarms, bookings, checks, outbox
+from adapters.ledger.schema import alarms, checks, kept, outbox
 from adapters.ledger.statements import Query, Statement
 from gateway.messages import AlarmChanged
 from gateway.ports import (
-    BookingRow,
     Change,
     CheckRow,
+    DropKept,
     DropOutbox,
+    KeptRow,
     OutboxRow,
     PutAlarm,
-    PutBooking,
     PutCheck,
+    PutKept,
     PutOutbox,
     Record,
 )
@@ -35,13 +36,17 @@ CONTENT_MOST = 256 * 1024
 """Bytes of personal content, state, result or payload."""
 MINE_MOST = 10_000
 """Checks that the writer remembers to have on record."""
+_DROP_KEPT = "DELETE FROM kept WHERE (kind, id) IN (VALUES (:kind, :id))"
+_Key = tuple[str, ...]
+"""Table and primary key of a row."""
 _BOUNDS: dict[type, tuple[tuple[str, int], ...]] = {
     Record: (
         *(("event", 16), ("check", 64), ("receipt", 16), ("content", CONTENT_MOST)),
         *((name, TEXT_MOST) for name in ("terminal", "officer", "agency", "role", "operator")),
         *((name, TEXT_MOST) for name in ("reason", "operation", "outcome", "recipient")),
         *(("fields", FIELDS_MOST), ("level", TEXT_MOST), ("policy", TEXT_MOST)),
-        ("detail", TEXT_MOST),
+        *((name, TEXT_MOST) for name in ("detail", "booking", "on_behalf", "parent", "source")),
+        *((name, TEXT_MOST) for name in ("operator_role", "build", "config")),
     ),
     CheckRow: (
         *(("id", 64), ("short", 8), ("receipt", 16), ("terminal", 8), ("dedupe", 80)),
@@ -49,10 +54,10 @@ _BOUNDS: dict[type, tuple[tuple[str, int], ...]] = {
     ),
     OutboxRow: (
         *(("id", 64), ("check", 64), ("terminal", 8), ("holder", 80)),
-        ("payload", CONTENT_MOST),
+        *(("payload", CONTENT_MOST), ("kind", 16)),
     ),
     AlarmChanged: (("id", 64),),
-    BookingRow: (("terminal", 8), ("holder", 80)),
+    KeptRow: (("kind", 16), ("id", 64), ("body", CONTENT_MOST)),
 }
 
 
@@ -107,9 +112,10 @@ class Changes:
         self._put_check = Statement(_upsert(insert, checks, keep=("id", "dedupe")), dialect)
         self._put_outbox = Statement(_upsert(insert, outbox), dialect)
         self._put_alarm = Statement(_upsert(insert, alarms), dialect)
-        self._put_booking = Statement(_upsert(insert, bookings, key="terminal"), dialect)
+        self._put_kept = Statement(_upsert(insert, kept, key=("kind", "id")), dialect)
         self._drop_outbox = Statement(delete(outbox).where(outbox.c.id == bindparam("id")), dialect)
         self._drop_alarm = Statement(delete(alarms).where(alarms.c.id == bindparam("id")), dialect)
+        self._drop_kept = Statement(text(_DROP_KEPT), dialect)
         same = select(checks.c.dedupe, checks.c.id, checks.c.opened_at_ms)
         self._same = Query(same.where(checks.c.dedupe == bindparam("key")), dialect)
         self._known = select(checks.c.id).where(checks.c.id == bindparam("mine"))
@@ -117,7 +123,7 @@ class Changes:
         self._checks: list[dict[str, Any]] = []
         self._askers: dict[str, tuple[str, int] | None] = {}
         """Who asked each question that was looked for: id and time; None: nobody."""
-        self._rest: list[tuple[Statement, dict[str, Any]]] = []
+        self._rest: list[tuple[Statement, _Key, dict[str, Any]]] = []
         self._new: list[str] = []
         self._mine: OrderedDict[str, None] = OrderedDict()
         """Rows that this writer has made: a row that is there needs no look for its twin."""
@@ -183,18 +189,24 @@ class Changes:
             case PutOutbox(waiting):
                 values = msgspec.structs.asdict(waiting) | {"fence": self._fence}
                 values["check_id"] = values.pop("check")
-                self._rest.append((self._put_outbox, values))
+                self._later(self._put_outbox, ("outbox", waiting.id), values)
             case DropOutbox(id_):
-                self._rest.append((self._drop_outbox, {"id": id_}))
+                self._later(self._drop_outbox, ("outbox", id_), {"id": id_})
             case PutAlarm(alarm, True):
                 body = msgspec.json.encode(alarm)
                 values = {"id": alarm.id, "open": True, "record": body}
-                self._rest.append((self._put_alarm, values))
+                self._later(self._put_alarm, ("alarms", alarm.id), values)
             case PutAlarm(alarm, _):
                 # What is over stands in the audit; nobody asks this table for it again.
-                self._rest.append((self._drop_alarm, {"id": alarm.id}))
-            case PutBooking(booking):
-                self._rest.append((self._put_booking, msgspec.structs.asdict(booking)))
+                self._later(self._drop_alarm, ("alarms", alarm.id), {"id": alarm.id})
+            case PutKept(each):
+                values = msgspec.structs.asdict(each)
+                self._later(self._put_kept, ("kept", each.kind, each.id), values)
+            case DropKept(kind, id_):
+                self._later(self._drop_kept, ("kept", kind, id_), {"kind": kind, "id": id_})
+
+    def _later(self, statement: Statement, key: _Key, values: dict[str, Any]) -> None:
+        self._rest.append((statement, key, values))
 
     def flush(self, db: Connection) -> None:
         """Make what was taken. Raises DBAPIError."""
@@ -207,14 +219,13 @@ class Changes:
 
 
 def _runs(
-    rest: Iterable[tuple[Statement, dict[str, Any]]],
+    rest: Iterable[tuple[Statement, _Key, dict[str, Any]]],
 ) -> Iterable[tuple[Statement, list[dict[str, Any]]]]:
     """Rows of one statement together. One whose row another statement has waiting begins anew, so
     that what was put and then dropped is gone, and what was dropped and then put is there."""
     runs: dict[Statement, list[dict[str, Any]]] = {}
-    keys: dict[str, Statement] = {}
-    for statement, row in rest:
-        key = str(row.get("id") or row.get("terminal"))
+    keys: dict[_Key, Statement] = {}
+    for statement, key, row in rest:
         if keys.setdefault(key, statement) is not statement:
             yield from runs.items()
             runs, keys = {}, {key: statement}
@@ -223,13 +234,18 @@ def _runs(
 
 
 def _upsert(
-    insert: Callable[[Table], Any], table: Table, *, key: str = "id", keep: tuple[str, ...] = ()
+    insert: Callable[[Table], Any],
+    table: Table,
+    *,
+    key: tuple[str, ...] = ("id",),
+    keep: tuple[str, ...] = (),
 ) -> Any:
     """Insert, or replace by `key`; members in `keep` stay as they were first written."""
     names = [column.name for column in table.columns]
     statement = insert(table).values({name: bindparam(name) for name in names})
-    changed = {name: statement.excluded[name] for name in names if name != key and name not in keep}
-    return statement.on_conflict_do_update(index_elements=[key], set_=changed)
+    stays = {*key, *keep}
+    changed = {name: statement.excluded[name] for name in names if name not in stays}
+    return statement.on_conflict_do_update(index_elements=[*key], set_=changed)
 
 
 def check_row(row: Any) -> CheckRow:
@@ -243,5 +259,5 @@ def outbox_row(row: Any) -> OutboxRow:
     return OutboxRow(**values)
 
 
-def booking_row(row: Any) -> BookingRow:
-    return BookingRow(**row._mapping)
+def kept_row(row: Any) -> KeptRow:
+    return KeptRow(**row._mapping)

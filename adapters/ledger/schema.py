@@ -1,7 +1,7 @@
 """The tables of the ledger, for SQLite and PostgreSQL alike.
 
 `audit_leaf` is append-only (triggers refuse UPDATE and DELETE, see the first migration); what is
-personal lies in `audit_content`, `checks` and `outbox`, and is purged (purging.py).
+personal lies in `audit_content`, `checks`, `outbox` and `kept`, and is purged (purging.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "r0002"
+REVISION = "r0003"
 """The newest migration: a ledger that has it needs none."""
 
 metadata = MetaData()
@@ -77,6 +77,7 @@ outbox = Table(
     Column("stale_at_ms", BigInteger, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False),
+    Column("kind", String(16), nullable=False, server_default="answer"),
 )
 
 alarms = Table(
@@ -87,14 +88,30 @@ alarms = Table(
     Column("record", LargeBinary, nullable=False),
 )
 
-bookings = Table(
-    "bookings",
+kept = Table(
+    "kept",
     metadata,
-    Column("terminal", String(8), primary_key=True),
-    Column("holder", String(80), nullable=False),
-    Column("since_ms", BigInteger, nullable=False),
+    Column("kind", String(16), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
     Column("until_ms", BigInteger, nullable=True),
+    Column("personal", Boolean, nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )
+"""What desks keep over a restart (ports.KEPT); each knows its own `body`."""
+
+heads = Table(
+    "heads",
+    metadata,
+    Column("log", String(32), primary_key=True),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("root", String(64), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("frontier", LargeBinary, nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+"""Signed heads of the tree over a log's first `size` records; it goes on from `frontier`."""
 
 meta = Table(
     "meta",

@@ -12,12 +12,12 @@ from sqlalchemy import Connection, select
 
 from adapters.ledger.jobs import Job, Waiting
 from adapters.ledger.purging import batch
-from adapters.ledger.rows import booking_row, check_row, outbox_row, too_large
-from adapters.ledger.schema import alarms, bookings, checks, outbox
+from adapters.ledger.rows import check_row, kept_row, outbox_row, too_large
+from adapters.ledger.schema import alarms, checks, kept, outbox
 from adapters.ledger.writer import Writer
 from gateway.errors import DuplicateCheck, LedgerError, LedgerUnavailable
 from gateway.messages import AlarmChanged, Issi
-from gateway.ports import BookingRow, Change, CheckRow, Clock, Journal, Meter, OutboxRow, Record
+from gateway.ports import Change, CheckRow, Clock, Journal, KeptRow, Meter, OutboxRow, Record
 
 CLOSE_S = 5.0
 RECENT_MOST = 64
@@ -101,9 +101,9 @@ class Store:
                 self._journal.warn("alarm.unrecorded", error=type(error).__name__)
         return found
 
-    async def bookings(self) -> list[BookingRow]:
-        query = select(bookings).order_by(bookings.c.terminal)
-        return await self._read(lambda db: [booking_row(row) for row in db.execute(query)])
+    async def kept(self, kind: str) -> list[KeptRow]:
+        query = select(kept).where(kept.c.kind == kind).order_by(kept.c.at_ms, kept.c.id)
+        return await self._read(lambda db: [kept_row(row) for row in db.execute(query)])
 
     async def check(self, id_: str) -> CheckRow | None:
         query = select(checks).where(checks.c.id == id_)

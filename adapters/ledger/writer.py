@@ -263,7 +263,14 @@ class Writer:
                 "salt": salt,
                 "content": record.content,
             }
-        body = canonical.encode(record, log=self._log, seq=seq, prev=prev, commitment_=commitment)
+        body = canonical.encode(
+            record,
+            log=self._log,
+            seq=seq,
+            prev=prev,
+            commitment_=commitment,
+            verb=record.verb,
+        )
         leaf = {
             "log": self._log,
             "seq": seq,

@@ -7,7 +7,9 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import ANY
 
+import msgspec
 import pytest
 
 from adapters.ledger import open_ledger
@@ -15,14 +17,15 @@ from gateway.app import SystemClock
 from gateway.errors import DuplicateCheck
 from gateway.messages import AlarmChanged
 from gateway.ports import (
-    BookingRow,
     CheckRow,
+    DropKept,
     DropOutbox,
+    KeptRow,
     Ledger,
     OutboxRow,
     PutAlarm,
-    PutBooking,
     PutCheck,
+    PutKept,
     PutOutbox,
     Record,
 )
@@ -264,11 +267,65 @@ async def test_an_alarm_that_is_closed_is_not_raised_again(opening: Open) -> Non
     assert await (await opening()).open_alarms() == []
 
 
-async def test_bookings_are_kept_by_terminal(opening: Open) -> None:
+def kept(kind: str, id_: str, body: bytes = b"{}", *, at_ms: int = 1, **more: object) -> PutKept:
+    return PutKept(KeptRow(kind=kind, id=id_, at_ms=at_ms, body=body, **more))  # type: ignore[arg-type]
+
+
+async def test_what_desks_keep_is_there_after_a_restart(opening: Open) -> None:
+    """By kind, the oldest first; every member as it was put."""
     ledger = await opening()
-    await ledger.commit([], [PutBooking(BookingRow(terminal="5", holder="a", since_ms=1))])
-    await ledger.commit([], [PutBooking(BookingRow(terminal="5", holder="b", since_ms=2))])
-    assert [(b.holder, b.since_ms) for b in await (await opening()).bookings()] == [("b", 2)]
+    whole = kept("booking", "B2", b"\x00\xff", at_ms=5, until_ms=9, personal=True)
+    await ledger.commit(
+        [],
+        [
+            whole,
+            kept("booking", "B1", at_ms=7),
+            kept("timer", "B1", at_ms=6),
+            kept("booking", "B0"),
+        ],
+    )
+    again = await opening()
+    assert [row.id for row in await again.kept("booking")] == ["B0", "B2", "B1"]
+    assert (await again.kept("booking"))[1] == whole.row
+    assert [row.at_ms for row in await again.kept("timer")] == [6]
+    assert await again.kept("policy") == []
+
+
+async def test_what_is_kept_is_replaced_and_dropped_by_kind_and_id(opening: Open) -> None:
+    """An equal id of another kind, or of the outbox, is another matter."""
+    ledger = await opening()
+    waiting = OutboxRow(
+        id="1", check="C", terminal="5", holder="h", payload=b"", queued_at_ms=1, stale_at_ms=2,
+        kind="message",
+    )  # fmt: skip
+    await ledger.commit(
+        [],
+        [kept("message", "1", b"old"), kept("timer", "1"), kept("timer", "2"), PutOutbox(waiting)],
+    )
+    await ledger.commit([], [kept("message", "1", b"new"), DropKept("timer", "1")])
+    assert [row.body for row in await ledger.kept("message")] == [b"new"]
+    assert [row.id for row in await ledger.kept("timer")] == ["2"]
+    await ledger.commit(
+        [], [DropKept("message", "1"), DropKept("timer", "2"), DropKept("timer", "9")]
+    )
+    assert await ledger.kept("message") == []
+    assert await ledger.kept("timer") == []
+    assert await ledger.outbox() == [msgspec.structs.replace(waiting, fence=ANY)]
+
+
+async def test_within_a_commit_the_last_word_on_a_kept_row_stands(opening: Open) -> None:
+    ledger = await opening()
+    await ledger.commit(
+        [],
+        [
+            kept("timer", "1", b"one"),
+            DropKept("timer", "1"),
+            kept("timer", "1", b"two"),
+            kept("timer", "2"),
+            DropKept("timer", "2"),
+        ],
+    )
+    assert [(row.id, row.body) for row in await ledger.kept("timer")] == [("1", b"two")]
 
 
 async def test_commits_take_effect_in_the_order_of_the_calls(opening: Open) -> None:

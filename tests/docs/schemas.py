@@ -15,7 +15,7 @@ from adapters.codecs import wire
 from adapters.pnc.wire import WireReply
 from adapters.web import openapi
 from gateway import __version__
-from gateway.ports import AUDIT_EVENTS, Record
+from gateway.ports import AUDIT_EVENTS, VERBS, Record
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -29,6 +29,11 @@ def audit_record() -> dict[str, Any]:
     members["event"] = {"type": "string", "enum": list(AUDIT_EVENTS)}
     hexes = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
     members |= {
+        "verb": {
+            "type": "string",
+            "enum": sorted(set(VERBS.values())),
+            "description": "what of the statute's list it is; absent for what is none",
+        },
         "log": {"type": "string", "description": "the instance that wrote it"},
         "seq": {"type": "integer", "minimum": 1, "description": "1, 2, 3 ... within its log"},
         "prev": {**hexes, "description": "hash of the record before; zeros for the first"},

@@ -13,7 +13,7 @@ from adapters.codecs import wire
 from adapters.ledger import canonical
 from adapters.ledger.export import line_of
 from adapters.ledger.readers import Leaf
-from gateway.ports import AUDIT_EVENTS, Record
+from gateway.ports import AUDIT_EVENTS, VERBS, Record
 from tests.docs import schemas
 
 
@@ -38,7 +38,14 @@ def test_each_payload_has_its_schema_with_every_member(channel: str) -> None:
 
 def exported(record: Record) -> dict[str, Any]:
     """A record as a line of an export, made by the ledger's own code."""
-    text = canonical.encode(record, log="gw1", seq=1, prev=canonical.GENESIS, commitment_="a" * 64)
+    text = canonical.encode(
+        record,
+        log="gw1",
+        seq=1,
+        prev=canonical.GENESIS,
+        commitment_="a" * 64,
+        verb=record.verb,
+    )
     leaf = Leaf(
         log="gw1",
         seq=1,
@@ -57,8 +64,8 @@ def test_a_line_of_an_export_fits_its_schema() -> None:
     texts = {
         field.name: field.name for field in msgspec.structs.fields(Record) if field.type is str
     }
-    others = {"fields": ["vrm"], "attempt": 1, "at_ms": 1}
-    full = msgspec.convert(texts | others, Record)
+    others = {"fields": ["vrm"], "attempt": 1, "at_ms": 1, "mono_ms": 1, "latency_ms": 1}
+    full = msgspec.convert(texts | others | {"event": "asked"}, Record)
     assert all(getattr(full, name) for name in Record.__struct_fields__ if name != "content")
     for record in (full, Record(event="started", at_ms=1)):
         line = exported(record)
@@ -68,3 +75,4 @@ def test_a_line_of_an_export_fits_its_schema() -> None:
             assert re.fullmatch(schema["properties"][name]["pattern"], line[name])
     assert set(exported(full)) == set(schema["properties"])
     assert schema["properties"]["event"]["enum"] == list(AUDIT_EVENTS)
+    assert schema["properties"]["verb"]["enum"] == sorted(set(VERBS.values()))

@@ -11,7 +11,7 @@ import pytest
 from adapters.ledger import broken, verify_chain
 from gateway.errors import ChainBroken, LedgerUnavailable
 from gateway.messages import AlarmChanged
-from gateway.ports import BookingRow, PutAlarm, PutBooking, PutCheck, PutOutbox
+from gateway.ports import KeptRow, PutAlarm, PutCheck, PutKept, PutOutbox
 from gateway.settings import LedgerSection
 from tests.adapters.ledger.books import (
     check_row,
@@ -42,7 +42,7 @@ async def a_full_ledger(folder: Path, section: LedgerSection | None = None) -> N
             PutCheck(check_row("C0003", open=False, opened_at_ms=NOW_MS - 2 * 86_400_000)),
             PutOutbox(outbox_row("C0002")),
             PutAlarm(ALARM, open=True),
-            PutBooking(BookingRow(terminal="5001001", holder="police:1001", since_ms=1)),
+            PutKept(KeptRow(kind="booking", id="B1", at_ms=1, body=b"{}", personal=True)),
         ],
     )
     await store.close()
@@ -65,7 +65,7 @@ async def test_a_chain_that_was_changed_is_moved_aside_and_outlived(tmp_path: Pa
     assert await store.check("C0003") is None, "only open ones and those of a day"
     assert [row.id for row in await store.outbox()] == ["C0002"]
     assert await store.open_alarms() == [ALARM]
-    assert [row.holder for row in await store.bookings()] == ["police:1001"]
+    assert [row.id for row in await store.kept("booking")] == ["B1"]
     await store.commit([record(40)])
     await store.close()
     (old,) = aside(tmp_path)

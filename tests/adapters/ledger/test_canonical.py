@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.ledger import canonical
-from gateway.ports import Record
+from adapters.ledger.schema import audit_leaf
+from gateway.ports import AUDIT_EVENTS, VERBS, Record
 
 RECORD = Record(
     event="disclosed",
@@ -38,6 +40,31 @@ GOLDEN = (
 def test_the_bytes_of_a_record_are_these() -> None:
     """Sorted, without blanks, without what is empty, without the content."""
     assert canonical.encode(RECORD, log="gw1", seq=7, prev="00ff", commitment_="c0ffee") == GOLDEN
+
+
+def test_what_the_record_says_now_comes_beside_it() -> None:
+    """A new member, and the verb, stand in their place in the order; the others keep theirs."""
+    more = msgspec.structs.replace(RECORD, booking="B1", latency_ms=3)
+    raw = canonical.encode(
+        more, log="gw1", seq=7, prev="00ff", commitment_="c0ffee", verb=more.verb
+    )
+    assert raw == (
+        GOLDEN.replace(b'"check"', b'"booking":"B1","check"')
+        .replace(b'"level"', b'"latency_ms":3,"level"')
+        .replace(b'"5001001"}', b'"5001001","verb":"disclosure"}')
+    )
+
+
+def test_each_event_has_one_verb_or_none() -> None:
+    """The six of the statute and no others; each for an event that there is."""
+    assert set(VERBS) <= set(AUDIT_EVENTS)
+    assert set(VERBS.values()) == {
+        *("collection", "alteration", "consultation", "disclosure", "combination", "erasure")
+    }
+    assert Record(event="asked", at_ms=1).verb == "consultation"
+    assert Record(event="answered", at_ms=1).verb == ""
+    assert len(AUDIT_EVENTS) == len(set(AUDIT_EVENTS))
+    assert max(map(len, AUDIT_EVENTS)) <= audit_leaf.c.event.type.length
 
 
 def test_hash_and_commitment_are_these() -> None:

@@ -35,12 +35,22 @@ FULL = Record(
     attempt=2,
     receipt="TEST-0001",
     detail="é",
+    booking="B1",
+    on_behalf="council",
+    parent="01TEST000000C000",
+    source="PNC",
+    operator_role="supervisor",
+    mono_ms=1,
+    latency_ms=2,
+    build="1.0",
+    config="c0ffee",
     content=CANARY,
 )
 PROMISED = {
     *("log", "seq", "at_ms", "t", "event", "check", "terminal", "officer", "agency", "role"),
     *("operator", "reason", "operation", "commitment", "outcome", "recipient", "fields", "level"),
-    *("policy", "attempt", "receipt", "detail", "prev", "hash"),
+    *("policy", "attempt", "receipt", "detail", "booking", "on_behalf", "parent", "source"),
+    *("operator_role", "mono_ms", "latency_ms", "build", "config", "verb", "prev", "hash"),
 }
 """docs/interfaces.md, Audit export."""
 

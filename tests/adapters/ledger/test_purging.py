@@ -14,7 +14,7 @@ import pytest
 
 from adapters.ledger import verify_chain
 from gateway.errors import LedgerFatal, LedgerUnavailable
-from gateway.ports import DropOutbox, PutCheck, PutOutbox, Record
+from gateway.ports import DropOutbox, KeptRow, PutCheck, PutKept, PutOutbox, Record
 from gateway.settings import LedgerSection
 from tests.adapters.ledger.books import CANARY, check_row, fill, opened, outbox_row, record
 from tests.chain import audit, chain_faults, contents, events
@@ -63,6 +63,30 @@ async def test_a_receipt_is_given_once_for_ever(section: LedgerSection, tmp_path
     await store.commit([], [PutCheck(check_row("C3"))])
     assert [row.id for row in await store.open_checks()] == ["C1", "C3"]
     await store.close()
+
+
+async def test_what_desks_keep_of_a_person_is_purged_in_its_time(
+    section: LedgerSection, tmp_path: Path
+) -> None:
+    """By its end, or its beginning when it has none; what is of no person stays."""
+    store = await opened(tmp_path, section)
+    rows = [
+        KeptRow(kind="booking", id="ended", at_ms=1, until_ms=1005, body=CANARY, personal=True),
+        KeptRow(kind="booking", id="on", at_ms=1, until_ms=2000, body=b"{}", personal=True),
+        KeptRow(kind="booking", id="endless", at_ms=1005, body=CANARY, personal=True),
+        KeptRow(kind="booking", id="young", at_ms=1010, body=b"{}", personal=True),
+        KeptRow(kind="booking", id="thing", at_ms=1, until_ms=1005, body=b"{}"),
+    ]
+    await store.commit([], [PutKept(row) for row in rows])
+    await store.purge(1010)
+    assert {row.id for row in await store.kept("booking")} == {"on", "young", "thing"}
+    await store.close()
+    if not section.url:
+        (said,) = audit(tmp_path)
+        assert (said["event"], said["verb"]) == ("purged", "erasure")
+        assert said["detail"].endswith(", 2 others")
+        for name in os.listdir(tmp_path):
+            assert CANARY not in (tmp_path / name).read_bytes(), name
 
 
 async def test_no_copy_stays_in_the_log_beside_the_file_while_the_daemon_runs(

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, select
 
-from adapters.ledger.rows import Changes
-from adapters.ledger.schema import checks, metadata, outbox
-from gateway.ports import Change, CheckRow, DropOutbox, OutboxRow, PutCheck, PutOutbox
+from adapters.ledger.rows import Changes, too_large
+from adapters.ledger.schema import checks, kept, metadata, outbox
+from gateway.ports import (
+    Change,
+    CheckRow,
+    DropKept,
+    DropOutbox,
+    KeptRow,
+    OutboxRow,
+    PutCheck,
+    PutKept,
+    PutOutbox,
+    Record,
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +97,60 @@ def made(db: Connection, steps: list[tuple[str, str]]) -> None:
     found = {each.id: each.holder for each in db.execute(select(outbox))}
     db.rollback()
     assert found == expected
+
+
+KINDS = st.sampled_from(["timer", "booking", "outbox"])
+
+
+@given(
+    st.lists(
+        st.tuples(KINDS, st.sampled_from("AB"), st.sampled_from(["one", "two", ""])), max_size=12
+    )
+)
+def test_kept_rows_and_the_outbox_do_not_meet(
+    db: Connection, steps: list[tuple[str, str, str]]
+) -> None:
+    """Equal ids of other kinds and tables: each stands as if it had been made alone."""
+    changes = Changes(db.dialect, fence=1)
+    changes.begin()
+    expected: dict[tuple[str, str], str] = {}
+    for kind, name, body in steps:
+        changes.take(step_of(kind, name, body))
+        expected.pop((kind, name), None)
+        if body:
+            expected[kind, name] = body
+    changes.flush(db)
+    found = {(each.kind, each.id): each.body.decode() for each in db.execute(select(kept))}
+    found |= {("outbox", each.id): each.holder for each in db.execute(select(outbox))}
+    db.rollback()
+    assert found == expected
+
+
+def step_of(kind: str, name: str, body: str) -> Change:
+    if kind == "outbox":
+        return put(name, body) if body else DropOutbox(name)
+    if not body:
+        return DropKept(kind, name)
+    return PutKept(KeptRow(kind=kind, id=name, at_ms=1, body=body.encode()))
+
+
+TEXTS = sorted(field.name for field in msgspec.structs.fields(Record) if field.type is str)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_each_text_of_a_record_has_its_bound(name: str) -> None:
+    values = {"event": "asked"} | {name: "x" * 2049}
+    assert too_large([Record(at_ms=1, **values)], []) == f"Record.{name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("kind", "x" * 17), ("id", "x" * 65), ("body", bytes(256 * 1024 + 1))]
+)
+def test_what_is_kept_has_its_bounds(name: str, value: object) -> None:
+    row = KeptRow(kind="timer", id="1", at_ms=1, body=b"")
+    assert too_large([], [PutKept(row)]) == ""
+    long = msgspec.structs.replace(row, **{name: value})
+    assert too_large([], [PutKept(long)]) == f"KeptRow.{name}"
 
 
 def test_a_twin_is_found_in_the_same_group_and_after_it(db: Connection) -> None:
