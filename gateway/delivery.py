@@ -5,13 +5,17 @@ record. What waits belongs to the officer who asked: if somebody else holds the 
 is never sent (architecture, decision 13), and a broker may keep it no longer than until the next
 attempt. Receipts and notices are said once and not kept: the terminal asks again when it hears no
 receipt.
+
+What has a slot (`not_before_s`) is sent when that begins and not before: neither a word of the
+terminal nor a repeat nor a link that comes back may show when the answer was there.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from gateway.errors import SendFailed
 from gateway.messages import (
@@ -71,13 +75,16 @@ class Courier:
         self._any_waits = asyncio.Event()
         self._waiting: dict[Issi, OrderedDict[str, Parcel]] = {}
         self._busy: set[Issi] = set()
+        self._slots: dict[asyncio.Task[None], None] = {}
+        """What waits for its slot: a stop does not wait for it."""
         self.stale: Callable[[str], None] = lambda _check: None
         """Told the check whose answer will not be delivered any more."""
 
     # ----------------------------------------------------------------- what is kept
 
     def post(self, parcel: Parcel) -> None:
-        """Take charge of an answer that is on record; the first attempt starts at once."""
+        """Take charge of an answer that is on record; the first attempt starts at once, or when
+        its slot begins."""
         self._parcels[parcel.check] = parcel
         self._any_waits.set()
         waiting = self._waiting.setdefault(parcel.terminal, OrderedDict())
@@ -86,7 +93,10 @@ class Courier:
             self._meter.count("queue_dropped_total", queue="outbox", reason="terminal_limit")
             self._go_stale(min(waiting.values(), key=_worth))
         self._gauge()
-        self._pump(parcel.terminal)
+        if parcel.not_before_s > self._clock.monotonic_s():
+            self._in_slot(self._pump_at(parcel.terminal, parcel.not_before_s))
+        else:
+            self._pump(parcel.terminal)
 
     def waiting(self, check: str) -> bool:
         return check in self._parcels
@@ -188,7 +198,7 @@ class Courier:
                     given_up += 1
                     if given_up % AT_ONCE == 0:
                         await asyncio.sleep(0)
-                elif now_s >= parcel.next_at_s:
+                elif now_s >= max(parcel.next_at_s, parcel.not_before_s):
                     due[parcel.terminal] = None
             for served, terminal in enumerate(due, 1):
                 self._pump(terminal)
@@ -196,6 +206,8 @@ class Courier:
                     await asyncio.sleep(0)
 
     async def stop(self, deadline_s: float) -> None:
+        for task in list(self._slots):
+            task.cancel()
         await self.crew.drain(deadline_s)
 
     # ----------------------------------------------------------------- what is said once
@@ -207,15 +219,42 @@ class Courier:
         *,
         expires_in_s: float,
         holder: str = "",
+        not_before_s: float = 0.0,
     ) -> None:
-        """Say it now or not at all. A drop is counted; the terminal repeats what it must know.
+        """Say it now, or when its slot begins, or not at all. A drop is counted; the terminal
+        repeats what it must know.
 
         holder: whose it is; it is not said when somebody else holds the terminal by then.
         """
         if self.crew.full:
             self._meter.count("queue_dropped_total", queue="outbox", reason="full")
             return
-        self.crew.start(self._say(terminal, message, expires_in_s, holder))
+        saying = self._say(terminal, message, expires_in_s, holder)
+        if not_before_s > self._clock.monotonic_s():
+            self._in_slot(self._at(not_before_s, saying))
+        else:
+            self.crew.start(saying)
+
+    def _in_slot(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.crew.start(work)
+        self._slots[task] = None
+        task.add_done_callback(lambda done: self._slots.pop(done, None))
+
+    async def _at(self, at_s: float, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await self._until(at_s)
+            await work
+        finally:
+            work.close()
+
+    async def _pump_at(self, terminal: Issi, at_s: float) -> None:
+        await self._until(at_s)
+        self._pump(terminal)
+
+    async def _until(self, at_s: float) -> None:
+        """To the moment, and not a rounding before it."""
+        while (left_s := at_s - self._clock.monotonic_s()) > 0:
+            await self._clock.sleep(left_s)
 
     async def _say(
         self, terminal: Issi, message: Downlink, expires_in_s: float, holder: str
@@ -269,7 +308,11 @@ class Courier:
 
     def _next_due(self, terminal: Issi) -> Parcel | None:
         now_s = self._clock.monotonic_s()
-        due = [p for p in self._waiting.get(terminal, {}).values() if p.next_at_s <= now_s]
+        due = [
+            parcel
+            for parcel in self._waiting.get(terminal, {}).values()
+            if max(parcel.next_at_s, parcel.not_before_s) <= now_s
+        ]
         return min(due, key=lambda p: p.priority) if due else None
 
     async def _send(self, terminal: Issi, message: Downlink, expires_in_s: float) -> bool:

@@ -11,7 +11,8 @@ class Parcel(msgspec.Struct, kw_only=True):
     """An answer under way. Times are monotonic. priority: 0 hit, 1 other answer, 2 notice.
 
     tried_at_s: when the last attempt began; sent_at_s: when a bearer last took it, None before.
-    parts: how many the terminal must acknowledge; got: what it said of each.
+    parts: how many the terminal must acknowledge; got: what it said of each. not_before_s: nothing
+    moves the first attempt before this moment, so that when it comes tells nothing.
     """
 
     id: str
@@ -31,3 +32,4 @@ class Parcel(msgspec.Struct, kw_only=True):
     heard_since: bool = True
     parts: int = 1
     got: dict[int, AckState] = {}
+    not_before_s: float = 0.0

@@ -213,6 +213,96 @@ async def test_a_link_that_raises_what_it_may_not_costs_one_attempt(post: Post) 
     assert post.meter.total("task_restarts_total", task="courier") == 1
 
 
+# --------------------------------------------------------------------------- in its slot
+
+
+SLOT_S = 3.7
+"""No multiple of what `tend` sleeps: only whoever waits for it exactly is there in time."""
+
+
+async def sent_at_s(post: Post, *, jolt: str, after_s: float) -> float:
+    """When the first copy went out, counted from `start`, if this happened `after_s` after it."""
+    start_s = post.clock.monotonic_s()
+    parcel = post.parcel()
+    parcel.not_before_s = start_s + SLOT_S
+    await post.clock.advance(after_s)
+    post.courier.post(parcel)
+    await settle()
+    match jolt:
+        case "heard":
+            post.courier.heard(ISSI)
+        case "asked again":
+            post.courier.again(parcel.check)
+        case "link up":
+            post.courier.link_up()
+            post.courier.heard(ISSI)
+        case "another":
+            post.courier.post(post.parcel(hit=True))
+        case _:
+            pass
+    for _ in range(600):
+        await post.clock.advance(0.01)
+        if parcel.sent_at_s is not None:
+            break
+    assert parcel.sent_at_s is not None
+    return parcel.sent_at_s - start_s
+
+
+@pytest.mark.parametrize("jolt", ["", "heard", "asked again", "link up", "another"])
+@pytest.mark.parametrize("after_s", [0.0, 0.61, 3.0, 3.69])
+async def test_nothing_moves_an_answer_out_of_its_slot(
+    post: Post, jolt: str, after_s: float
+) -> None:
+    """Whenever the answer was there, and whatever happens meanwhile: the same instant."""
+    assert await sent_at_s(post, jolt=jolt, after_s=after_s) == pytest.approx(SLOT_S, abs=1e-6)
+
+
+async def test_an_answer_whose_slot_has_begun_goes_at_once(post: Post) -> None:
+    assert await sent_at_s(post, jolt="", after_s=4.5) == pytest.approx(4.5, abs=1e-6)
+
+
+async def test_an_answer_in_its_slot_is_still_resent_and_goes_stale(post: Post) -> None:
+    """Its slot is when it may first be sent, and changes nothing after that."""
+    parcel = post.parcel()
+    parcel.not_before_s = post.clock.monotonic_s() + SLOT_S
+    post.courier.post(parcel)
+    await post.clock.advance(SLOT_S + 10.5)
+    assert len(post.link.sent) == 2
+    post.holder = "police:9999@5001001"
+    await post.clock.advance(20)
+    assert post.stale == [parcel.check]
+    assert len(post.link.sent) == 2
+
+
+async def test_who_holds_it_is_asked_when_its_slot_begins(post: Post) -> None:
+    """What is said once, too: the next holder hears nothing of it."""
+    at_s = post.clock.monotonic_s() + SLOT_S
+    told = Notice(kind="held", text="WITH CONTROL")
+    for holder in (HOLDER, "police:9999@5001001"):
+        post.courier.tell(ISSI, told, expires_in_s=60, holder=HOLDER, not_before_s=at_s)
+        await post.clock.advance(SLOT_S - 0.01)
+        assert post.link.sent == []
+        post.holder = holder
+        await post.clock.advance(0.02)
+        assert [sent.message for sent in post.link.sent] == ([told] if holder == HOLDER else [])
+        post.link.sent.clear()
+        at_s = post.clock.monotonic_s() + SLOT_S
+    assert post.meter.total("queue_dropped_total", queue="outbox", reason="stale") == 1
+
+
+async def test_a_stop_does_not_wait_for_slots(post: Post) -> None:
+    """What waits for one is on record, and is sent after the next start."""
+    parcel = post.parcel()
+    parcel.not_before_s = post.clock.monotonic_s() + SLOT_S
+    post.courier.post(parcel)
+    notice = Notice(kind="held", text="WITH CONTROL")
+    post.courier.tell(ISSI, notice, expires_in_s=60, not_before_s=parcel.not_before_s)
+    await settle()
+    async with asyncio.timeout(30):
+        await post.courier.stop(3600)
+    assert post.link.sent == []
+
+
 # --------------------------------------------------------------------------- order
 
 
