@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,19 +24,29 @@ from gateway.checks import CheckDesk
 from gateway.delivery import Courier
 from gateway.errors import TAKEN_OVER, LedgerFatal, LedgerUnavailable
 from gateway.limits import Limits
-from gateway.messages import Envelope, Issi, LinkChanged, LinkState, LocationFix, Suspicion
-from gateway.ports import Clock, Ids, Journal, Ledger, Link, Meter, Pnc, Record
+from gateway.messages import (
+    Envelope,
+    Issi,
+    LinkChanged,
+    LinkState,
+    LocationFix,
+    Notice,
+    Privacy,
+    Suspicion,
+)
+from gateway.ports import Clock, Ids, Journal, Ledger, Link, Meter, Minded, Pnc, Record
 from gateway.roster import Roster
 from gateway.security import SecurityWatch
 from gateway.settings import BrokerSection, Config, SerialSection
 from gateway.supervise import Crew
-from gateway.switchboard import Desks, Switchboard
+from gateway.switchboard import NOTICE_EXPIRES_S, Desks, Switchboard
 from gateway.tracking import Tracker
 
 EMERGENCIES_MOST = 256
 """Emergencies whose record is being written at once; each is on the feed already."""
 LOOK_EVERY_S = 5.0
 """When nobody asks anything: whether the ledger can still be read (its file may be gone)."""
+UNAVAILABLE = "NOT AVAILABLE HERE. CALL CONTROL"
 STEP_S = 0.5
 """The wall clock moved so much against the monotonic one: it was set, not merely adjusted."""
 
@@ -138,6 +149,7 @@ class Core:
             over=lambda link: self.alarms.suspicion(link, on=False),
         )
         self.limits = Limits(section.limits, clock.monotonic_s())
+        self.minded: list[Minded] = [self.security, self.alarms]
         self.switchboard = Switchboard(
             desks=self._desks(),
             roster=lambda: self.roster,
@@ -161,6 +173,10 @@ class Core:
         desks.emergency = self._emergency
         desks.emergency_open = self.alarms.emergency_open
         desks.status = self._status
+        desks.book_on = lambda envelope, _: self._unavailable(envelope, "booking")
+        desks.book_off = lambda envelope, _: self._unavailable(envelope, "booking")
+        desks.privacy = self._privacy
+        desks.reasoning = lambda envelope, _: self._unavailable(envelope, "challenge")
         desks.heard = self.courier.heard
         desks.tell = lambda terminal, message, expires_in_s: self.courier.tell(
             terminal, message, expires_in_s=expires_in_s
@@ -189,7 +205,7 @@ class Core:
         await self.checks.stop(deadline_s / 2)
         await self.courier.stop(deadline_s / 4)
         await self._crew.drain(deadline_s / 4)
-        await self._record_security()
+        await self._record_of(self.security)
 
     async def abandon(self) -> None:
         """Drop every task where it stands, as a kill would; what is on record stays there."""
@@ -206,12 +222,10 @@ class Core:
             if self.ledger.stalled():
                 self.checks.tell_stalled(self.config.settings.ledger.stall_s)
             self.limits.sweep(now_s)
-            self.security.sweep(now_s)
-            if self.security.unrecorded:
-                self._mind("security", self._record_security)
-            self.alarms.tick(now_s, self.clock.wall_ms())
-            if self.alarms.unrecorded:
-                self._mind("alarms", self._record_alarms)
+            for desk in self.minded:
+                desk.tick(now_s, self.clock.wall_ms())
+                if desk.unrecorded:
+                    self._mind(type(desk).__name__, partial(self._record_of, desk))
             if self._gap_since_s is not None:
                 self._mind("gap", self._record_gap)
             if now_s - self._looked_at_s >= LOOK_EVERY_S:
@@ -229,10 +243,10 @@ class Core:
         if running is None or running.done():
             self._minding[name] = self._crew.start(work())
 
-    async def _record_alarms(self) -> None:
-        """Whatever alarm is not yet on record: of a link, or of an emergency in a long outage."""
+    async def _record_of(self, desk: Minded) -> None:
+        """What this desk could not put on record at once."""
         try:
-            await self.alarms.record()
+            await desk.record()
         except LedgerFatal as error:
             self._fatal(error)
 
@@ -243,12 +257,6 @@ class Core:
             await self.ledger.check("")
         except LedgerUnavailable:
             return
-        except LedgerFatal as error:
-            self._fatal(error)
-
-    async def _record_security(self) -> None:
-        try:
-            await self.security.record()
         except LedgerFatal as error:
             self._fatal(error)
 
@@ -415,6 +423,23 @@ class Core:
             envelope.settle()
             return
         self._crew.start(record(), fault=lambda _error: envelope.settle())
+
+    def _privacy(self, envelope: Envelope, privacy: Privacy) -> None:
+        """Free: what waited for that comes. Not free: it waits on, as it did."""
+        if privacy.check:
+            self._unavailable(envelope, "waiting")
+            return
+        if privacy.free:
+            self.checks.free_to_receive(envelope.terminal)
+        envelope.settle()
+
+    def _unavailable(self, envelope: Envelope, kind: str) -> None:
+        """Nobody takes this kind of message here: whoever sent it must not wait for an answer."""
+        type_ = str(envelope.message.__struct_config__.tag)
+        self.journal.note("frame.rejected", link=envelope.link, type=type_, reason="unavailable")
+        notice = Notice(kind=kind, text=UNAVAILABLE)
+        self.courier.tell(envelope.terminal, notice, expires_in_s=NOTICE_EXPIRES_S)
+        envelope.settle()
 
     def _status(self, terminal: Issi, code: int) -> None:
         self.roster.status(terminal, code)

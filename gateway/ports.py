@@ -154,6 +154,20 @@ class Pnc(Protocol):
 # --------------------------------------------------------------------------- the ledger
 
 
+class Minded(Protocol):
+    """A desk with duties by time alone, and with records that may have to wait for the ledger."""
+
+    def tick(self, now_s: float, now_ms: int, /) -> None:
+        """Once a second. Never waits."""
+
+    @property
+    def unrecorded(self) -> int:
+        """What waits for the ledger."""
+
+    async def record(self) -> object:
+        """Write what waits; what cannot be written now waits on. Raises LedgerFatal."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One audit record. The ledger adds log, sequence, verb, previous hash and hash.
 

@@ -83,7 +83,7 @@ class SecurityWatch:
             )
         )
 
-    def sweep(self, now_s: float) -> None:
+    def tick(self, now_s: float, _now_ms: int) -> None:
         """Once a second: episodes in which nothing more happened are over."""
         ended = [key for key, each in self._open.items() if now_s - each.at_s >= QUIET_S]
         for key in ended:

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import assert_never
 
 from gateway.limits import SLOW_DOWN, Limits, Traffic
 from gateway.messages import (
     AckState,
+    BookOff,
+    BookOn,
     CancelRequest,
     CheckRequest,
     DeliveryAck,
@@ -27,6 +30,8 @@ from gateway.messages import (
     LocationFix,
     MalformedCheck,
     Notice,
+    Privacy,
+    Reasoning,
     Receipt,
     StatusReport,
     Suspicion,
@@ -58,6 +63,10 @@ class Desks:
     emergency: Callable[[Envelope], None]
     emergency_open: Callable[[Issi], bool]
     status: Callable[[Issi, int], None]
+    book_on: Callable[[Envelope, BookOn], None]
+    book_off: Callable[[Envelope, BookOff], None]
+    privacy: Callable[[Envelope, Privacy], None]
+    reasoning: Callable[[Envelope, Reasoning], None]
     heard: Callable[[Issi], None]
     tell: Callable[[Issi, Notice | Receipt, float], None]
 
@@ -191,12 +200,22 @@ class Switchboard:
                 if desks.cancel(terminal, ref, settle) is None:
                     self._say(terminal, "cancelled", "NOTHING TO CANCEL")
                     settle()
+            case BookOn() as booking:
+                desks.book_on(_with_settle(envelope, settle), booking)
+            case BookOff() as leaving:
+                desks.book_off(_with_settle(envelope, settle), leaving)
+            case Privacy() as privacy:
+                desks.privacy(_with_settle(envelope, settle), privacy)
+            case Reasoning() as reasoning:
+                desks.reasoning(_with_settle(envelope, settle), reasoning)
             case HelpRequest():
                 self._say(terminal, "help", HELP_TEXT)
                 settle()
             case EchoTest(text=text):
                 self._say(terminal, "echo", f"ECHO {text}".rstrip())
                 settle()
+            case other:
+                assert_never(other)
 
     def _say(self, terminal: Issi, kind: str, text: str) -> None:
         self._desks.tell(terminal, Notice(kind=kind, text=text), NOTICE_EXPIRES_S)
@@ -208,7 +227,7 @@ def _traffic(message: Uplink) -> Traffic:
             return Traffic.FIX
         case StatusReport(code=code) if code == EMERGENCY:
             return Traffic.EMERGENCY
-        case StatusReport() | DeliveryAck():
+        case StatusReport() | DeliveryAck() | BookOn() | BookOff() | Privacy() | Reasoning():
             return Traffic.REPORT
         case _:
             return Traffic.QUESTION

@@ -29,6 +29,7 @@ from gateway.messages import (
     Noticed,
     Outcome,
     PersonKey,
+    Privacy,
     Result,
 )
 from gateway.settings import Config
@@ -232,6 +233,18 @@ async def test_a_prompt_is_repeated_until_the_officer_is_free() -> None:
         assert said.settled == 1
         await house.passes(200)
         assert len(house.notices) == 3
+
+
+async def test_free_to_receive_by_a_word_is_the_same_as_by_status() -> None:
+    """`not free` changes nothing: what waits for the officer waits on."""
+    async with House(with_rule(config(), prompt=True)) as house:
+        await house.ask()
+        for free in (False, True):
+            assert house.results == []
+            said = house.say(Privacy(free=free))
+            await settle()
+            assert said.settled == 1
+        assert len(house.results) == 1
 
 
 async def test_a_prompt_is_not_answered_by_the_next_officer() -> None:

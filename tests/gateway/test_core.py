@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
@@ -13,6 +14,8 @@ from gateway.errors import LedgerFatal, LedgerUnavailable, PncDown, PncGarbled
 from gateway.messages import (
     AckState,
     AlarmChanged,
+    BookOff,
+    BookOn,
     CancelRequest,
     CheckRequest,
     DeliveryAck,
@@ -24,10 +27,14 @@ from gateway.messages import (
     MalformedCheck,
     Notice,
     Outcome,
+    Privacy,
+    Reasoning,
+    Secret,
     StatusReport,
     UnitEmergency,
     UnitFix,
     UnitMeta,
+    Uplink,
 )
 from gateway.ports import Change, Record
 from tests.fakes import settle
@@ -252,6 +259,57 @@ async def test_help_and_echo_prove_the_way_there_and_back(house: House) -> None:
     await settle()
     assert [n.text for n in house.heard(Notice)][1] == "ECHO ABC"
     assert house.all_settled()
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (BookOn(officer="1001", factor=Secret("4711")), "booking"),
+        (BookOff(), "booking"),
+        (Reasoning(check="C001", text="SEEN IT BEFORE"), "challenge"),
+        (Privacy(free=True, check="C001"), "waiting"),
+    ],
+)
+async def test_what_nobody_takes_here_is_answered_and_settled(
+    house: House, message: Uplink, kind: str
+) -> None:
+    """An officer who booked on must not go on as if it had been taken; nothing of it is logged."""
+    house.say(message)
+    await settle()
+    assert [(n.kind, n.text) for n in house.notices] == [(kind, "NOT AVAILABLE HERE. CALL CONTROL")]
+    assert house.all_settled()
+    tag = message.__struct_config__.tag
+    (line,) = [fields for event, fields in house.journal.lines if event == "frame.rejected"]
+    assert line == {"link": house.link.name, "type": tag, "reason": "unavailable"}
+    assert "4711" not in repr(house.journal.lines)
+
+
+async def test_a_minded_desk_is_called_and_its_records_are_written(house: House) -> None:
+    """Once a second; while one writing runs no second one is begun; a fatal end is told on."""
+    gate = asyncio.Event()
+
+    class Desk:
+        ticks = 0
+        begun = 0
+        unrecorded = 0
+
+        def tick(self, now_s: float, now_ms: int, /) -> None:
+            assert (now_s, now_ms) == (house.clock.monotonic_s(), house.clock.wall_ms())
+            self.ticks += 1
+            self.unrecorded = int(self.ticks >= 2)
+
+        async def record(self) -> None:
+            self.begun += 1
+            await gate.wait()
+            raise LedgerFatal("planted")
+
+    desk = Desk()
+    house.core.minded.append(desk)
+    await house.passes(5)
+    assert (desk.ticks, desk.begun) == (5, 1)
+    gate.set()
+    await settle()
+    assert [type(error) for error in house.fatal] == [LedgerFatal]
 
 
 # --------------------------------------------------------------------------- any history

@@ -51,9 +51,9 @@ async def test_one_line_one_record_one_alarm_for_a_thousand(cause: Suspicion) ->
         await made.watch.record()
         assert made.records() == [(f"{cause.value} on mqtt", "17")]
         assert made.alarms == [("mqtt", True)]
-        made.watch.sweep(made.clock.monotonic_s() + QUIET_S - 0.1)
+        made.watch.tick(made.clock.monotonic_s() + QUIET_S - 0.1, 0)
         assert made.alarms == [("mqtt", True)]
-        made.watch.sweep(made.clock.monotonic_s() + QUIET_S)
+        made.watch.tick(made.clock.monotonic_s() + QUIET_S, 0)
         begun = {"reason": cause.value, "link": "mqtt"}
         over = {**begun, "state": "over", "count": 1000}
         assert made.journal.lines == [("security", begun), ("security", over)]
@@ -89,9 +89,9 @@ async def test_every_alarm_that_begins_ends_and_nothing_is_counted_twice(
     made = Watch()
     for cause, link, terminal, gap_s in moves:
         await made.clock.advance(gap_s)
-        made.watch.sweep(made.clock.monotonic_s())
+        made.watch.tick(made.clock.monotonic_s(), 0)
         made.watch.seen(cause, link, terminal)
-    made.watch.sweep(made.clock.monotonic_s() + QUIET_S + 1)
+    made.watch.tick(made.clock.monotonic_s() + QUIET_S + 1, 0)
     over = [fields for _, fields in made.journal.lines if fields.get("state") == "over"]
     assert sum(int(str(fields["count"])) for fields in over) == len(moves)
     await made.watch.record()

@@ -13,6 +13,8 @@ from gateway.limits import Limits
 from gateway.messages import (
     AckState,
     Bearer,
+    BookOff,
+    BookOn,
     CancelRequest,
     CheckRequest,
     DeliveryAck,
@@ -22,7 +24,10 @@ from gateway.messages import (
     LocationFix,
     MalformedCheck,
     Notice,
+    Privacy,
+    Reasoning,
     Receipt,
+    Secret,
     StatusReport,
     Suspicion,
     Uplink,
@@ -48,6 +53,10 @@ MESSAGES: list[Uplink] = [
     CancelRequest(check="C001"),
     HelpRequest(),
     EchoTest(text="A"),
+    BookOn(officer="1001", factor=Secret("4711")),
+    BookOff(),
+    Privacy(free=True),
+    Reasoning(check="C001", text="SEEN CLIMBING OUT OF A WINDOW"),
 ]
 
 
@@ -79,6 +88,10 @@ class Board:
         desks.emergency = lambda e: self._call("emergency", e.settle, e.terminal)
         desks.emergency_open = lambda _t: self.alarm_open
         desks.status = lambda t, code: self._call("status", None, t, code)
+        desks.book_on = lambda e, m: self._call("book_on", e.settle, m)
+        desks.book_off = lambda e, m: self._call("book_off", e.settle, m)
+        desks.privacy = lambda e, m: self._call("privacy", e.settle, m)
+        desks.reasoning = lambda e, m: self._call("reasoning", e.settle, m)
         desks.heard = lambda t: self._call("heard", None, t)
         desks.tell = lambda t, message, _s: self._call("tell", None, t, message)
         self.switchboard = Switchboard(
@@ -143,6 +156,10 @@ class Board:
                 ["cancel"],
                 ["tell"],
                 ["tell"],
+                ["book_on"],
+                ["book_off"],
+                ["privacy"],
+                ["reasoning"],
             ],
             strict=True,
         )
@@ -172,7 +189,7 @@ def test_what_a_desk_keeps_is_settled_by_it_and_the_rest_at_once(message: Uplink
     "raising",
     [
         "submit", "refuse", "cancel", "free", "acknowledge", "time", "fix", "emergency", "status",
-        "heard", "tell",
+        "heard", "tell", "book_on", "book_off", "privacy", "reasoning",
     ],
 )  # fmt: skip
 def test_a_defect_in_a_desk_costs_one_message(message: Uplink, raising: str) -> None:
@@ -294,6 +311,17 @@ def test_reports_hear_it_too_and_positions_are_dropped_without_a_word() -> None:
     assert told == [Notice(kind="slow", text="SLOW DOWN")]
     board.say(CHECK)
     assert board.names()[-1] == "submit", "neither costs a question"
+
+
+def test_people_count_as_reports_and_not_as_questions() -> None:
+    """A radio that books on without end costs nobody a question, its own officer neither."""
+    board = Board()
+    for _ in range(100):
+        board.say(BookOn(officer="1001", factor=Secret("4711")))
+    assert board.meter.total("rate_limited_total", type="report", scope="terminal") > 0
+    assert board.meter.total("rate_limited_total", type="question") == 0
+    board.say(CHECK)
+    assert board.names()[-1] == "submit"
 
 
 def test_an_emergency_is_not_refused_in_any_flood() -> None:
