@@ -103,6 +103,10 @@ class DuplicateReceipt(LedgerError):
     """Another check has this receipt: draw another and commit again. Nothing was written."""
 
 
+class AnchorFailed(LedgerError):
+    """A head could not be put where nobody here can change it: keep it and try again."""
+
+
 EXIT_CHAIN = 6
 """`audit verify` and `audit show` end with it on a ChainBroken (docs/operations.md)."""
 

@@ -22,6 +22,9 @@ from gateway.messages import (
     Message,
     PncAnswer,
     PncQuery,
+    RegisterAnswer,
+    RegisterQuery,
+    Secret,
     Suspicion,
 )
 
@@ -149,6 +152,41 @@ class Pnc(Protocol):
         """
 
     async def close(self) -> None: ...
+
+
+class VehicleRegister(Protocol):
+    """Whatever answers for tax, MOT and insurance. Asking it consults no PNC."""
+
+    async def look_up(self, query: RegisterQuery) -> RegisterAnswer:
+        """One attempt. Raises PncError by remedy; the caller owns the deadline and the retries.
+
+        Implementations verify the echo (check, attempt, key_text) and raise PncGarbled("echo").
+        """
+
+    async def sources(self) -> frozenset[str]:
+        """Which of DVLA and MID reply now. Names no subject, so it is no consultation."""
+
+    async def close(self) -> None: ...
+
+
+# --------------------------------------------------------------------------- people
+
+
+class Factors(Protocol):
+    """Second factors, stored so that whoever reads the store has none."""
+
+    async def matches(self, stored: str, given: Secret) -> bool:
+        """Whether this is it; the same work for stored == "" (no such person). Off the loop."""
+
+    def made(self, given: Secret) -> str:
+        """What to store: a PHC string. Slow on purpose; for the command line, not for the loop."""
+
+
+class Keyed(Protocol):
+    """HMAC-SHA256 under a key of this instance: tells equal from other, and nothing else."""
+
+    def __call__(self, purpose: str, text: str) -> bytes:
+        """purpose: a fixed word, so that digests of two purposes cannot be compared."""
 
 
 # --------------------------------------------------------------------------- the ledger
@@ -412,6 +450,18 @@ class Ledger(Protocol):
 
     async def close(self) -> None:
         """Write what was accepted, then let go."""
+
+
+class Anchor(Protocol):
+    """A place off this host that keeps signed heads, so that a rewritten log is found out."""
+
+    name: str
+
+    async def put(self, head: bytes) -> None:
+        """One signed head, canonical JSON. Raises AnchorFailed."""
+
+    async def newest(self) -> bytes | None:
+        """The newest head put there; None when there is none, or it cannot be read back."""
 
 
 class History(Protocol):

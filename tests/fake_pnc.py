@@ -11,6 +11,9 @@ from gateway.messages import (
     PncAnswer,
     PncQuery,
     PncRecord,
+    RegisterAnswer,
+    RegisterQuery,
+    StatusRecord,
     VehicleKey,
     VehicleRecord,
     VehicleReport,
@@ -111,3 +114,38 @@ class FakePnc:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+class FakeRegister:
+    """gateway.ports.VehicleRegister. down: what `look_up` raises; silent: sources that are away."""
+
+    def __init__(self) -> None:
+        self.asked: list[RegisterQuery] = []
+        self.records: dict[str, StatusRecord] = {}
+        self.down: BaseException | None = None
+        self.silent: frozenset[str] = frozenset()
+        self.closed = False
+
+    async def look_up(self, query: RegisterQuery) -> RegisterAnswer:
+        self.asked.append(query)
+        await asyncio.sleep(0)
+        if self.down is not None:
+            raise self.down
+        return RegisterAnswer(
+            check=query.check,
+            attempt=query.attempt,
+            key_text=query.key_text,
+            record=self.records.get(query.vrm),
+            blocks=tuple(
+                Block(source, AS_OF_MS, "UNAVAILABLE" if source in self.silent else "OK")
+                for source in ("DVLA", "MID")
+            ),
+            as_of_ms=AS_OF_MS,
+        )
+
+    async def sources(self) -> frozenset[str]:
+        await asyncio.sleep(0)
+        return frozenset() if self.down is not None else frozenset({"DVLA", "MID"}) - self.silent
+
+    async def close(self) -> None:
+        self.closed = True

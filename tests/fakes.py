@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import random
 from collections import Counter
+
+from gateway.errors import AnchorFailed
+from gateway.messages import Secret
 
 
 class FakeClock:
@@ -86,6 +91,51 @@ class FakeIds:
 
     def uniform(self, low: float, high: float) -> float:
         return self._random.uniform(low, high)
+
+
+class FakeFactors:
+    """gateway.ports.Factors that stores `plain:...`. tried: how often it was asked."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+
+    async def matches(self, stored: str, given: Secret) -> bool:
+        self.tried += 1
+        await asyncio.sleep(0)
+        return stored != "" and Secret(stored) == Secret(self.made(given))
+
+    def made(self, given: Secret) -> str:
+        return f"plain:{given.reveal()}"
+
+
+class FakeKeyed:
+    """gateway.ports.Keyed under a key that everybody knows."""
+
+    def __call__(self, purpose: str, text: str) -> bytes:
+        return hmac.digest(b"test", f"{purpose}\0{text}".encode(), hashlib.sha256)
+
+
+class FakeAnchor:
+    """gateway.ports.Anchor that keeps what it was given. down: it takes and gives nothing."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.down = False
+
+    async def put(self, head: bytes) -> None:
+        await self._reach()
+        self.heads.append(head)
+
+    async def newest(self) -> bytes | None:
+        await self._reach()
+        return self.heads[-1] if self.heads else None
+
+    async def _reach(self) -> None:
+        await asyncio.sleep(0)
+        if self.down:
+            raise AnchorFailed("down")
 
 
 class FakeMeter:
