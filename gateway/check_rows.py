@@ -41,6 +41,10 @@ class Rules(msgspec.Struct, frozen=True):
     zone: str
 
 
+PNC = "PNC"
+"""The source of a consultation, as its record names it."""
+
+
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """What of a check lies in the ledger's state column: enough to go on after a restart."""
 
@@ -61,6 +65,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     accepted_at_s: float | None = None
     settled_at_s: float | None = None
     """Monotonic, by that counter: the wall clock may be set back before this is read (H08)."""
+    parent: str = ""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -85,6 +90,8 @@ class Check:
     dedupe: str
     state: CheckState
     settle: Callable[[], None] | None = None
+    parent: str = ""
+    """The check whose partial answer this one completes."""
     recorded: bool = False
     """Its question is durable."""
     restored: bool = False
@@ -182,6 +189,7 @@ def row_of(check: Check, stage: Stage | None = None) -> CheckRow:
         counter=check.counter,
         accepted_at_s=check.accepted_at_s,
         settled_at_s=check.decided_at_s,
+        parent=check.parent,
     )
     return CheckRow(
         id=check.id,
@@ -243,6 +251,7 @@ def read_row(row: CheckRow, clock: Clock) -> Check:
         decided_at_s=settled_at_s,
         counter=clock.counter,
         set_back_s=back_s,
+        parent=stored.parent,
     )
 
 
@@ -281,6 +290,7 @@ class Scribe:
         attempt: int = 0,
         detail: str = "",
         content: bytes | None = None,
+        source: str = "",
     ) -> Record:
         """event: one of AUDIT_EVENTS. content: personal data, purgeable."""
         return Record(
@@ -302,6 +312,8 @@ class Scribe:
             receipt=check.receipt,
             detail=detail,
             content=content,
+            parent=check.parent,
+            source=source,
         )
 
     def opened(self, check: Check) -> Record:
@@ -321,10 +333,9 @@ class Scribe:
         )
 
     def asked(self, check: Check, attempt: int) -> Record:
-        """An attempt, before it is made. Raises NoRequester."""
-        return self.record(
-            check, "asked", attempt=attempt, content=_content(originator=self.originator(check))
-        )
+        """An attempt at the PNC, before it is made. Raises NoRequester."""
+        content = _content(originator=self.originator(check))
+        return self.record(check, "asked", attempt=attempt, content=content, source=PNC)
 
     def disclosed(self, check: Check) -> Record:
         """Who is about to be shown what, before the first send."""

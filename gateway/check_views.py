@@ -141,6 +141,7 @@ def opened_event(check: Check) -> CheckOpened | None:
         kind=check.kind,
         opened_ms=check.opened_at_ms,
         deadline_ms=check.deadline_ms,
+        parent=check.parent,
     )
 
 
@@ -151,6 +152,7 @@ def staged_event(check: Check, now_ms: int) -> CheckStaged:
         terminal=check.terminal,
         stage=check.state.stage.value,
         t_ms=now_ms,
+        parent=check.parent,
     )
 
 
@@ -175,4 +177,5 @@ def done_event(check: Check, *, now_ms: int, now_s: float) -> CheckDone | None:
         elapsed_s=elapsed_s,
         overhead_s=max(0.0, elapsed_s - check.pnc_s),
         cause=check.state.cause if check.state.cause in _CAUSES else "",
+        parent=check.parent,
     )

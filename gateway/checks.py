@@ -146,7 +146,28 @@ _WRITES: dict[type[Effect], Write] = {
     WriteDisclosure: Write.DISCLOSURE,
 }
 _CAUSES = frozenset(Cause)
-_Begin = Callable[[Envelope, Terminal, CheckRequest, str], None]
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """How a question came. parent: the check that it supplements. dedupe: what tells a copy of it,
+    when not its own words do."""
+
+    settle: Callable[[], None]
+    received_at_ms: int
+    received_at_s: float
+    parent: str = ""
+    dedupe: str = ""
+
+    @classmethod
+    def by_radio(cls, envelope: Envelope) -> Asked:
+        return cls(
+            settle=envelope.settle,
+            received_at_ms=envelope.received_at_ms,
+            received_at_s=envelope.received_at_s,
+        )
+
+
+_Begin = Callable[[Asked, Terminal, CheckRequest, str], None]
 
 
 class Posts(Protocol):
@@ -242,25 +263,29 @@ class CheckDesk:
         asker = self._asker(envelope)
         if asker is None:
             return
+        how = Asked.by_radio(envelope)
         if envelope.redelivered and not self.crew.full:
-            self._own(self._try_again(envelope, asker, request), envelope.settle)
+            self._own(self._try_again(how, asker, request), how.settle)
             return
-        self._try(envelope, asker, request, self._begin)
+        self.take(asker, request, how)
 
-    def _try(
-        self, envelope: Envelope, asker: Terminal, request: CheckRequest, begin: _Begin
-    ) -> None:
+    def take(self, asker: Terminal, request: CheckRequest, how: Asked) -> None:
+        """A question, whoever brought it: a radio, or somebody for its officer."""
+        self._try(how, asker, request, self._begin)
+
+    def _try(self, how: Asked, asker: Terminal, request: CheckRequest, begin: _Begin) -> None:
         try:
-            self._take(envelope, asker, request, begin)
+            self._take(how, asker, request, begin)
         # A question that our own code cannot take is a failure of this one check, said aloud.
         except Exception as error:  # noqa: BLE001
-            self._poisoned(envelope, asker, request, error)
+            self._poisoned(how, asker, request, error)
 
     def refuse_malformed(self, envelope: Envelope, message: MalformedCheck) -> None:
         """Somebody asked, but not so that it can be asked on: on record as refused, and told."""
         asker = self._asker(envelope)
         if asker is not None:
-            self._end_at_once(envelope, asker, message, Outcome.REFUSED, message.why)
+            how = Asked.by_radio(envelope)
+            self._end_at_once(how, asker, message, Outcome.REFUSED, message.why)
 
     def cancel(self, terminal: Issi, ref: str, settle: Callable[[], None]) -> str | None:
         """Take back the newest open question of this terminal (or the one meant by `ref`, even if
@@ -489,29 +514,25 @@ class CheckDesk:
             envelope.settle()
         return asker
 
-    def _take(
-        self, envelope: Envelope, asker: Terminal, request: CheckRequest, begin: _Begin
-    ) -> None:
+    def _take(self, how: Asked, asker: Terminal, request: CheckRequest, begin: _Begin) -> None:
         """A new question, or one that is known already."""
-        now_s = envelope.received_at_s  # it may have waited since, for its turn
-        dedupe = dedupe_key(asker.issi, request, envelope.received_at_ms)
+        now_s = how.received_at_s  # it may have waited since, for its turn
+        dedupe = how.dedupe or dedupe_key(asker.issi, request, how.received_at_ms)
         same = self._memory.same(dedupe)
         if same is None and request.typed:
             same = self._memory.same_typed(asker.issi, request.typed, now_s)
         if same is not None:
-            self._repeat(same, envelope.settle)
+            self._repeat(same, how.settle)
         elif request.typed and self._memory.typed_may_be_on_record(now_s) and not self.crew.full:
-            self._own(self._typed_from_ledger(envelope, asker, request, begin), envelope.settle)
+            self._own(self._typed_from_ledger(how, asker, request, begin), how.settle)
         else:
-            begin(envelope, asker, request, dedupe)
+            begin(how, asker, request, dedupe)
 
-    def _begin(
-        self, envelope: Envelope, asker: Terminal, request: CheckRequest, dedupe: str
-    ) -> None:
+    def _begin(self, how: Asked, asker: Terminal, request: CheckRequest, dedupe: str) -> None:
         started_s = self._clock.monotonic_s()
         kind = kind_of(request.key)
         deadline_s = self._settings.deadlines_s.get(kind.value, self._settings.deadline_s)
-        check = self._new(envelope, asker, kind, deadline_s)
+        check = self._new(how, asker, kind, deadline_s)
         check.request, check.dedupe = request, dedupe
         check.ref, check.client_ref, check.typed = request.ref, request.client_ref, request.typed
         self._meter.count(
@@ -525,7 +546,7 @@ class CheckDesk:
             decision="allowed" if decision.allowed else "denied",
         )
         self._asking.took("authorise", started_s)
-        age_s = self._age_s(envelope, request)
+        age_s = self._age_s(how, asker.issi, request)
         withdrawn = len(self._early) > 0 and self._early.took(
             asker.issi, check.holder, own_names(request), started_s
         )
@@ -549,20 +570,18 @@ class CheckDesk:
 
     def _end_at_once(
         self,
-        envelope: Envelope,
+        how: Asked,
         asker: Terminal,
         message: MalformedCheck,
         outcome: Outcome,
         cause: str,
     ) -> None:
         """For what was asked but cannot be a question: one record, one outcome."""
-        check = self._new(envelope, asker, message.kind, self._settings.deadline_s)
+        check = self._new(how, asker, message.kind, self._settings.deadline_s)
         check.ref, check.client_ref = message.ref, message.client_ref
         self._start(check, close_at_once(outcome, cause))
 
-    def _new(
-        self, envelope: Envelope, asker: Terminal, kind: Kind | None, deadline_s: float
-    ) -> Check:
+    def _new(self, how: Asked, asker: Terminal, kind: Kind | None, deadline_s: float) -> Check:
         id_ = self._ids.check()
         return Check(
             id=id_,
@@ -571,15 +590,16 @@ class CheckDesk:
             holder=holder_of(asker),
             request=None,
             kind=kind,
-            opened_at_ms=envelope.received_at_ms,
-            accepted_at_s=envelope.received_at_s,
-            deadline_ms=envelope.received_at_ms + round(deadline_s * 1000),
+            opened_at_ms=how.received_at_ms,
+            accepted_at_s=how.received_at_s,
+            deadline_ms=how.received_at_ms + round(deadline_s * 1000),
             ref="",
             client_ref="",
             typed="",
             dedupe=f"id:{id_}",
             state=CheckState(stage=Stage.OPENING, deadline_s=0.0),
-            settle=envelope.settle,
+            settle=how.settle,
+            parent=how.parent,
             counter=self._clock.counter,
         )
 
@@ -616,12 +636,12 @@ class CheckDesk:
             return True
         return False
 
-    def _age_s(self, envelope: Envelope, request: CheckRequest) -> float:
+    def _age_s(self, how: Asked, terminal: Issi, request: CheckRequest) -> float:
         """How long the question was under way; and tell a terminal whose clock is off."""
         if request.sent_at_ms is None:
             return 0.0
-        terminal, at = envelope.terminal, (envelope.received_at_ms, envelope.received_at_s)
-        self._clocks.note(terminal, request.sent_at_ms, envelope.received_at_s)
+        at = (how.received_at_ms, how.received_at_s)
+        self._clocks.note(terminal, request.sent_at_ms, how.received_at_s)
         skew_s = self._clocks.skew_s(terminal, request.sent_at_ms, *at)
         if abs(skew_s) > self._settings.clock_skew_s:
             way = "SLOW" if skew_s > 0 else "FAST"
@@ -637,37 +657,35 @@ class CheckDesk:
         return self._rules.roster.holder(check.terminal) == check.holder
 
     def _poisoned(
-        self, envelope: Envelope, asker: Terminal, request: CheckRequest, error: Exception
+        self, how: Asked, asker: Terminal, request: CheckRequest, error: Exception
     ) -> None:
         """Rule 1, for a question that did not even become a check."""
         self._defect(error)
         message = MalformedCheck(why="", ref=request.ref, client_ref=request.client_ref)
-        self._end_at_once(envelope, asker, message, Outcome.FAILED, Cause.FAULT)
+        self._end_at_once(how, asker, message, Outcome.FAILED, Cause.FAULT)
 
-    async def _try_again(self, envelope: Envelope, asker: Terminal, request: CheckRequest) -> None:
+    async def _try_again(self, how: Asked, asker: Terminal, request: CheckRequest) -> None:
         """It was delivered before, perhaps to a life that it ended: after the third, never again,
         and its officer is told (M13)."""
         try:
             key = dedupe_key(asker.issi, request, 0)
             died, through = await self._trials.begin(key)
         except Exception as error:  # noqa: BLE001 - as in submit
-            self._poisoned(envelope, asker, request, error)
+            self._poisoned(how, asker, request, error)
             return
 
         def settle() -> None:
             through()
-            envelope.settle()
+            how.settle()
 
-        tried = msgspec.structs.replace(envelope, settle=settle)
+        tried = msgspec.structs.replace(how, settle=settle)
         begin = self._begin if died < TRIALS_MOST else self._put_away
         self._try(tried, asker, request, begin)
 
-    def _put_away(
-        self, envelope: Envelope, asker: Terminal, request: CheckRequest, dedupe: str
-    ) -> None:
+    def _put_away(self, how: Asked, asker: Terminal, request: CheckRequest, dedupe: str) -> None:
         """In place of `_begin`: without a word of it. Its copies are known by it."""
         self._meter.count("queue_dropped_total", queue="check", reason="poison")
-        check = self._new(envelope, asker, None, self._settings.deadline_s)
+        check = self._new(how, asker, None, self._settings.deadline_s)
         check.ref, check.client_ref, check.typed = request.ref, request.client_ref, request.typed
         check.dedupe = dedupe
         self._journal.warn("check.put_away", check=check.id)
@@ -676,10 +694,10 @@ class CheckDesk:
     # ----------------------------------------------------------------- repeats
 
     async def _typed_from_ledger(
-        self, envelope: Envelope, asker: Terminal, request: CheckRequest, begin: _Begin
+        self, how: Asked, asker: Terminal, request: CheckRequest, begin: _Begin
     ) -> None:
         """Memory does not reach back far enough: was this text answered a moment ago?"""
-        since_ms = envelope.received_at_ms - round(LOOK_BACK_S * 1000)
+        since_ms = how.received_at_ms - round(LOOK_BACK_S * 1000)
         rows: list[CheckRow] = []
         try:
             rows = await self._ledger.recent_checks(asker.issi, since_ms)
@@ -687,7 +705,7 @@ class CheckDesk:
             self._journal.warn("ledger.unavailable", stage="repeat")
         now_ms = self._clock.wall_ms()
         # While we looked, another copy may have come.
-        same = self._memory.same_typed(asker.issi, request.typed, envelope.received_at_s)
+        same = self._memory.same_typed(asker.issi, request.typed, how.received_at_s)
         for row in rows:
             if same is not None:
                 break
@@ -699,16 +717,16 @@ class CheckDesk:
             # is the safe one.
             dated = check.settled_at_ms is None or check.settled_at_ms <= now_ms
             same_text = dated and check.typed == request.typed
-            if same_text and self._memory.typed_repeats(check, envelope.received_at_s):
+            if same_text and self._memory.typed_repeats(check, how.received_at_s):
                 same = self._known(check)
         if same is not None:
-            self._repeat(same, envelope.settle)
+            self._repeat(same, how.settle)
             return
         try:
-            dedupe = dedupe_key(asker.issi, request, envelope.received_at_ms)
-            begin(envelope, asker, request, dedupe)
+            dedupe = how.dedupe or dedupe_key(asker.issi, request, how.received_at_ms)
+            begin(how, asker, request, dedupe)
         except Exception as error:  # noqa: BLE001 - as in submit
-            self._poisoned(envelope, asker, request, error)
+            self._poisoned(how, asker, request, error)
 
     def _known(self, check: Check) -> Check:
         """The check as memory has it, else this one, from now on."""

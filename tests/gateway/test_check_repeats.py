@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from gateway.checks import Asked
 from gateway.errors import PncDown
-from gateway.messages import CheckRequest, MalformedCheck, Outcome
+from gateway.messages import CheckDone, CheckOpened, CheckRequest, MalformedCheck, Outcome
 from gateway.ports import CheckRow
 from tests.fakes import settle
 from tests.gateway.house import ISSI, OTHER, House, config, other_holder
@@ -454,3 +455,39 @@ async def test_three_hundred_checks_over_references_that_wrap(house: House) -> N
     assert [again.check for again in house.results[300:]] == [
         result.check for result in house.results[270:300]
     ]
+
+
+# --------------------------------------------------------------------------- brought by another
+
+
+async def test_a_question_that_somebody_brings_is_a_check_of_its_own(house: House) -> None:
+    """`take`: told apart by the key it was given and not by its words; what it supplements stands
+    on every record and event of it, over a restart, too."""
+    roster, request = house.core.roster, house.question("TE99ABC", ref="", sent_at_ms=None)
+    asker = roster.terminal(ISSI)
+    assert asker is not None
+    settled: list[str] = []
+    first = house.pnc.hang()
+    for dedupe in ("key:1", "key:1", "key:2"):
+        how = Asked(
+            settle=lambda dedupe=dedupe: settled.append(dedupe),  # type: ignore[misc]
+            received_at_ms=house.clock.wall_ms(),
+            received_at_s=house.clock.monotonic_s(),
+            parent="01TEST000000C000",
+            dedupe=dedupe,
+        )
+        house.core.checks.take(asker, request, how)
+    await settle()
+    assert settled == ["key:1", "key:1", "key:2"]
+    assert len(house.pnc.asked) == 2
+    first.answer()
+    await settle()
+    opened, asked = house.on_record("opened"), house.on_record("asked")
+    assert len(opened) == 2
+    assert {record.parent for record in house.disk.records if record.check} == {"01TEST000000C000"}
+    assert [record.source for record in asked] == ["PNC", "PNC"]
+    parents = {event.parent for event in house.events if isinstance(event, CheckOpened | CheckDone)}
+    assert parents == {"01TEST000000C000"}
+    await house.restart()
+    await house.read(opened[0].check)
+    assert [record.parent for record in house.on_record("read")] == ["01TEST000000C000"]
