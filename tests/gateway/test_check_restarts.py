@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,11 +12,11 @@ import pytest
 from gateway.check_views import may_still_see
 from gateway.checks import RESTORE_WAITS_S, RESTORED_AT_ONCE
 from gateway.errors import LedgerUnavailable, PncDown
-from gateway.messages import AckState, DeliveryAck, Outcome
-from gateway.ports import CheckRow
-from tests.fake_ledger import FakeLedger
-from tests.fakes import settle
-from tests.gateway.house import House, config, other_holder
+from gateway.messages import AckState, DeliveryAck, Outcome, Result
+from gateway.ports import CheckRow, OutboxRow, PutCheck, PutOutbox
+from tests.fake_ledger import Disk, FakeLedger
+from tests.fakes import FakeClock, settle
+from tests.gateway.house import ISSI, House, config, other_holder
 from tests.gateway.test_checks import with_policy, with_rule
 
 
@@ -481,3 +482,45 @@ async def test_a_machine_that_was_started_anew_counts_from_zero(house: House) ->
     house.link.up = True
     await house.start()
     assert [r.outcome for r in house.results] == [Outcome.ANSWERED]
+
+
+STORED = Path(__file__).resolve().parents[1] / "corpus/stored/check-r0001.json"
+"""State and result of a check under way to its officer, as a store of the first version has them:
+written down, so that no change of ours can move them."""
+
+
+async def test_a_check_that_an_older_version_stored_is_gone_on_with() -> None:
+    """An update must not cost an officer the answer that waits, nor a repeat its old bytes."""
+    stored = msgspec.json.decode(STORED.read_bytes(), type=dict[str, msgspec.Raw])
+    result = msgspec.json.decode(stored["result"], type=Result)
+    disk, now_ms = Disk(), FakeClock().wall_ms()
+    row = CheckRow(
+        id=result.check,
+        short=result.short,
+        receipt=result.receipt,
+        terminal=ISSI,
+        dedupe="d",
+        opened_at_ms=now_ms,
+        state=bytes(stored["state"]),
+        open=True,
+        outcome="answered",
+        result=bytes(stored["result"]),
+    )
+    waiting = OutboxRow(
+        id=row.id,
+        check=row.id,
+        terminal=ISSI,
+        holder=f"police:1001@{ISSI}",
+        payload=bytes(stored["result"]),
+        queued_at_ms=now_ms,
+        stale_at_ms=now_ms + 600_000,
+        priority=0,
+    )
+    disk.write([], [PutCheck(row), PutOutbox(waiting)])
+    async with House(disk=disk) as house:
+        await settle()
+        assert house.results == [result]
+        await house.read(row.id)
+        (read,) = house.on_record("read")
+        assert (read.officer, read.agency, read.receipt) == ("1001", "police", "TEST-0001")
+        assert not house.disk.outbox
