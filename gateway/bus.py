@@ -1,7 +1,7 @@
 """Fan-out: what happened goes to whoever may watch, and no watcher can hold up a radio.
 
 `publish` appends to one ring; nothing else happens on the publisher's time but the inline
-observers. A subscriber pulls: its group (viewers of equal kind and rights) then projects what is
+observers. A subscriber pulls: its group (viewers equal in all but their id) then projects what is
 new, under the policy of that moment, and encodes it once for all of them.
 
 Two lanes. Events are numbered (`seq`, rising, only they advance it) and kept for `keep_s`.
@@ -164,7 +164,7 @@ class _Due:
 
 
 class Group:
-    """Viewers of equal kind and rights: one projection, one encoding.
+    """Viewers equal in all but their id: one projection, one encoding.
 
     last_due: number of the newest event this group was due; what a snapshot must carry as `seq`.
     """
@@ -418,7 +418,7 @@ class EventBus:
         self._ring: deque[_Kept] = deque()
         self._fixes: dict[str, tuple[int, UnitFix]] = {}
         self._observers: list[Observer] = []
-        self._groups: dict[tuple[str, frozenset[str]], Group] = {}
+        self._groups: dict[Viewer, Group] = {}
         self._waiting: dict[Subscription, bool] = {}  # -> whether a fix is news to it
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waking = False
@@ -503,7 +503,7 @@ class EventBus:
         return sum(len(group.subscriptions) for group in self._groups.values())
 
     def _group(self, viewer: Viewer) -> Group:
-        key = (viewer.kind, viewer.rights)
+        key = msgspec.structs.replace(viewer, id="")
         group = self._groups.get(key)
         if group is None:
             if len(self._groups) >= MAX_GROUPS:

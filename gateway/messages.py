@@ -984,7 +984,7 @@ the ISSI. `covert`: that something was withheld from a radio, never what."""
 
 
 class Viewer(Value, frozen=True):
-    """Whoever a subscription is for. Viewers with equal `rights` share projection and encoding.
+    """Whoever a subscription is for. Those equal in all but `id` share projection and encoding.
 
     rights: words of RIGHTS. agency, areas: whose events, where; empty is no narrowing.
     """

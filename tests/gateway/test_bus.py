@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import msgspec
 import pytest
 
 from gateway.bus import BATCH_EVENTS, Batch, EventBus, Subscription, visible
 from gateway.messages import (
+    RIGHTS,
     AlarmChanged,
+    ChallengeChanged,
     CheckDone,
     CheckOpened,
     CheckStaged,
@@ -19,8 +22,11 @@ from gateway.messages import (
     Kind,
     LinkChanged,
     LinkState,
+    MessageChanged,
     Noticed,
     Outcome,
+    PolicyChanged,
+    ReleaseChanged,
     UnitEmergency,
     UnitFix,
     UnitMeta,
@@ -190,6 +196,26 @@ async def test_one_projection_for_a_group_and_another_for_other_rights() -> None
     assert all(isinstance(each, CheckDone) and each.danger == ("WEAPONS",) for each in shown)
     assert isinstance(blind, CheckDone)
     assert (blind.result_class, blind.danger) == ("", ())
+
+
+@pytest.mark.parametrize("other", [{"agency": "council"}, {"areas": frozenset({"Eastern"})}])
+async def test_viewers_of_another_agency_or_area_have_a_projection_of_their_own(
+    other: dict[str, Any],
+) -> None:
+    """Equal rights are not enough: what one may see by place must not be shown to the other."""
+    seen: list[str] = []
+
+    def project(viewer: Viewer, event: Event) -> Event | None:
+        seen.append(viewer.id)
+        return event
+
+    bus = EventBus(FakeClock(), project=project)
+    mine, theirs = CONSOLE, msgspec.structs.replace(CONSOLE, id="c2", **other)
+    subscriptions = [bus.subscribe(viewer) for viewer in (mine, theirs)]
+    bus.publish(done())
+    for subscription in subscriptions:
+        assert len((await drain(subscription)).events) == 1
+    assert sorted(seen) == ["c1", "c2"]
 
 
 async def test_resume_brings_what_was_missed_and_all_positions() -> None:
@@ -595,3 +621,14 @@ def test_visible_takes_out_what_is_not_granted() -> None:
     note = Noticed(kind="late", t_ms=1, terminal="4001")
     assert see(note) == msgspec.structs.replace(note, terminal="")
     assert see(link()) == link()
+    others: list[tuple[Event, str]] = [
+        (ReleaseChanged("C7F3", "01X", "4001", "L1", "SAFETY: CAUTION+", "held", 1, 1), "release"),
+        (MessageChanged("M1", "7F3C", "4001", "sent", 1), "message"),
+        (ChallengeChanged("C7F3", "01X", "4001", "open", 2, 1), "supervise"),
+    ]
+    all_but = {right: frozenset(RIGHTS) - {right} for _, right in others}
+    for event, right in others:
+        assert see(event, *all_but[right]) is None
+        assert see(event, right) == msgspec.structs.replace(event, terminal="")
+        assert see(event, right, "identity") == event
+    assert see(PolicyChanged("2026-12", 1)) == PolicyChanged("2026-12", 1)

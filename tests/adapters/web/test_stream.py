@@ -12,14 +12,19 @@ from typing import Any
 import aiohttp
 import pytest
 
-from adapters.observers.prometheus import PrometheusMeter
-from adapters.web import WebServer, doors
+from adapters.observers.prometheus import EVENT_TYPES, PrometheusMeter
+from adapters.web import WebServer, doors, shapes
 from adapters.web.stream import HEARTBEAT_S
 from gateway.messages import (
+    ChallengeChanged,
     CheckDelivery,
     CheckStaged,
+    Event,
     LinkState,
+    MessageChanged,
     Noticed,
+    PolicyChanged,
+    ReleaseChanged,
     UnitEmergency,
     UnitMeta,
 )
@@ -182,6 +187,29 @@ async def test_events_have_the_shapes_of_the_design() -> None:
         "t": t,
     }
     assert said[9] == {"type": "unit.gone", "i": 0, "t": t}
+
+
+def test_each_event_of_people_and_holds_has_its_body() -> None:
+    """Whoever is due one reads all that stands in it, by the unit's number and not its ISSI."""
+    units = shapes.Units()
+    t = NOW_MS / 1000
+    held = ReleaseChanged(
+        "C7F3", "01X", "4001", "L1", "SAFETY: CAUTION+", "held", NOW_MS, NOW_MS, by="op-1"
+    )
+    events: dict[Event, dict[str, object]] = {
+        held: {"ref": "C7F3", "id": "01X", "u": 0, "level": "L1", "proposed": "SAFETY: CAUTION+"}
+        | {"state": "held", "since": t, "by": "op-1", "t": t},
+        MessageChanged("M1", "7F3C", "4001", "sent", NOW_MS, by="op-1"): {
+            "ref": "7F3C", "id": "M1", "u": 0, "state": "sent", "by": "op-1", "t": t,
+        },
+        ChallengeChanged("C7F3", "01X", "4001", "open", NOW_MS + 1000, NOW_MS): {
+            "ref": "C7F3", "id": "01X", "u": 0, "state": "open", "due": t + 1, "t": t,
+        },
+        PolicyChanged("2026-12", NOW_MS): {"version": "2026-12", "t": t},
+    }  # fmt: skip
+    for event, body in events.items():
+        assert shapes.event_body(event, units) == {"type": shapes.event_type(event), **body}
+        assert shapes.event_type(event) in EVENT_TYPES
 
 
 async def test_an_unknown_position_is_null_and_no_class_is_absent() -> None:
