@@ -27,7 +27,7 @@ from gateway.messages import (
 from gateway.policy import Decision
 from gateway.ports import CheckRow, Clock, OutboxRow, Record
 from gateway.roster import Roster
-from gateway.settings import Policy, Terminal, Warnings
+from gateway.rulebook import Policy, Terminal, Warnings
 from gateway.timers import Timer
 
 

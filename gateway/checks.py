@@ -116,7 +116,8 @@ from gateway.ports import (
     Record,
 )
 from gateway.roster import holder_of
-from gateway.settings import ChecksSection, Terminal
+from gateway.rulebook import Terminal
+from gateway.settings import ChecksSection
 from gateway.supervise import Crew
 from gateway.timers import Timers
 from gateway.trials import TRIALS_MOST, Trials

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from gateway.settings import Terminal
+from gateway.rulebook import Terminal
 from gateway.transliteration import transliterate
 
 LEAST = 4

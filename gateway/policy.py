@@ -35,7 +35,7 @@ from gateway.messages import (
     kind_of,
 )
 from gateway.results import Shown, Tier, Word
-from gateway.settings import Policy, Rule, Terminal, Warnings
+from gateway.rulebook import Policy, Rule, Terminal, Warnings
 from gateway.transliteration import transliterate
 
 FIELD_GROUPS = frozenset(

@@ -24,7 +24,7 @@ from gateway.messages import (
     VehicleRecord,
     VehicleReport,
 )
-from gateway.settings import Warnings, WarningWord
+from gateway.rulebook import Warnings, WarningWord
 
 STRONG = 85
 """A candidate of this score or more is a strong match (pnc-domain, 8)."""

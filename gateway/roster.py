@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.messages import Issi, UnitMeta
-from gateway.settings import Fleet, Terminal
+from gateway.rulebook import Fleet, Terminal
 
 ON_DUTY = "AVL"
 """Until an officer says otherwise: the fleet file says who is on duty."""

@@ -27,7 +27,7 @@ from gateway.messages import (
     WarningSignal,
     search_key,
 )
-from gateway.settings import Fleet, Policy, Terminal, Warnings
+from gateway.rulebook import Fleet, Policy, Terminal, Warnings
 
 CONFIG = Path(__file__).parents[2] / "config"
 WARNINGS = msgspec.toml.decode((CONFIG / "warnings.toml").read_bytes(), type=Warnings)

@@ -8,7 +8,7 @@ from gateway.check_memory import CheckMemory
 from gateway.check_rows import Check
 from gateway.check_states import CheckState, Stage
 from gateway.messages import Kind
-from gateway.settings import Terminal
+from gateway.rulebook import Terminal
 
 ASKER = Terminal(
     issi="5001001",

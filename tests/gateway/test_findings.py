@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.findings import Lines, faults, nearest, spelt
-from gateway.settings import Fleet, Settings
+from gateway.rulebook import Fleet
+from gateway.settings import Settings
 
 TEXT = """\
 # [http] in a comment is no table

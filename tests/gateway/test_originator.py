@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gateway import originator
-from gateway.settings import Terminal
+from gateway.rulebook import Terminal
 from tests.gateway.strategies import terminal
 
 CHARSET = re.compile(r"[A-Z0-9 /.\-()'&]+\Z")

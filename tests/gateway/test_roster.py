@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.roster import Roster
-from gateway.settings import Fleet, Terminal
+from gateway.rulebook import Fleet, Terminal
 from tests.gateway.strategies import FLEET
 
 ISSI = "5001001"
