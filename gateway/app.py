@@ -454,7 +454,7 @@ def _meter_for(config: Config) -> PrometheusMeter:
     kinds |= {f"{broker.name}-feed": "relay" for broker in section.mqtt if broker.feed}
     return PrometheusMeter(
         links=kinds,
-        areas=config.fleet.areas,
+        areas=config.areas.areas,
         agencies=config.fleet.agencies,
         certs=tuple(_certificates(config)),
         version=__version__,

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import msgspec
 
 from gateway import originator
+from gateway.admission import Rules
 from gateway.check_states import ENDED, CheckState, Stage
 from gateway.messages import (
+    Asker,
     CheckRequest,
     Issi,
     Kind,
@@ -26,20 +28,8 @@ from gateway.messages import (
 )
 from gateway.policy import Decision
 from gateway.ports import CheckRow, Clock, OutboxRow, Record
-from gateway.roster import Roster
-from gateway.rulebook import Policy, Terminal, Warnings
+from gateway.rulebook import Policy
 from gateway.timers import Timer
-
-
-class Rules(msgspec.Struct, frozen=True):
-    """What a reload may replace, always together."""
-
-    policy: Policy
-    warnings: Warnings
-    roster: Roster
-    budgets: dict[str, int]
-    zone: str
-
 
 PNC = "PNC"
 """The source of a consultation, as its record names it."""
@@ -53,7 +43,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     ref: str
     client_ref: str
     typed: str
-    asker: Terminal
+    asker: Asker
     holder: str
     kind: Kind | None
     opened_at_ms: int
@@ -77,7 +67,7 @@ class Check:
 
     id: str
     receipt: str
-    asker: Terminal
+    asker: Asker
     holder: str
     request: CheckRequest | None
     kind: Kind | None

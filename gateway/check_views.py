@@ -10,7 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from gateway import policy, rendering, results
-from gateway.check_rows import Check, Rules
+from gateway.admission import Rules, decide
+from gateway.check_rows import Check
 from gateway.check_states import Cause, class_of
 from gateway.messages import (
     CheckDone,
@@ -99,7 +100,7 @@ def _view(
     if outcome is not Outcome.ANSWERED:
         decision = check.decision
         if decision is None and check.request is not None:
-            decision = policy.may_ask(rules.policy, check.asker, check.request)
+            decision = decide(rules, check.asker, check.request, now_ms=check.opened_at_ms).decision
         level = decision.level if decision is not None else None
         view = policy.without_answer(outcome, class_of(outcome, cause), cause, check.request, level)
         return view, now_ms
@@ -119,10 +120,10 @@ def may_still_see(check: Check, rules: Rules) -> bool:
     """Policy of this moment: what was released once may not be released any more."""
     if check.state.outcome is not Outcome.ANSWERED or check.result is None:
         return True
-    asker = rules.roster.terminal(check.terminal)
+    asker = rules.roster.asker(check.terminal)
     if asker is None or check.request is None:
         return False
-    decision = policy.may_ask(rules.policy, asker, check.request)
+    decision = decide(rules, asker, check.request, now_ms=check.opened_at_ms).decision
     kept = set(check.released) - {"safety"} <= decision.fields
     return decision.allowed and decision.level.value >= check.result.level and kept
 

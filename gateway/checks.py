@@ -19,11 +19,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway import policy, rendering
+from gateway import rendering
+from gateway.admission import Rules, decide
 from gateway.asking import Asking
 from gateway.breaker import Circuit
 from gateway.check_memory import CheckMemory, dedupe_key, own_names
-from gateway.check_rows import Check, Rules, Scribe, outbox_row_of, read_row, row_of
+from gateway.check_rows import Check, Scribe, outbox_row_of, read_row, row_of
 from gateway.check_states import (
     AWAITING,
     ENDED,
@@ -84,6 +85,7 @@ from gateway.early_cancels import WINDOW_S, EarlyCancels
 from gateway.errors import DuplicateCheck, LedgerFatal, LedgerUnavailable
 from gateway.messages import (
     AckState,
+    Asker,
     CheckDelivery,
     CheckRequest,
     Envelope,
@@ -116,7 +118,6 @@ from gateway.ports import (
     Record,
 )
 from gateway.roster import holder_of
-from gateway.rulebook import Terminal
 from gateway.settings import ChecksSection
 from gateway.supervise import Crew
 from gateway.timers import Timers
@@ -168,7 +169,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-_Begin = Callable[[Asked, Terminal, CheckRequest, str], None]
+_Begin = Callable[[Asked, Asker, CheckRequest, str], None]
 
 
 class Posts(Protocol):
@@ -270,11 +271,11 @@ class CheckDesk:
             return
         self.take(asker, request, how)
 
-    def take(self, asker: Terminal, request: CheckRequest, how: Asked) -> None:
+    def take(self, asker: Asker, request: CheckRequest, how: Asked) -> None:
         """A question, whoever brought it: a radio, or somebody for its officer."""
         self._try(how, asker, request, self._begin)
 
-    def _try(self, how: Asked, asker: Terminal, request: CheckRequest, begin: _Begin) -> None:
+    def _try(self, how: Asked, asker: Asker, request: CheckRequest, begin: _Begin) -> None:
         try:
             self._take(how, asker, request, begin)
         # A question that our own code cannot take is a failure of this one check, said aloud.
@@ -304,7 +305,7 @@ class CheckDesk:
 
     def _cancel_early(self, terminal: Issi, ref: str, settle: Callable[[], None]) -> str | None:
         now_s = self._clock.monotonic_s()
-        asker = self._rules.roster.terminal(terminal)
+        asker = self._rules.roster.asker(terminal)
         if asker is None or self._memory.came_since(terminal, ref, now_s - WINDOW_S):
             return None
         self._early.lay(terminal, holder_of(asker), ref, now_s)
@@ -506,8 +507,10 @@ class CheckDesk:
 
     # ----------------------------------------------------------------- beginning
 
-    def _asker(self, envelope: Envelope) -> Terminal | None:
-        asker = self._rules.roster.terminal(envelope.terminal)
+    def _asker(self, envelope: Envelope) -> Asker | None:
+        """Whoever holds the radio, or nobody; None when it is none of ours."""
+        roster = self._rules.roster
+        asker = roster.asker(envelope.terminal) or roster.nobody(envelope.terminal)
         if asker is None:
             self._meter.count(
                 "frames_rejected_total", link=envelope.link, reason="unknown_terminal"
@@ -515,7 +518,7 @@ class CheckDesk:
             envelope.settle()
         return asker
 
-    def _take(self, how: Asked, asker: Terminal, request: CheckRequest, begin: _Begin) -> None:
+    def _take(self, how: Asked, asker: Asker, request: CheckRequest, begin: _Begin) -> None:
         """A new question, or one that is known already."""
         now_s = how.received_at_s  # it may have waited since, for its turn
         dedupe = how.dedupe or dedupe_key(asker.issi, request, how.received_at_ms)
@@ -529,7 +532,7 @@ class CheckDesk:
         else:
             begin(how, asker, request, dedupe)
 
-    def _begin(self, how: Asked, asker: Terminal, request: CheckRequest, dedupe: str) -> None:
+    def _begin(self, how: Asked, asker: Asker, request: CheckRequest, dedupe: str) -> None:
         started_s = self._clock.monotonic_s()
         kind = kind_of(request.key)
         deadline_s = self._settings.deadlines_s.get(kind.value, self._settings.deadline_s)
@@ -539,7 +542,7 @@ class CheckDesk:
         self._meter.count(
             "checks_received_total", kind=kind.value, agency=asker.agency, area=asker.area
         )
-        decision = policy.may_ask(self._rules.policy, asker, request)
+        decision = decide(self._rules, asker, request, now_ms=check.opened_at_ms).decision
         check.decision = decision
         self._meter.count(
             "policy_decisions_total",
@@ -572,7 +575,7 @@ class CheckDesk:
     def _end_at_once(
         self,
         how: Asked,
-        asker: Terminal,
+        asker: Asker,
         message: MalformedCheck,
         outcome: Outcome,
         cause: str,
@@ -582,7 +585,7 @@ class CheckDesk:
         check.ref, check.client_ref = message.ref, message.client_ref
         self._start(check, close_at_once(outcome, cause))
 
-    def _new(self, how: Asked, asker: Terminal, kind: Kind | None, deadline_s: float) -> Check:
+    def _new(self, how: Asked, asker: Asker, kind: Kind | None, deadline_s: float) -> Check:
         id_ = self._ids.check()
         return Check(
             id=id_,
@@ -657,15 +660,13 @@ class CheckDesk:
     def _same_holder(self, check: Check) -> bool:
         return self._rules.roster.holder(check.terminal) == check.holder
 
-    def _poisoned(
-        self, how: Asked, asker: Terminal, request: CheckRequest, error: Exception
-    ) -> None:
+    def _poisoned(self, how: Asked, asker: Asker, request: CheckRequest, error: Exception) -> None:
         """Rule 1, for a question that did not even become a check."""
         self._defect(error)
         message = MalformedCheck(why="", ref=request.ref, client_ref=request.client_ref)
         self._end_at_once(how, asker, message, Outcome.FAILED, Cause.FAULT)
 
-    async def _try_again(self, how: Asked, asker: Terminal, request: CheckRequest) -> None:
+    async def _try_again(self, how: Asked, asker: Asker, request: CheckRequest) -> None:
         """It was delivered before, perhaps to a life that it ended: after the third, never again,
         and its officer is told (M13)."""
         try:
@@ -683,7 +684,7 @@ class CheckDesk:
         begin = self._begin if died < TRIALS_MOST else self._put_away
         self._try(tried, asker, request, begin)
 
-    def _put_away(self, how: Asked, asker: Terminal, request: CheckRequest, dedupe: str) -> None:
+    def _put_away(self, how: Asked, asker: Asker, request: CheckRequest, dedupe: str) -> None:
         """In place of `_begin`: without a word of it. Its copies are known by it."""
         self._meter.count("queue_dropped_total", queue="check", reason="poison")
         check = self._new(how, asker, None, self._settings.deadline_s)
@@ -695,7 +696,7 @@ class CheckDesk:
     # ----------------------------------------------------------------- repeats
 
     async def _typed_from_ledger(
-        self, how: Asked, asker: Terminal, request: CheckRequest, begin: _Begin
+        self, how: Asked, asker: Asker, request: CheckRequest, begin: _Begin
     ) -> None:
         """Memory does not reach back far enough: was this text answered a moment ago?"""
         since_ms = how.received_at_ms - round(LOOK_BACK_S * 1000)
@@ -906,10 +907,10 @@ class CheckDesk:
 
     def _judge(self, check: Check, answer: PncAnswer) -> CheckEvent:
         """Policy is asked again, with the rules of now, before anything is shown."""
-        asker = self._rules.roster.terminal(check.terminal)
+        asker = self._rules.roster.asker(check.terminal)
         if asker is None or check.request is None:
             return Answered(denied=Cause.NOT_YOUR_ROLE)
-        decision = policy.may_ask(self._rules.policy, asker, check.request)
+        decision = decide(self._rules, asker, check.request, now_ms=check.opened_at_ms).decision
         if not decision.allowed:
             return Answered(denied=decision.why or Cause.NOT_YOUR_ROLE)
         check.decision = decision

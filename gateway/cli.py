@@ -151,6 +151,7 @@ def _check_config(arguments: argparse.Namespace) -> int:
     links = len(config.settings.serial) + len(config.settings.mqtt)
     sys.stdout.write(
         f"{arguments.file}: good: {links} links, {len(config.fleet.terminals)} terminals, "
+        f"{len(config.people.officers)} officers, "
         f"policy {config.policy.version}, warnings {config.warnings.version}\n"
     )
     return EXIT_OK

@@ -14,12 +14,12 @@ from typing import Any
 import msgspec
 
 from gateway import __version__
+from gateway.admission import Rules
 from gateway.alarms import AlarmDesk
 from gateway.audit_watch import WatchedLedger
 from gateway.board import ControlRoom
 from gateway.breaker import Circuit
 from gateway.bus import EventBus
-from gateway.check_rows import Rules
 from gateway.checks import CheckDesk
 from gateway.delivery import Courier
 from gateway.errors import TAKEN_OVER, LedgerFatal, LedgerUnavailable
@@ -94,7 +94,7 @@ class Core:
         self.started = False
         self._fatal_told = fatal
         section, publish = config.settings, bus.publish
-        self.roster = Roster(config.fleet)
+        self.roster = Roster(config.fleet, config.people, config.areas)
         self.tracker = Tracker(section.tracking, self.roster, meter, publish)
         self.alarms = AlarmDesk(
             clock=clock,
@@ -484,7 +484,7 @@ class Core:
         ]
         self.config = msgspec.structs.replace(config, settings=self.config.settings)
         now_ms = self.clock.wall_ms()
-        changes = self.roster.replace(config.fleet)
+        changes = self.roster.replace(config.fleet, config.people, config.areas)
         for gone in changes.removed:
             # Should it come back, it is somebody else's: the marker begins anew.
             self.tracker.forget(gone)

@@ -104,7 +104,7 @@ def resolved_config(
     tree: dict[str, Any] = {key: value for key, value in base.items() if key != "serial"}
     gateway = dict(tree["gateway"])
     gateway["state_dir"] = str(folder / "state")
-    for name in ("fleet", "policy", "warnings"):
+    for name in ("fleet", "people", "areas", "policy", "warnings"):
         gateway[name] = str(config_folder / gateway[name])
     tree["gateway"] = gateway
     tree["http"] = {**tree["http"], "port": http_port}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from gateway.rulebook import Terminal
+from gateway.messages import Asker
 from gateway.transliteration import transliterate
 
 LEAST = 4
@@ -19,17 +19,15 @@ class NoRequester(ValueError):
     """The line cannot name who asks, so the check must be refused. Holds no personal data."""
 
 
-def line(
-    holder: Terminal, *, reason: str, free: str = "", location: str = "", most: int = 53
-) -> str:
+def line(asker: Asker, *, reason: str, free: str = "", location: str = "", most: int = 53) -> str:
     """The exact line as sent, 4 to `most` characters of `A-Z 0-9 / . - ( ) ' &` and blank.
 
     What does not fit is cut in this order: free text, location, reason. Collar and surname are
     never cut: NoRequester when they are missing or do not fit.
     """
-    collar = _field(holder.rank + holder.officer)
-    surname = _field(holder.surname)
-    if not _field(holder.officer) or not surname:
+    collar = _field(asker.rank + asker.officer)
+    surname = _field(asker.surname)
+    if not _field(asker.officer) or not surname:
         raise NoRequester("requester missing")
     head = f"{collar} {surname}"
     if not LEAST <= len(head) <= most:

@@ -15,6 +15,7 @@ import msgspec
 
 from gateway import results
 from gateway.messages import (
+    Asker,
     CheckRequest,
     DriverKey,
     DriverRecord,
@@ -35,7 +36,7 @@ from gateway.messages import (
     kind_of,
 )
 from gateway.results import Shown, Tier, Word
-from gateway.rulebook import Policy, Rule, Terminal, Warnings
+from gateway.rulebook import Policy, Rule, Warnings
 from gateway.transliteration import transliterate
 
 FIELD_GROUPS = frozenset(
@@ -138,18 +139,20 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 # --------------------------------------------------------------------------- may they ask
 
 
-def may_ask(policy: Policy, holder: Terminal, request: CheckRequest) -> Decision:
+def may_ask(policy: Policy, asker: Asker, request: CheckRequest) -> Decision:
     """Default deny. The first rule that fits decides; a full answer takes the highest level."""
-    if request.reason not in policy.reasons:
+    reason = policy.reasons.get(request.reason)
+    if reason is None or not reason.active:
         return Decision(False, Level.L0, why=REASON_UNKNOWN)
     kind = kind_of(request.key)
     rules = [
         rule
         for rule in policy.rules
-        if rule.agency == holder.agency
-        and rule.role == holder.role
+        if rule.agency == asker.agency
+        and rule.role == asker.role
         and kind in rule.kinds
         and rule.level is not Level.L0
+        and (request.full or not rule.on_request)
     ]
     if not rules:
         return Decision(False, Level.L0, why=NOT_YOUR_ROLE)

@@ -1,55 +1,132 @@
 """Who holds which terminal, and over which link it was last heard.
 
-Holders come from the fleet file until booking on and off arrives. What waits for an officer is
-addressed to `holder`, not to the radio (architecture, decision 13).
+A radio (Terminal) is not a person: whoever may be answered over it is its Asker, and without a
+booking there is none. What waits for an officer is addressed to `holder`, not to the radio
+(architecture, decision 13).
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from gateway.messages import Issi, UnitMeta
-from gateway.rulebook import Fleet, Terminal
+from gateway.messages import Asker, Issi, UnitMeta
+from gateway.rulebook import Areas, Fleet, Officer, People, StatusWord, Terminal
 
 ON_DUTY = "AVL"
-"""Until an officer says otherwise: the fleet file says who is on duty."""
+"""Until an officer says otherwise."""
+
+STANDING = "standing"
+"""The booking of a radio of personal issue."""
+
+_NO_WORD = StatusWord()
 
 
 class RosterChange(msgspec.Struct, frozen=True):
-    """What another fleet file changed. Each terminal stands in at most one of the three."""
+    """What other files changed. Each terminal stands in at most one of the three."""
 
     added: tuple[Issi, ...] = ()
     removed: tuple[Issi, ...] = ()
     reassigned: tuple[Issi, ...] = ()
 
 
-def holder_of(terminal: Terminal) -> str:
-    """Who holds this terminal, as the fleet file had it: `Roster.holder` of that moment."""
-    if not terminal.officer:
+def holder_of(asker: Asker) -> str:
+    """Who held the radio when they asked: `Roster.holder` of that moment."""
+    if not asker.officer:
         return ""
-    return f"{terminal.agency}:{terminal.officer}@{terminal.issi}"
+    return f"{asker.agency}:{asker.officer}@{asker.issi}"
+
+
+def _asker(terminal: Terminal, officer: Officer) -> Asker:
+    return Asker(
+        issi=terminal.issi,
+        callsign=terminal.callsign,
+        officer=officer.collar,
+        surname=officer.surname,
+        rank=officer.rank,
+        agency=officer.agency,
+        role=officer.role,
+        area=terminal.area,
+        device_class=terminal.device_class,
+        booking=STANDING,
+        accredited_until=officer.accredited_until,
+    )
 
 
 class Roster:
-    """The fleet in memory. Bounded by the fleet file: a terminal that is not in it is not kept."""
+    """Radios and people in memory. Bounded by their files: who is in none is not kept."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, people: People, areas: Areas) -> None:
         self._fleet = fleet
-        self._terminals = {each.issi: each for each in fleet.terminals}
+        self._areas = areas
+        self._terminals: dict[Issi, Terminal] = {}
+        self._officers: dict[str, Officer] = {}
+        self._askers: dict[Issi, Asker] = {}
+        self._holders: dict[Issi, str] = {}
         self._heard: dict[Issi, dict[str, float]] = {}
         self._status: dict[Issi, str] = {}
         self._links: dict[str, float] = {}
+        self._take(fleet, people, areas)
+
+    def _take(self, fleet: Fleet, people: People, areas: Areas) -> None:
+        self._fleet, self._areas = fleet, areas
+        self._terminals = {each.issi: each for each in fleet.terminals if not each.revoked}
+        self._officers = {each.collar: each for each in people.officers if not each.revoked}
+        booked = {
+            each.terminal: self._officers[each.officer]
+            for each in people.standing
+            if each.terminal in self._terminals and each.officer in self._officers
+        }
+        self._askers = {
+            issi: _asker(self._terminals[issi], officer) for issi, officer in booked.items()
+        }
+        self._holders = {issi: holder_of(asker) for issi, asker in self._askers.items()}
 
     @property
     def fleet(self) -> Fleet:
         return self._fleet
 
+    @property
+    def areas(self) -> tuple[str, ...]:
+        """The posting areas."""
+        return self._areas.areas
+
     def terminal(self, issi: Issi) -> Terminal | None:
+        """The radio; None when it is not ours, or no more."""
         return self._terminals.get(issi)
 
     def terminals(self) -> tuple[Terminal, ...]:
         """In the order of the fleet file."""
         return tuple(self._terminals.values())
+
+    def officer(self, collar: str) -> Officer | None:
+        """None when there is none, or who may carry no radio any more."""
+        return self._officers.get(collar)
+
+    def booking(self, issi: Issi) -> str:
+        """The id of its booking; empty when nobody booked it."""
+        asker = self._askers.get(issi)
+        return asker.booking if asker is not None else ""
+
+    def asker(self, issi: Issi) -> Asker | None:
+        """Whoever holds this radio now; None when nobody does, and then nobody may be answered."""
+        return self._askers.get(issi)
+
+    def nobody(self, issi: Issi) -> Asker | None:
+        """Who a question from a radio without a holder is put down to: the radio, no officer. None
+        when the radio is not ours."""
+        terminal = self._terminals.get(issi)
+        if terminal is None:
+            return None
+        return Asker(
+            issi=issi,
+            callsign=terminal.callsign,
+            officer="",
+            surname="",
+            agency=terminal.agency,
+            role="",
+            area=terminal.area,
+            device_class=terminal.device_class,
+        )
 
     def holder(self, issi: Issi) -> str:
         """Who holds it now: agency, collar and radio. Empty when nobody does.
@@ -57,8 +134,7 @@ class Roster:
         The same text as long as the same officer holds the same radio. Identifies a person: for
         the ledger, never for logs or labels.
         """
-        terminal = self._terminals.get(issi)
-        return holder_of(terminal) if terminal is not None else ""
+        return self._holders.get(issi, "")
 
     def heard(self, issi: Issi, link: str, at_s: float) -> None:
         """A frame came from it. Times that go back do not move it back."""
@@ -88,17 +164,20 @@ class Roster:
         """When it was last heard with anything, monotonic. Silent because still is not gone."""
         return max(self._heard.get(issi, {}).values(), default=None)
 
+    def word(self, code: int) -> StatusWord:
+        """What the fleet file says of a pre-coded status; nothing of one that it does not know."""
+        return self._fleet.statuses.get(str(code), _NO_WORD)
+
     def status(self, issi: Issi, code: int) -> None:
-        """The officer sent a pre-coded status; one that the fleet file does not know is ignored."""
-        shown = self._fleet.statuses.get(str(code))
-        if shown is not None and issi in self._terminals:
+        """The officer sent a pre-coded status; one that shows nothing changes nothing."""
+        shown = self.word(code).shown
+        if shown and issi in self._terminals:
             self._status[issi] = shown
 
-    def replace(self, fleet: Fleet) -> RosterChange:
-        """Take over another fleet file; what was heard of terminals that stay is kept."""
+    def replace(self, fleet: Fleet, people: People, areas: Areas) -> RosterChange:
+        """Take over other files; what was heard of terminals that stay is kept."""
         before = {issi: self.holder(issi) for issi in self._terminals}
-        self._fleet = fleet
-        self._terminals = {each.issi: each for each in fleet.terminals}
+        self._take(fleet, people, areas)
         self._heard = {issi: at for issi, at in self._heard.items() if issi in self._terminals}
         self._status = {
             issi: shown
@@ -128,6 +207,7 @@ class Roster:
             device_class=terminal.device_class,
             status=self._status.get(issi, ON_DUTY),
             t_ms=now_ms,
+            booked=bool(self.booking(issi)),
         )
 
     def metas(self, now_ms: int) -> tuple[UnitMeta, ...]:

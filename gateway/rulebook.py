@@ -1,4 +1,4 @@
-"""The rules as data, typed and frozen: the fleet, the disclosure policy, the danger words.
+"""The rules as data, typed and frozen: radios, people, areas, policy, danger words.
 
 settings.py reads them; what is wrong with one is told by its check here, key by key. No code holds
 a warning code, a reason's label or an area.
@@ -6,11 +6,12 @@ a warning code, a reason's label or an area.
 
 from __future__ import annotations
 
+import datetime
 import re
 
 import msgspec
 
-from gateway.messages import Issi, Kind, Level, ResultClass
+from gateway.messages import RIGHTS, Issi, Kind, Level, ResultClass
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -27,28 +28,93 @@ class DeviceClass(Section, frozen=True, kw_only=True):
 
 
 class Terminal(Section, frozen=True, kw_only=True):
-    """One radio and who holds it (booking comes later)."""
+    """One radio, and whose pool it is of. Who holds it stands in People, never here."""
 
     issi: Issi
     callsign: str
-    officer: str
+    agency: str
+    area: str
+    device_class: str = "handheld"
+    revoked: bool = False
+    """Lost or stolen: as if it were not in the file, without losing its entry."""
+
+
+class StatusWord(Section, frozen=True, kw_only=True):
+    """What a pre-coded status shows and does."""
+
+    shown: str = ""
+    """For the control room: AVL, BSY, REF, RTE, OFF; empty: as before."""
+    effect: str = ""
+    """`received`: read what was sent last, or free to receive while an answer waits for that."""
+
+
+class Fleet(Section, frozen=True, kw_only=True):
+    """The radios."""
+
+    version: str
+    agencies: tuple[str, ...]
+    device_classes: dict[str, DeviceClass]
+    terminals: tuple[Terminal, ...] = ()
+    statuses: dict[str, StatusWord] = {}
+    """By code; 0 is an emergency and stands in no file."""
+
+
+class Officer(Section, frozen=True, kw_only=True):
+    """One person who may carry a radio."""
+
+    collar: str
     """Collar number: part of the originator line."""
     surname: str
     rank: str = ""
     agency: str
     role: str
+    accredited_until: str = ""
+    """ISO day, the last on which the officer may ask; empty when their role needs no training."""
+    revoked: bool = False
+
+
+class Standing(Section, frozen=True, kw_only=True):
+    """Personal issue: booked from each start on. For training; production knows only booking.
+
+    A terminal that the fleet file does not have is no fault: whoever strikes a lost radio off must
+    not be held up by another file.
+    """
+
+    terminal: Issi
+    officer: str
+    """A collar number of officers."""
+
+
+class People(Section, frozen=True, kw_only=True):
+    version: str
+    officers: tuple[Officer, ...] = ()
+    standing: tuple[Standing, ...] = ()
+
+
+class Ward(Section, frozen=True, kw_only=True):
+    name: str
+    committee: str
     area: str
-    device_class: str = "handheld"
+    variants: tuple[str, ...] = ()
+    """Other names in published lists."""
 
 
-class Fleet(Section, frozen=True, kw_only=True):
+class Areas(Section, frozen=True, kw_only=True):
+    """The force's geography by name."""
+
     version: str
     areas: tuple[str, ...]
-    agencies: tuple[str, ...]
-    device_classes: dict[str, DeviceClass]
-    terminals: tuple[Terminal, ...] = ()
-    statuses: dict[str, str] = msgspec.field(default_factory=dict)
-    """Pre-coded status -> what the control room shows: AVL, BSY, REF, RTE, OFF."""
+    """Posting areas: a terminal belongs to one, the map colours by them."""
+    committees: tuple[str, ...] = ()
+    wards: tuple[Ward, ...] = ()
+
+
+class Reason(Section, frozen=True, kw_only=True):
+    """One reason for asking."""
+
+    label: str
+    active: bool = True
+    """An inactive one may not be given any more; what was asked with it stays explained."""
 
 
 class Rule(Section, frozen=True, kw_only=True):
@@ -63,17 +129,30 @@ class Rule(Section, frozen=True, kw_only=True):
     """Field groups; empty: those of the level."""
     hold: bool = False
     prompt: bool = False
+    on_request: bool = False
+    """Only for who asks for the full answer."""
+
+
+class ConsoleRule(Section, frozen=True, kw_only=True):
+    """What the holders of a console role may see of events."""
+
+    role: str
+    rights: tuple[str, ...]
+    """Of gateway.messages.RIGHTS."""
+    other_areas: str = "none"
+    """Of areas that are not theirs: full, dot, count or none."""
 
 
 class Policy(Section, frozen=True, kw_only=True):
     version: str
-    reasons: dict[str, str]
-    """code -> label: the active list."""
+    reasons: dict[str, Reason]
+    """By code."""
     levels: dict[str, tuple[str, ...]]
     """level -> field groups it releases (an allow-list)."""
     rules: tuple[Rule, ...]
     on_behalf_agencies: tuple[str, ...] = ()
     originator_max: int = 53
+    console: tuple[ConsoleRule, ...] = ()
 
 
 class WarningWord(Section, frozen=True, kw_only=True):
@@ -112,7 +191,7 @@ class Warnings(Section, frozen=True, kw_only=True):
 _ISSI = re.compile(r"[0-9]{1,8}\Z")
 
 
-def check_fleet(fleet: Fleet) -> list[str]:
+def check_fleet(fleet: Fleet, areas: Areas | None) -> list[str]:
     found: list[str] = []
     seen: set[str] = set()
     for place, terminal in enumerate(fleet.terminals):
@@ -122,27 +201,84 @@ def check_fleet(fleet: Fleet) -> list[str]:
         if terminal.issi in seen:
             found.append(f"{where}.issi: stands twice")
         seen.add(terminal.issi)
-        if terminal.area not in fleet.areas:
-            found.append(f"{where}.area: not one of areas")
+        if areas is not None and terminal.area not in areas.areas:
+            found.append(f"{where}.area: not one of areas in the areas file")
         if terminal.agency not in fleet.agencies:
             found.append(f"{where}.agency: not one of agencies")
-        if not terminal.officer.strip() or not terminal.surname.strip():
-            found.append(f"{where}: officer and surname name who asks; neither may be empty")
-        if len(f"{terminal.rank}{terminal.officer} {terminal.surname}") > 50:
-            found.append(f"{where}: rank, officer and surname: at most 50 characters together")
         if terminal.device_class not in fleet.device_classes:
             found.append(f"{where}.device_class: not one of device_classes")
-    for code, shown in fleet.statuses.items():
+    for code, word in fleet.statuses.items():
         if not code.isdigit() or code == "0":
             found.append(f"statuses.{code}: a number; 0 is an emergency and cannot be shown away")
-        if shown not in _STATUSES:
-            found.append(f"statuses.{code}: one of {', '.join(_STATUSES)}")
+        if word.shown not in ("", *_STATUSES):
+            found.append(f"statuses.{code}.shown: one of {', '.join(_STATUSES)}")
+        if word.effect not in _EFFECTS:
+            found.append(
+                f"statuses.{code}.effect: {', '.join(filter(None, _EFFECTS))}, or left out"
+            )
+    if not any(word.effect == "received" for word in fleet.statuses.values()):
+        found.append("statuses: none with effect received: nobody could say what they have read")
     for name, device in fleet.device_classes.items():
         if device.budget < 73 or device.aging_s <= 0:
             found.append(f"device_classes.{name}: budget at least 73, aging_s above 0")
     if len(fleet.agencies) > 8:
         found.append("agencies: at most 8")
     return found
+
+
+def check_people(people: People, fleet: Fleet | None, *, production: bool) -> list[str]:
+    found: list[str] = []
+    collars: set[str] = set()
+    for place, officer in enumerate(people.officers):
+        where = f"officers[{place}]"
+        if not officer.collar.strip() or not officer.surname.strip():
+            found.append(f"{where}: collar and surname name who asks; neither may be empty")
+        if len(f"{officer.rank}{officer.collar} {officer.surname}") > 50:
+            found.append(f"{where}: rank, collar and surname: at most 50 characters together")
+        if officer.collar in collars:
+            found.append(f"{where}.collar: stands twice")
+        collars.add(officer.collar)
+        if fleet is not None and officer.agency not in fleet.agencies:
+            found.append(f"{where}.agency: not one of agencies in the fleet file")
+        if officer.accredited_until and not is_day(officer.accredited_until):
+            found.append(f"{where}.accredited_until: a day, as 2027-04-30")
+    if production and people.standing:
+        found.append("standing[0]: not in profile production: an officer must book a radio on")
+    issued: set[str] = set()
+    for place, standing in enumerate(people.standing):
+        where = f"standing[{place}]"
+        if standing.officer not in collars:
+            found.append(f"{where}.officer: not the collar of any of officers")
+        if standing.terminal in issued:
+            found.append(f"{where}.terminal: stands twice; one officer holds a radio")
+        issued.add(standing.terminal)
+    return found
+
+
+def check_areas(areas: Areas) -> list[str]:
+    found: list[str] = []
+    if len(set(areas.areas)) != len(areas.areas):
+        found.append("areas: one stands twice")
+    names: set[str] = set()
+    for place, ward in enumerate(areas.wards):
+        where = f"wards[{place}]"
+        if ward.area not in areas.areas:
+            found.append(f"{where}.area: not one of areas")
+        if ward.committee not in areas.committees:
+            found.append(f"{where}.committee: not one of committees")
+        for key, said in (("name", (ward.name,)), ("variants", ward.variants)):
+            if not names.isdisjoint(said):
+                found.append(f"{where}.{key}: means another ward, too")
+            names.update(said)
+    return found
+
+
+def is_day(text: str) -> bool:
+    """Whether this is a day as ISO 8601 writes it, 2027-04-30."""
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def check_policy(policy: Policy) -> list[str]:
@@ -153,10 +289,18 @@ def check_policy(policy: Policy) -> list[str]:
                 found.append(f"rules[{place}].reasons: {reason} is not on the list of reasons")
         if rule.level.value not in policy.levels:
             found.append(f"rules[{place}].level: not among levels")
+    for place, console in enumerate(policy.console):
+        for right in console.rights:
+            if right not in RIGHTS:
+                found.append(f"console[{place}].rights: of {', '.join(RIGHTS)}")
+        if console.other_areas not in _OTHER_AREAS:
+            found.append(f"console[{place}].other_areas: one of {', '.join(_OTHER_AREAS)}")
     return found
 
 
 _STATUSES = ("AVL", "BSY", "REF", "RTE", "OFF")
+_EFFECTS = ("", "received")
+_OTHER_AREAS = ("full", "dot", "count", "none")
 _SEVERITIES = ("critical", "high", "medium", "low")
 _TIERS = ("WITHDRAW", "CAUTION+", "CAUTION", "CAUTION/PPE", "CAUTION/BWV", "WELFARE", "CLEAR")
 _PLAIN = re.compile(r"[A-Z0-9 /.,&:-]*\Z")

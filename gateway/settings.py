@@ -7,7 +7,6 @@ to the file.
 
 from __future__ import annotations
 
-import datetime
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,16 +15,21 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from gateway.errors import ConfigError
-from gateway.findings import Lines, faults, spelt
+from gateway.findings import Lines, Place, faults, spelt
 from gateway.messages import Kind
 from gateway.rulebook import (
+    Areas,
     Fleet,
+    People,
     Policy,
     Section,
     Warnings,
+    check_areas,
     check_fleet,
+    check_people,
     check_policy,
     check_warnings,
+    is_day,
 )
 
 T = TypeVar("T", bound=Section)
@@ -38,7 +42,11 @@ class GatewaySection(Section, frozen=True, kw_only=True):
     """For the times that officers read on their screens."""
     state_dir: str = "var"
     """Where the ledger and the history live, relative to this file unless absolute."""
+    profile: str = "training"
+    """training or production: production refuses what is only safe where nothing is real."""
     fleet: str = "fleet.toml"
+    people: str = "people.toml"
+    areas: str = "areas.toml"
     policy: str = "policy.toml"
     warnings: str = "warnings.toml"
 
@@ -218,6 +226,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     settings: Settings
     fleet: Fleet
+    people: People
+    areas: Areas
     policy: Policy
     warnings: Warnings
 
@@ -243,25 +253,48 @@ def load(path: Path) -> Config:
     if raw is None:
         raise ConfigError(findings)
     settings = _convert(path, raw, Settings, findings) or Settings(gateway=_salvaged(raw))
-    fleet = _read(resolve(path, settings.gateway.fleet), Fleet, findings)
-    policy = _read(resolve(path, settings.gateway.policy), Policy, findings)
-    warnings = _read(resolve(path, settings.gateway.warnings), Warnings, findings)
+    named = settings.gateway
+    fleet = _read(resolve(path, named.fleet), Fleet, findings)
+    people = _read(resolve(path, named.people), People, findings)
+    areas = _read(resolve(path, named.areas), Areas, findings)
+    policy = _read(resolve(path, named.policy), Policy, findings)
+    warnings = _read(resolve(path, named.warnings), Warnings, findings)
     tell(path, _check_settings(path, settings, fleet), findings)
     if fleet:
-        tell(resolve(path, settings.gateway.fleet), check_fleet(fleet), findings)
+        tell(resolve(path, named.fleet), check_fleet(fleet, areas), findings)
+    if people:
+        production = named.profile == "production"
+        found = check_people(people, fleet, production=production)
+        tell(resolve(path, named.people), found, findings)
+    if areas:
+        tell(resolve(path, named.areas), check_areas(areas), findings)
     if policy:
-        tell(resolve(path, settings.gateway.policy), check_policy(policy), findings)
+        tell(resolve(path, named.policy), check_policy(policy), findings)
     if warnings:
-        tell(resolve(path, settings.gateway.warnings), check_warnings(warnings), findings)
-    if findings or fleet is None or policy is None or warnings is None:
+        tell(resolve(path, named.warnings), check_warnings(warnings), findings)
+    if fleet is None or people is None or areas is None or policy is None or warnings is None:
         raise ConfigError(findings)
-    return Config(path=path, settings=settings, fleet=fleet, policy=policy, warnings=warnings)
+    if findings:
+        raise ConfigError(findings)
+    return Config(
+        path=path,
+        settings=settings,
+        fleet=fleet,
+        people=people,
+        areas=areas,
+        policy=policy,
+        warnings=warnings,
+    )
 
 
 def _read(path: Path, type_: type[T], findings: list[str]) -> T | None:
     """One file, with every fault of it told; None when there is any."""
     raw = _decode(path, findings)
-    return None if raw is None else _convert(path, raw, type_, findings)
+    if raw is None:
+        if type_ in _NEW and not path.exists():
+            findings[-1] += f"; {_NEW[type_]}"
+        return None
+    return _convert(path, raw, type_, findings)
 
 
 def _decode(path: Path, findings: list[str]) -> Any:
@@ -280,9 +313,50 @@ def _decode(path: Path, findings: list[str]) -> Any:
 
 
 def _convert(path: Path, raw: Any, type_: type[T], findings: list[str]) -> T | None:
-    found = [f"{spelt(place)}: {reason}" for place, reason in faults(raw, type_)]
+    found = []
+    moved: set[str] = set()
+    for place, reason in faults(raw, type_):
+        hint = _moved(type_, place, reason)
+        if hint not in moved:
+            found.append(f"{spelt(place)}: {hint or reason}")
+        if hint:
+            moved.add(hint)
     tell(path, found, findings)
     return None if found else msgspec.convert(raw, type_)
+
+
+_NEW: dict[type, str] = {
+    People: "officers stand in a file of their own; a sample lies in config/people.toml",
+    Areas: "areas stand in a file of their own; a sample lies in config/areas.toml",
+}
+_MOVED: dict[tuple[type, tuple[str, ...], str], str] = {
+    **{
+        (Fleet, ("terminals", key), "unknown"): "officers stand in people.toml now: move officer"
+        " (as collar), surname, rank and role of every terminal there"
+        for key in ("officer", "surname", "rank", "role")
+    },
+    (Fleet, ("areas",), "unknown"): "stands in areas.toml now: move it there",
+    (Fleet, ("statuses",), "Expected object, got str"): 'is { shown = "AVL" } now, and so is every'
+    " status; the one for `received` (15) has to be named, too",
+    (Policy, ("reasons",), "Expected object, got str"): 'is { label = "..." } now, and so is every'
+    " reason",
+}
+"""What stood elsewhere, or otherwise, before: (of which file, where, how it is found) -> what to
+do. Said once a file, however often it stands there."""
+
+
+def _moved(type_: type, place: Place, reason: str) -> str:
+    steps = tuple(step for step in place if isinstance(step, str))
+    if steps[:1] in {("statuses",), ("reasons",)}:
+        steps = steps[:1]
+    return next(
+        (
+            text
+            for (of, where, found), text in _MOVED.items()
+            if of is type_ and where == steps and reason.startswith(found)
+        ),
+        "",
+    )
 
 
 def _salvaged(raw: Any) -> GatewaySection:
@@ -307,6 +381,8 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         found.append("gateway.instance: letters a-z, digits and `-`, at most 32")
     if not _is_zone(gateway.timezone):
         found.append("gateway.timezone: no such zone; an IANA name, as Europe/London")
+    if gateway.profile not in ("training", "production"):
+        found.append("gateway.profile: training or production")
     if http.host not in _LOOPBACK:
         found.append("http.host: only loopback (127.0.0.1) until log-in exists")
     for name, value in (
@@ -395,7 +471,7 @@ def _check_line(link: SerialSection) -> list[str]:
         ("write_deadline_s", link.write_deadline_s, 0.1, 60),
         ("silent_s", link.silent_s, 1, 86400),
     )
-    if link.reference_date and not _is_date(link.reference_date):
+    if link.reference_date and not is_day(link.reference_date):
         found.append("reference_date: a day, as 2019-04-06")
     return found
 
@@ -407,13 +483,6 @@ def _out_of_range(*keys: tuple[str, float, float, float]) -> list[str]:
         for key, value, least, most in keys
         if not least <= value <= most
     ]
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return datetime.date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False
 
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")

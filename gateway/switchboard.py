@@ -43,8 +43,8 @@ from gateway.roster import Roster
 EMERGENCY = 0
 WHOLE = 0
 """In place of a part's number: all of it."""
-RECEIVED = 15
-"""Status 15, "received": the officer read the newest answer, or is free to receive it."""
+RECEIVED = "received"
+"""Effect of a status (fleet file): the officer read the newest answer, or is free to receive it."""
 HELP_TEXT = "V MARK R1 / N SURNAME/FORENAME/DDMMYYYY/M R1 / P TYPE/SERIAL R1 / X CANCEL"
 NOTICE_EXPIRES_S = 60.0
 HOLD_S = 1.0
@@ -191,7 +191,8 @@ class Switchboard:
                 desks.acknowledge(terminal, ref, part, state, settle)
             case StatusReport(code=code):
                 desks.status(terminal, code)
-                if code == RECEIVED and not desks.free_to_receive(terminal):
+                received = self._roster().word(code).effect == RECEIVED
+                if received and not desks.free_to_receive(terminal):
                     self._hold(settle)
                     desks.acknowledge(terminal, "", WHOLE, AckState.READ, settle)
                 else:

@@ -227,7 +227,7 @@ class Tracker:
     def bands(self, now_ms: int) -> Counter[tuple[str, Band]]:
         """How many units of each area stand in each band; areas and bands without any are 0."""
         counts: Counter[tuple[str, Band]] = Counter(
-            {(area, band): 0 for area in self._roster.fleet.areas for band in BANDS}
+            {(area, band): 0 for area in self._roster.areas for band in BANDS}
         )
         for held in self._roster.terminals():
             counts[held.area, self.band(held.issi, now_ms)] += 1

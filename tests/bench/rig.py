@@ -21,6 +21,7 @@ import msgspec
 
 from tests.bench.load import Spec
 from tests.services.mosquitto import Mosquitto
+from tests.system import force
 from tests.system.daemon import ROOT, Daemon
 
 FIRST = 5_000_001
@@ -30,28 +31,7 @@ LEAD_S = 1.0
 """From the start of the load's processes to the first message."""
 BEHIND_S = 0.5
 """A rate is not sustained when its last answer comes so long after the last question was due."""
-_TERMINAL = """
-[[terminals]]
-issi = "{issi}"
-callsign = "B-{n}"
-officer = "{n}"
-surname = "TESTER"
-rank = "PC"
-agency = "police"
-role = "constable"
-area = "Eastern"
-device_class = "handheld"
-"""
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-
-
-def write_fleet(folder: Path, count: int) -> None:
-    """The sample's head with `count` constables of our own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    sample = (ROOT / "config" / "fleet.toml").read_text("utf-8")
-    head = sample[: sample.index("[[terminals]]")]
-    each = (_TERMINAL.format(issi=FIRST + n, n=n + 1) for n in range(count))
-    (folder / "fleet.toml").write_text(head + "".join(each), "utf-8")
 
 
 @contextlib.asynccontextmanager
@@ -66,7 +46,8 @@ async def daemon(
 ) -> AsyncIterator[Daemon]:
     """The real daemon as it is shipped: ledger on, synchronous=FULL, history on, the mock PNC in
     process without latency. feed: the relay to other systems."""
-    write_fleet(folder, terminals)
+    issis = (str(FIRST + n) for n in range(terminals))
+    force.write(folder, issis, callsign="B", collar=1)
     made = Daemon(
         folder,
         broker=broker.port if broker is not None else None,

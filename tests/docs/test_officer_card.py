@@ -22,7 +22,7 @@ from gateway.policy import View
 from gateway.settings import ChecksSection, PncSection
 from simulators.handset import SENT_WITHIN_S
 from tests.docs.pages import ROOT, blocks
-from tests.gateway.strategies import AS_OF_MS, CONFIG, POLICY, WARNINGS, terminal
+from tests.gateway.strategies import AS_OF_MS, CONFIG, POLICY, WARNINGS, asker
 
 CARD = ROOT / "docs" / "officer-card.md"
 TEXT = CARD.read_text("utf-8")
@@ -81,7 +81,7 @@ async def view_of(request: CheckRequest) -> View:
             deadline_s=15.0,
         )
     )
-    decision = policy.may_ask(POLICY, terminal("constable"), request)
+    decision = policy.may_ask(POLICY, asker("constable"), request)
     return policy.project(POLICY, decision, request, answer, WARNINGS)
 
 

@@ -546,7 +546,14 @@ def _folder() -> Path:
     held = tempfile.TemporaryDirectory(prefix="fuzz-config-")
     atexit.register(held.cleanup)
     folder = Path(held.name)
-    for name in ("fleet.toml", "policy.toml", "warnings.toml", "gateway.toml"):
+    for name in (
+        "fleet.toml",
+        "people.toml",
+        "areas.toml",
+        "policy.toml",
+        "warnings.toml",
+        "gateway.toml",
+    ):
         (folder / name).write_bytes((CONFIG / name).read_bytes())
     return folder
 
@@ -606,7 +613,7 @@ TARGETS: dict[str, Target] = {
                 grammar.toml((CONFIG / f"{name}.toml").read_text("utf-8")),
                 config(f"{name}.toml"),
             )
-            for name in ("gateway", "fleet", "policy", "warnings")
+            for name in ("gateway", "fleet", "people", "areas", "policy", "warnings")
         ),
     )
 }

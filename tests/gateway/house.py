@@ -38,6 +38,7 @@ from tests.fake_ledger import Disk, FakeLedger
 from tests.fake_link import FakeLink
 from tests.fake_pnc import FakePnc
 from tests.fakes import FakeClock, FakeIds, FakeJournal, FakeMeter, settle
+from tests.gateway.strategies import held_by
 
 CONFIG = load(Path(__file__).parents[2] / "config" / "gateway.toml")
 ISSI = "5001001"
@@ -78,12 +79,12 @@ def config(*, limits: LimitsSection = UNLIMITED, **checks: object) -> Config:
 
 def other_holder(base: Config, issi: str = ISSI) -> Config:
     """Somebody else holds this terminal."""
-    terminals = tuple(
-        msgspec.structs.replace(each, officer="9999") if each.issi == issi else each
-        for each in base.fleet.terminals
-    )
-    fleet = msgspec.structs.replace(base.fleet, terminals=terminals)
-    return msgspec.structs.replace(base, fleet=fleet)
+    return msgspec.structs.replace(base, people=held_by(base.people, issi, "9999"))
+
+
+def unbooked(base: Config, issi: str = ISSI) -> Config:
+    """Nobody holds this terminal."""
+    return msgspec.structs.replace(base, people=held_by(base.people, issi))
 
 
 class House:

@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import strategies as st
 
 from gateway.messages import (
+    Asker,
     Bail,
     Block,
     CheckRequest,
@@ -15,6 +16,7 @@ from gateway.messages import (
     Disqualification,
     DriverKey,
     DriverRecord,
+    Issi,
     Key,
     PersonKey,
     PersonRecord,
@@ -27,12 +29,15 @@ from gateway.messages import (
     WarningSignal,
     search_key,
 )
-from gateway.rulebook import Fleet, Policy, Terminal, Warnings
+from gateway.roster import Roster
+from gateway.rulebook import Areas, Fleet, People, Policy, Standing, Warnings
 
 CONFIG = Path(__file__).parents[2] / "config"
 WARNINGS = msgspec.toml.decode((CONFIG / "warnings.toml").read_bytes(), type=Warnings)
 POLICY = msgspec.toml.decode((CONFIG / "policy.toml").read_bytes(), type=Policy)
 FLEET = msgspec.toml.decode((CONFIG / "fleet.toml").read_bytes(), type=Fleet)
+PEOPLE = msgspec.toml.decode((CONFIG / "people.toml").read_bytes(), type=People)
+AREAS = msgspec.toml.decode((CONFIG / "areas.toml").read_bytes(), type=Areas)
 
 AS_OF_MS = 1_795_325_040_000
 """2026-11-22 05:24 UTC, and in London."""
@@ -41,9 +46,32 @@ COVERT = Circulation(kind="OBSERVE_DO_NOT_ALERT", owner="35NB", covert=True)
 BLOCK = VehicleReport(kind="BLOCK", text="NOT FOR RADIO", block=True, occupant_warnings=("FI",))
 
 
-def terminal(role: str) -> Terminal:
-    """The first terminal of the shipped fleet with this role."""
-    return next(each for each in FLEET.terminals if each.role == role)
+def roster(fleet: Fleet = FLEET, people: People = PEOPLE, areas: Areas = AREAS) -> Roster:
+    return Roster(fleet, people, areas)
+
+
+def askers() -> tuple[Asker, ...]:
+    """Everybody who holds a radio of the shipped fleet, in its order."""
+    held = roster()
+    found = (held.asker(each.issi) for each in FLEET.terminals)
+    return tuple(each for each in found if each is not None)
+
+
+def asker(role: str) -> Asker:
+    """The first officer of this role who holds a radio of the shipped fleet."""
+    return next(each for each in askers() if each.role == role)
+
+
+def held_by(people: People, issi: Issi, collar: str = "", **changes: object) -> People:
+    """The radio's holder is another or became another; with no collar and no change, nobody."""
+    was = next(each.officer for each in people.standing if each.terminal == issi)
+    officer = next(each for each in people.officers if each.collar == was)
+    standing = [each for each in people.standing if each.terminal != issi]
+    if collar or changes:
+        officer = msgspec.structs.replace(officer, collar=collar or was, **changes)
+        standing.append(Standing(terminal=issi, officer=officer.collar))
+    officers = [each for each in people.officers if each.collar != officer.collar]
+    return msgspec.structs.replace(people, officers=(*officers, officer), standing=tuple(standing))
 
 
 def ask(key: Key, *, reason: str = "1", full: bool = False) -> CheckRequest:

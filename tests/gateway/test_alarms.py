@@ -22,11 +22,10 @@ from gateway.messages import (
     UnitEmergency,
 )
 from gateway.ports import Change, PutAlarm, Record
-from gateway.roster import Roster
 from gateway.settings import TrackingSection
 from gateway.tracking import Tracker
 from tests.fakes import FakeClock, FakeIds, FakeJournal, FakeMeter, settle
-from tests.gateway.strategies import FLEET
+from tests.gateway.strategies import roster
 
 ISSI = "5001001"
 
@@ -66,7 +65,7 @@ class Room:
         self.clock, self.ids, self.meter = FakeClock(), FakeIds(), FakeMeter()
         self.ledger = ledger or AlarmLedger()
         self.events: list[Event] = []
-        self.tracker = Tracker(TrackingSection(), Roster(FLEET), self.meter, lambda _: None)
+        self.tracker = Tracker(TrackingSection(), roster(), self.meter, lambda _: None)
         self.desk = AlarmDesk(
             clock=self.clock,
             ids=self.ids,

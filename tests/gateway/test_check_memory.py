@@ -7,10 +7,9 @@ import msgspec
 from gateway.check_memory import CheckMemory
 from gateway.check_rows import Check
 from gateway.check_states import CheckState, Stage
-from gateway.messages import Kind
-from gateway.rulebook import Terminal
+from gateway.messages import Asker, Kind
 
-ASKER = Terminal(
+ASKER = Asker(
     issi="5001001",
     callsign="E-101",
     officer="1001",

@@ -464,7 +464,7 @@ async def test_a_question_that_somebody_brings_is_a_check_of_its_own(house: Hous
     """`take`: told apart by the key it was given and not by its words; what it supplements stands
     on every record and event of it, over a restart, too."""
     roster, request = house.core.roster, house.question("TE99ABC", ref="", sent_at_ms=None)
-    asker = roster.terminal(ISSI)
+    asker = roster.asker(ISSI)
     assert asker is not None
     settled: list[str] = []
     first = house.pnc.hang()

@@ -36,6 +36,7 @@ from gateway.settings import Config
 from tests.fake_pnc import vehicle_answer
 from tests.fakes import settle
 from tests.gateway.house import ISSI, OTHER, House, config, other_holder
+from tests.gateway.strategies import asker, held_by
 
 
 @pytest.fixture
@@ -732,7 +733,7 @@ async def test_a_poisonous_question_is_a_failure_said_aloud(
         raise RuntimeError("planted")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gateway.checks.policy.may_ask", broken)
+        patch.setattr("gateway.checks.decide", broken)
         said = await house.ask()
     assert said.settled == 1
     assert [(r.outcome, r.ref) for r in house.results] == [(Outcome.FAILED, "r1")]
@@ -773,12 +774,8 @@ async def test_an_answer_that_breaks_us_is_a_failure_and_costs_only_itself(
 
 async def test_an_originator_that_cannot_be_named_is_not_asked(house: House) -> None:
     """pnc-domain 9.1: no requester, no question; told, and no place is lost."""
-    nameless = tuple(
-        msgspec.structs.replace(each, surname="") if each.issi == ISSI else each
-        for each in house.config.fleet.terminals
-    )
-    fleet = msgspec.structs.replace(house.config.fleet, terminals=nameless)
-    house.core.apply(msgspec.structs.replace(house.config, fleet=fleet))
+    nameless = held_by(house.config.people, ISSI, surname="")
+    house.core.apply(msgspec.structs.replace(house.config, people=nameless))
     for _ in range(30):
         await house.ask()
     assert house.pnc.asked == []
@@ -813,7 +810,7 @@ def _bare_check() -> Check:
     return Check(
         id="01TESTC001",
         receipt="TEST-0001",
-        asker=config().fleet.terminals[0],
+        asker=asker("constable"),
         holder="",
         request=None,
         kind=None,

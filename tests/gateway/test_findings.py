@@ -82,8 +82,8 @@ def test_every_fault_is_found_at_once() -> None:
 @pytest.mark.parametrize("value", ["", "abc"])
 def test_a_word_is_no_list_of_its_letters(value: str) -> None:
     """As one it passed here, and left `load` as an error of its own: on a reload, an end."""
-    found = {spelt(place): reason for place, reason in faults({"areas": value}, Fleet)}
-    assert found["areas"] == "Expected array, got str"
+    found = {spelt(place): reason for place, reason in faults({"agencies": value}, Fleet)}
+    assert found["agencies"] == "Expected array, got str"
 
 
 def test_nothing_near_names_what_there_is() -> None:

@@ -10,15 +10,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gateway import originator
-from gateway.rulebook import Terminal
-from tests.gateway.strategies import terminal
+from gateway.messages import Asker
+from tests.gateway.strategies import asker
 
 CHARSET = re.compile(r"[A-Z0-9 /.\-()'&]+\Z")
 
 
-def officer(**more: str) -> Terminal:
-    held: Terminal = msgspec.structs.replace(
-        terminal("constable"), rank="PC", officer="1234", surname="TESTER", **more
+def officer(**more: str) -> Asker:
+    held: Asker = msgspec.structs.replace(
+        asker("constable"), rank="PC", officer="1234", surname="TESTER", **more
     )
     return held
 

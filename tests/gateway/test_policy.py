@@ -30,15 +30,15 @@ from gateway.policy import Decision, View
 from tests.gateway.strategies import (
     BLOCK,
     COVERT,
-    FLEET,
+    PEOPLE,
     POLICY,
     QUESTIONS,
     WARNINGS,
     answer,
     ask,
+    asker,
     person,
     signals,
-    terminal,
 )
 
 NORA = PersonKey("TESTER", "NORA", "1970-01-01", sex="F")
@@ -68,7 +68,7 @@ def test_the_file_names_only_groups_that_exist() -> None:
     named = {group for groups in POLICY.levels.values() for group in groups}
     named |= {group for rule in POLICY.rules for group in rule.fields}
     assert named <= policy.FIELD_GROUPS
-    assert {rule.role for rule in POLICY.rules} >= {each.role for each in FLEET.terminals}
+    assert {rule.role for rule in POLICY.rules} >= {each.role for each in PEOPLE.officers}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_file_names_only_groups_that_exist() -> None:
 )
 def test_the_matrix(role: str, levels: dict[str, str]) -> None:
     """The shipped file is the matrix of pnc-domain 14; what is not in it is denied."""
-    holder = terminal(role)
+    holder = asker(role)
     reason = "1" if holder.agency == "police" else "8"
     for kind, key in KEYS.items():
         decided = policy.may_ask(POLICY, holder, ask(key, reason=reason))
@@ -99,7 +99,7 @@ def test_the_matrix(role: str, levels: dict[str, str]) -> None:
 
 def test_the_full_record_is_given_on_request() -> None:
     """A constable sees a person at L3, at L4 when they ask for the full answer (option F)."""
-    decided = policy.may_ask(POLICY, terminal("constable"), ask(NORA, full=True))
+    decided = policy.may_ask(POLICY, asker("constable"), ask(NORA, full=True))
     assert decided.level is Level.L4
     assert "offences" in decided.fields
 
@@ -115,7 +115,7 @@ def test_the_full_record_is_given_on_request() -> None:
 )
 def test_a_reason_must_be_on_the_list_and_the_roles_own(role: str, reason: str, why: str) -> None:
     """An unknown reason and one of another role are refused, with words for a small screen."""
-    decided = policy.may_ask(POLICY, terminal(role), ask(NORA, reason=reason))
+    decided = policy.may_ask(POLICY, asker(role), ask(NORA, reason=reason))
     assert (decided.allowed, decided.level, decided.why) == (False, Level.L0, why)
     assert len(why) <= 20
 
@@ -123,7 +123,7 @@ def test_a_reason_must_be_on_the_list_and_the_roles_own(role: str, reason: str, 
 @given(st.text(max_size=12), st.text(max_size=12), st.sampled_from(list(KEYS.values())))
 def test_default_deny(agency: str, role: str, key: Key) -> None:
     """An agency or role that stands in no rule may ask nothing, for any reason."""
-    holder = msgspec.structs.replace(terminal("constable"), agency=agency, role=role)
+    holder = msgspec.structs.replace(asker("constable"), agency=agency, role=role)
     for reason in POLICY.reasons:
         decided = policy.may_ask(POLICY, holder, ask(key, reason=reason))
         known = any((r.agency, r.role) == (agency, role) for r in POLICY.rules)
@@ -353,7 +353,7 @@ def test_a_restricted_record_is_for_the_bureau() -> None:
     low = view(Level.L3, said)
     assert (low.result_class, low.danger) == ("RESTRICTED", ("WEAPONS",))
     assert "LEAK" not in str(low)
-    sergeant = policy.may_ask(POLICY, terminal("sergeant"), ask(NORA))
+    sergeant = policy.may_ask(POLICY, asker("sergeant"), ask(NORA))
     high = policy.project(POLICY, sergeant, ask(NORA), said, WARNINGS)
     assert high.result_class == "HIT_CRITICAL"
     assert "LEAK" in str(high)

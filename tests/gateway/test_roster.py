@@ -4,79 +4,130 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.roster import Roster
-from gateway.rulebook import Fleet, Terminal
-from tests.gateway.strategies import FLEET
+from gateway.rulebook import Fleet, People, Terminal
+from tests.gateway.strategies import AREAS, FLEET, PEOPLE, held_by, roster
 
 ISSI = "5001001"
 
 
-def changed(**more: str) -> Fleet:
+def changed(**more: object) -> Fleet:
     """The shipped fleet with another first terminal."""
     first: Terminal = msgspec.structs.replace(FLEET.terminals[0], **more)
     return msgspec.structs.replace(FLEET, terminals=(first, *FLEET.terminals[1:]))
 
 
+def held_otherwise(collar: str = "", **more: str) -> People:
+    """The shipped people with another holder of the first terminal."""
+    return held_by(PEOPLE, ISSI, collar, **more)
+
+
 def test_holder_is_the_officer_on_the_radio() -> None:
     """Stable for one officer and radio, different for each, empty for a stranger."""
-    roster = Roster(FLEET)
-    holders = {roster.holder(each.issi) for each in roster.terminals()}
+    held = roster()
+    holders = {held.holder(each.issi) for each in held.terminals()}
     assert len(holders) == len(FLEET.terminals)
-    assert roster.holder(ISSI) == Roster(FLEET).holder(ISSI)
-    assert roster.holder("999") == ""
-    assert roster.terminal("999") is None
+    assert held.holder(ISSI) == roster().holder(ISSI) == "police:1001@5001001"
+    assert held.holder("999") == ""
+    assert held.terminal("999") is None
 
 
-def test_a_new_file_tells_what_changed() -> None:
-    """Added, removed and given to another officer; a new role or area alone is no new holder."""
-    roster = Roster(FLEET)
-    was = roster.holder(ISSI)
-    assert roster.replace(changed(role="sergeant", area="Southern")).reassigned == ()
-    assert roster.holder(ISSI) == was
-    assert roster.replace(changed(officer="9999")).reassigned == (ISSI,)
-    assert roster.holder(ISSI) != was
-    changes = roster.replace(changed(issi="5009999"))
+def test_the_asker_is_the_officer_with_the_radio_in_hand() -> None:
+    """Person from the people's file, radio from the fleet's; the agency is the person's."""
+    first = msgspec.structs.replace(FLEET.terminals[0], agency="council", device_class="tetra")
+    held = roster(msgspec.structs.replace(FLEET, terminals=(first, *FLEET.terminals[1:])))
+    asker = held.asker(ISSI)
+    assert asker is not None
+    assert (asker.issi, asker.callsign, asker.area, asker.device_class) == (
+        ISSI,
+        "E-101",
+        "Eastern",
+        "tetra",
+    )
+    assert (asker.officer, asker.surname, asker.rank) == ("1001", "TESTER", "PC")
+    assert (asker.agency, asker.role, asker.booking) == ("police", "constable", "standing")
+    officer = held.officer("1001")
+    assert officer is not None
+    assert officer.surname == "TESTER"
+
+
+def test_without_a_booking_there_is_no_asker() -> None:
+    """Nor for an officer or a radio that is revoked; the radio itself is still known, or gone."""
+    lost = changed(revoked=True)
+    nobody = held_by(PEOPLE, ISSI)
+    for held in (
+        roster(people=nobody),
+        roster(people=held_otherwise(revoked=True)),
+        roster(lost),
+    ):
+        assert held.asker(ISSI) is None
+        assert held.holder(ISSI) == held.booking(ISSI) == ""
+        assert all(meta.booked != (meta.terminal == ISSI) for meta in held.metas(1))
+    assert roster(people=nobody).terminal(ISSI) is not None
+    assert roster(people=held_otherwise(revoked=True)).officer("1001") is None
+    assert roster(lost).terminal(ISSI) is None
+    assert roster(lost).nobody(ISSI) is None
+
+
+def test_new_files_tell_what_changed() -> None:
+    """Added, removed, given to another officer or to nobody; a new role or area alone is no new
+    holder."""
+    held = roster()
+    was = held.holder(ISSI)
+    promoted = held_otherwise(role="sergeant")
+    assert held.replace(changed(area="Southern"), promoted, AREAS).reassigned == ()
+    assert held.holder(ISSI) == was
+    asker = held.asker(ISSI)
+    assert asker is not None
+    assert (asker.role, asker.area) == ("sergeant", "Southern")
+    assert held.replace(FLEET, held_otherwise("9999"), AREAS).reassigned == (ISSI,)
+    assert held.holder(ISSI) != was
+    assert held.replace(FLEET, held_by(PEOPLE, ISSI), AREAS).reassigned == (ISSI,)
+    assert held.replace(FLEET, PEOPLE, AREAS).reassigned == (ISSI,)
+    assert held.replace(FLEET, held_otherwise(revoked=True), AREAS).reassigned == (ISSI,)
+    changes = held.replace(changed(issi="5009999"), PEOPLE, AREAS)
     assert (changes.added, changes.removed, changes.reassigned) == (("5009999",), (ISSI,), ())
-    assert roster.holder(ISSI) == ""
+    assert held.holder(ISSI) == ""
+    assert held.replace(FLEET, PEOPLE, AREAS).added == (ISSI,)
+    assert held.replace(changed(revoked=True), PEOPLE, AREAS).removed == (ISSI,)
 
 
 def test_last_heard_link() -> None:
     """The latest link first; an older time does not move it back; strangers are not kept."""
-    roster = Roster(FLEET)
-    assert roster.link_of(ISSI) == ""
-    assert roster.heard_at_s(ISSI) is None
-    roster.heard(ISSI, "serial-east", 10.0)
-    roster.heard(ISSI, "mqtt", 11.0)
-    roster.heard(ISSI, "serial-east", 9.0)
-    assert roster.links_of(ISSI) == ("mqtt", "serial-east")
-    assert roster.heard_at_s(ISSI) == 11.0
-    roster.heard("999", "mqtt", 12.0)
-    assert roster.link_of("999") == ""
-    roster.replace(FLEET)
-    assert roster.link_of(ISSI) == "mqtt"
+    held = roster()
+    assert held.link_of(ISSI) == ""
+    assert held.heard_at_s(ISSI) is None
+    held.heard(ISSI, "serial-east", 10.0)
+    held.heard(ISSI, "mqtt", 11.0)
+    held.heard(ISSI, "serial-east", 9.0)
+    assert held.links_of(ISSI) == ("mqtt", "serial-east")
+    assert held.heard_at_s(ISSI) == 11.0
+    held.heard("999", "mqtt", 12.0)
+    assert held.link_of("999") == ""
+    held.replace(FLEET, PEOPLE, AREAS)
+    assert held.link_of(ISSI) == "mqtt"
 
 
 def test_status_is_shown_until_another_officer_holds_it() -> None:
     """A pre-coded status of the fleet file shows; unknown ones and strangers change nothing."""
-    roster = Roster(FLEET)
-    meta = roster.meta(ISSI, 5)
+    held = roster()
+    meta = held.meta(ISSI, 5)
     assert meta is not None
     assert (meta.status, meta.callsign, meta.t_ms) == ("AVL", "E-101", 5)
-    roster.status(ISSI, 5)
-    roster.status(ISSI, 77)
-    roster.status("999", 5)
-    assert [each.status for each in roster.metas(6)].count("RTE") == 1
-    roster.replace(changed(officer="9999"))
-    again = roster.meta(ISSI, 7)
+    held.status(ISSI, 5)
+    held.status(ISSI, 77)
+    held.status("999", 5)
+    assert [each.status for each in held.metas(6)].count("RTE") == 1
+    held.replace(FLEET, held_otherwise("9999"), AREAS)
+    again = held.meta(ISSI, 7)
     assert again is not None
     assert again.status == "AVL"
 
 
 def test_the_feed_never_hears_of_the_officer() -> None:
     """A unit's meta holds neither collar nor surname; one that is gone holds nothing at all."""
-    roster = Roster(changed(officer="COLLAR77", surname="TESTER-SURNAME"))
-    shown = str(roster.metas(1)) + str(roster.gone(ISSI, 2))
+    held = roster(people=held_otherwise("COLLAR77", surname="TESTER-SURNAME"))
+    shown = str(held.metas(1)) + str(held.gone(ISSI, 2))
     assert "COLLAR77" not in shown
     assert "SURNAME" not in shown
-    assert roster.gone(ISSI, 2).gone
-    assert roster.meta("999", 1) is None
+    assert held.gone(ISSI, 2).gone
+    assert held.meta("999", 1) is None

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from gateway import originator, policy, rendering, results
+from gateway import originator, rendering
 from gateway.errors import ConfigError
 from gateway.messages import Outcome
 from gateway.policy import View
 from gateway.results import Shown
 from gateway.settings import load
-from tests.gateway.strategies import CONFIG, FLEET, POLICY, WARNINGS
+from tests.gateway.strategies import AREAS, CONFIG, FLEET, PEOPLE, POLICY, WARNINGS, askers
+
+FILES = ("fleet.toml", "people.toml", "areas.toml", "policy.toml", "warnings.toml")
 
 
 class Folder:
@@ -22,7 +25,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        for name in ("fleet.toml", "policy.toml", "warnings.toml"):
+        for name in FILES:
             shutil.copy(CONFIG / name, path / name)
         self.main = path / "gateway.toml"
         self.main.write_text("")
@@ -50,7 +53,7 @@ def folder(tmp_path: Path) -> Folder:
 def test_the_shipped_data_files_load(folder: Folder) -> None:
     """Fleet, policy and words of the sample stand every check, with every default."""
     config = load(folder.main)
-    assert len(config.fleet.terminals) == 14
+    assert len(config.fleet.terminals) == len(config.people.standing) == 14
     assert config.settings.tracking.staleness_s["vehicle"] == 15.0
     assert config.state_dir == folder.path / "var"
     assert config.settings.http.host == "127.0.0.1"
@@ -58,22 +61,25 @@ def test_the_shipped_data_files_load(folder: Folder) -> None:
 
 def test_the_sample_fleet_is_synthetic() -> None:
     """Only TESTER and SYNTHA stand in the sample, and everybody can be named to the PNC."""
-    assert {each.surname for each in FLEET.terminals} == {"TESTER", "SYNTHA"}
+    assert {each.surname for each in PEOPLE.officers} == {"TESTER", "SYNTHA"}
+    assert {each.agency for each in PEOPLE.officers} == set(FLEET.agencies)
     assert {each.agency for each in FLEET.terminals} == set(FLEET.agencies)
-    assert {each.area for each in FLEET.terminals} == set(FLEET.areas)
+    assert {each.area for each in FLEET.terminals} == set(AREAS.areas)
     assert {each.device_class for each in FLEET.terminals} == set(FLEET.device_classes)
-    for each in FLEET.terminals:
+    assert len(askers()) == len(FLEET.terminals)
+    for each in askers():
         assert len(originator.line(each, reason="1")) <= POLICY.originator_max
 
 
 def test_every_key_of_the_data_files_is_explained() -> None:
     """Each key that a data file uses is named in a comment of that file."""
-    for name in ("fleet.toml", "policy.toml", "warnings.toml"):
+    for name in FILES:
         text = (CONFIG / name).read_text()
         comments = "\n".join(re.findall(r"#.*", text))
         body = re.sub(r"#.*", "", text)
         keys = set(re.findall(r"^([a-z_]+) = ", body, re.MULTILINE))
-        keys -= {"version", "owner", "areas", "agencies"}  # explained by the line above them
+        # Explained by the line above them.
+        keys -= {"version", "owner", "areas", "agencies", "committees"}
         unexplained = {key for key in keys if not re.search(rf"\b{key}\b", comments)}
         assert unexplained <= {"on_behalf_agencies", "originator_max"}, name
 
@@ -200,11 +206,22 @@ def test_what_is_wrong_is_named(folder: Folder, text: str, finding: str) -> None
         ("fleet.toml", 'area = "Eastern"', 'area = "Western"', "terminals[0].area"),
         ("fleet.toml", 'agency = "police"', 'agency = "navy"', "terminals[0].agency"),
         ("fleet.toml", 'device_class = "handheld"', 'device_class = "x"', "device_class"),
-        ("fleet.toml", 'surname = "TESTER"', 'surname = " "', "terminals[0]: officer and surname"),
-        ("fleet.toml", 'rank = "PC"', f'rank = "{"P" * 45}"', "terminals[0]: rank, officer"),
+        ("people.toml", 'surname = "TESTER"', 'surname = " "', "officers[0]: collar and surname"),
+        ("people.toml", 'rank = "PC"', f'rank = "{"P" * 45}"', "officers[0]: rank, collar"),
+        ("people.toml", 'collar = "1001"', 'collar = "1002"', "officers[1].collar: stands twice"),
+        ("people.toml", 'agency = "police"', 'agency = "navy"', "officers[0].agency"),
+        ("people.toml", 'rank = "PC"', 'accredited_until = "soon"', "officers[0].accredited_until"),
+        ("people.toml", 'officer = "1001"', 'officer = "1"', "standing[0].officer: not the collar"),
+        ("people.toml", 'terminal = "5001001"', 'terminal = "5001002"', "standing[1].terminal"),
+        ("areas.toml", 'committee = "Rural North"', 'committee = "X"', "wards[0].committee"),
+        ("areas.toml", 'area = "Northern"', 'area = "X"', "wards[0].area: not one of areas"),
+        ("areas.toml", 'name = "Barnack"', 'name = "Fletton and Woodston"', "wards[20].variants"),
+        ("areas.toml", '["Eastern", ', '["Southern", ', "areas: one stands twice"),
         ("fleet.toml", "budget = 73", "budget = 72", "device_classes.tetra: budget"),
-        ("fleet.toml", '1 = "AVL"', '0 = "AVL"', "statuses.0"),
-        ("fleet.toml", '1 = "AVL"', '1 = "AWAY"', "statuses.1"),
+        ("fleet.toml", "1 = { shown", "0 = { shown", "statuses.0"),
+        ("fleet.toml", '1 = { shown = "AVL" }', '1 = { shown = "AWAY" }', "statuses.1.shown"),
+        ("fleet.toml", '1 = { shown = "AVL" }', '1 = { effect = "nap" }', "statuses.1.effect"),
+        ("fleet.toml", 'effect = "received"', 'shown = "AVL"', "statuses: none with effect"),
         ("policy.toml", 'reasons = ["1", "2"', 'reasons = ["1", "77"', "rules[0].reasons: 77"),
         ("policy.toml", "L0 = []", "L9 = []", "rules[14].level: not among levels"),
         ("policy.toml", 'level = "L3"', 'level = "L7"', "rules[0].level: Invalid enum value 'L7'"),
@@ -225,7 +242,7 @@ def test_what_is_wrong_is_named(folder: Folder, text: str, finding: str) -> None
 def test_faults_of_the_data_files(
     folder: Folder, name: str, old: str, new: str, finding: str
 ) -> None:
-    """File, key and reason of each fault in fleet, policy and words."""
+    """File, key and reason of each fault in people, radios, areas, policy and words."""
     folder.change(name, old, new)
     findings = folder.findings()
     assert any(found.startswith(f"{name}: ") and finding in found for found in findings), findings
@@ -243,7 +260,7 @@ def test_a_finding_says_on_which_line(folder: Folder) -> None:
     found = "\n".join(folder.findings())
     assert "http.host: only loopback (127.0.0.1) until log-in exists (line 3)" in found
     assert "serial a: parity: one of N E O M S (line 8)" in found
-    assert f".area: not one of areas (line {line})" in found
+    assert f".area: not one of areas in the areas file (line {line})" in found
 
 
 def test_a_file_that_is_not_there_or_no_text_is_one_finding(folder: Folder) -> None:
@@ -256,18 +273,18 @@ def test_a_file_that_is_not_there_or_no_text_is_one_finding(folder: Folder) -> N
 
 def test_a_faulty_file_still_tells_which_others_are_faulty(folder: Folder) -> None:
     """The files that it names are found, although another section is wrong."""
-    (folder.path / "fleet.toml").rename(folder.path / "people.toml")
-    folder.write("[gateway]\nfleet = 'people.toml'\n[http]\nprot = 1\n")
+    (folder.path / "fleet.toml").rename(folder.path / "radios.toml")
+    folder.write("[gateway]\nfleet = 'radios.toml'\n[http]\nprot = 1\n")
     assert folder.findings() == [
         "gateway.toml: http.prot: unknown; did you mean port? (line 4)",
     ]
 
 
 def test_findings_do_not_quote_what_may_be_a_name_or_a_secret(folder: Folder) -> None:
-    folder.change("fleet.toml", 'surname = "TESTER"', 'surname = ["SYNTHA-PLANTED"]')
+    folder.change("people.toml", 'surname = "TESTER"', 'surname = ["SYNTHA-PLANTED"]')
     folder.write("[[mqtt]]\nname = 'a'\npassword_file = ['hunter2']\nport = 'hunter2'")
     found = "\n".join(folder.findings())
-    assert "terminals[0].surname: Expected str, got array" in found
+    assert "officers[0].surname: Expected str, got array" in found
     assert "PLANTED" not in found
     assert "hunter2" not in found
 
@@ -279,7 +296,9 @@ def test_all_faults_are_said_at_once(folder: Folder) -> None:
     folder.change("policy.toml", "L0 = []", "L9 = []")
     folder.change("warnings.toml", 'short = "FIR"', 'short = "fir"')
     found = "\n".join(folder.findings())
-    for where in ("http.host", "checks.retries", "fleet.toml", "policy.toml", "warnings.toml"):
+    folder.change("people.toml", 'agency = "police"', 'agency = "navy"')
+    found = "\n".join(folder.findings())
+    for where in ("http.host", "checks.retries", "fleet.toml", "people.toml", "policy.toml"):
         assert where in found
 
 
@@ -301,13 +320,101 @@ def test_a_warning_table_that_loads_always_fits_page_1(folder: Folder) -> None:
 
 
 def test_data_files_carry_what_the_code_must_not() -> None:
-    """Two-letter codes, kinds and reasons are data: none of them stands in the core's source."""
-    source = "".join(
-        Path(module.__file__ or "").read_text() for module in (results, policy, rendering)
-    )
-    for code in WARNINGS.codes:
-        assert f'"{code}"' not in source
-    for kind in ("WANTED_ARREST", "WANTED_RECALL", "CRIME_SUSPECT"):
-        assert kind not in source
-    for label in POLICY.reasons.values():
-        assert label not in source
+    """Warning codes, what they rank with, reasons' labels, areas, committees and wards are data: no
+    string of the source is one of them."""
+    data = {
+        *WARNINGS.codes,
+        "WANTED_ARREST",
+        "WANTED_RECALL",
+        "CRIME_SUSPECT",
+        *(reason.label for reason in POLICY.reasons.values()),
+        *AREAS.areas,
+        *AREAS.committees,
+        *(ward.name for ward in AREAS.wards),
+        *(name for ward in AREAS.wards for name in ward.variants),
+    }
+    assert len(data) > 60
+    for package in ("gateway", "adapters"):
+        for path in (CONFIG.parent / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                value = node.value if isinstance(node, ast.Constant) else None
+                assert not isinstance(value, str) or value not in data, (path, node)
+
+
+OLD_FLEET = """
+version = "2026-08-01"
+areas = ["Eastern"]
+agencies = ["police"]
+[statuses]
+1 = "AVL"
+2 = "AVL"
+[device_classes.handheld]
+budget = 140
+[[terminals]]
+issi = "5001001"
+callsign = "E-101"
+officer = "1001"
+surname = "TESTER"
+rank = "PC"
+agency = "police"
+role = "constable"
+area = "Eastern"
+[[terminals]]
+issi = "5001002"
+callsign = "E-102"
+officer = "1002"
+surname = "SYNTHA"
+agency = "police"
+role = "constable"
+area = "Eastern"
+"""
+
+
+def test_files_from_before_people_had_one_say_what_to_do(folder: Folder) -> None:
+    """One finding for each thing that moved, however often it stands there, and how to mend it."""
+    folder.write(OLD_FLEET, "fleet.toml")
+    policy = (folder.path / "policy.toml").read_text()
+    folder.write(re.sub(r"\{ label = (.*) \}", r"\1", policy), "policy.toml")
+    (folder.path / "people.toml").unlink()
+    (folder.path / "areas.toml").unlink()
+    told = folder.findings()
+    for begins, says in (
+        ("fleet.toml: areas: stands in areas.toml now", "(line 3)"),
+        ("fleet.toml: statuses.1: is { shown", "(line 6)"),
+        ("fleet.toml: terminals[0].officer: officers stand in people.toml now", "(line 13)"),
+        (f"{folder.path}/people.toml: cannot be read", "config/people.toml"),
+        (f"{folder.path}/areas.toml: cannot be read", "config/areas.toml"),
+        ("policy.toml: reasons.0: is { label", "(line"),
+    ):
+        assert len([each for each in told if each.startswith(begins) and says in each]) == 1, told
+    assert len(told) == 6
+
+
+def test_production_knows_no_standing_booking(folder: Folder) -> None:
+    folder.write("[gateway]\nprofile = 'production'")
+    assert [each.split(":")[:2] for each in folder.findings()] == [["people.toml", " standing[0]"]]
+    folder.write("[gateway]\nprofile = 'live'")
+    assert any("gateway.profile: training or production" in each for each in folder.findings())
+
+
+def test_a_radio_that_was_struck_off_is_no_fault_of_the_people(folder: Folder) -> None:
+    """A lost radio goes at once, by one file."""
+    text = (folder.path / "fleet.toml").read_text()
+    head, first, *others = text.split("[[terminals]]")
+    assert "5001001" in first
+    folder.write("[[terminals]]".join([head, *others]), "fleet.toml")
+    assert len(load(folder.main).fleet.terminals) == 13
+
+
+def test_what_a_console_role_may_see_is_of_closed_sets(folder: Folder) -> None:
+    """Rights and other areas by their names, and the sample of them is taken."""
+    rule = '\n[[console]]\nrole = "operator"\nrights = ["class"]\nother_areas = "dot"\n'
+    policy = (folder.path / "policy.toml").read_text()
+    folder.write(policy + rule, "policy.toml")
+    (taken,) = load(folder.main).policy.console
+    assert (taken.role, taken.rights, taken.other_areas) == ("operator", ("class",), "dot")
+    faulty = rule.replace('"class"', '"everything"').replace('"dot"', '"some"')
+    folder.write(policy + faulty, "policy.toml")
+    found = "\n".join(folder.findings())
+    assert "console[0].rights: of class, callsign" in found
+    assert "console[0].other_areas: one of full" in found

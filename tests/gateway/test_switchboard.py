@@ -72,7 +72,7 @@ class Board:
         self.kept: list[Callable[[], None]] = []
         self.settled = 0
         self._raising = raising
-        self.roster = Roster(CONFIG.fleet)
+        self.roster = Roster(CONFIG.fleet, CONFIG.people, CONFIG.areas)
         self.alarm_open = True
         self.suspected: list[tuple[Suspicion, str, str]] = []
         desks = Desks()

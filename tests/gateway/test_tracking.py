@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.messages import Event, FixSource, LocationFix, UnitFix
-from gateway.roster import Roster
 from gateway.settings import TrackingSection
 from gateway.tracking import RE_ANCHOR, Tracker, distance_m
 from tests.fakes import FakeMeter
-from tests.gateway.strategies import FLEET
+from tests.gateway.strategies import FLEET, roster
 
 HANDHELD, VEHICLE, TETRA, PHONE = "5001001", "5001003", "5001005", "5001007"
 NOW = 1_795_325_040_000
@@ -27,7 +26,7 @@ class Desk:
     def __init__(self) -> None:
         self.meter = FakeMeter()
         self.events: list[Event] = []
-        self.tracker = Tracker(TrackingSection(), Roster(FLEET), self.meter, self.events.append)
+        self.tracker = Tracker(TrackingSection(), roster(), self.meter, self.events.append)
 
     def fix(self, at_ms: int | None, *, received_ms: int = NOW, **more: object) -> str:
         base = LocationFix(lat=LAT, lon=LON, fixed_at_ms=at_ms)

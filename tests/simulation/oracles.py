@@ -35,6 +35,7 @@ from gateway.messages import (
 )
 from gateway.policy import may_ask
 from gateway.ports import CheckRow, Record
+from gateway.roster import Roster
 from gateway.trials import TRIALS_MOST
 
 if TYPE_CHECKING:
@@ -100,9 +101,11 @@ def _not_taken_back(world: World, row: CheckRow) -> None:
 def sending_allowed(world: World, terminal: Issi, result: Result) -> None:
     """Decision 13, I18: to the officer who asked and still holds the terminal."""
     opened = world.disk.opened(result.check)
-    now = next((t for t in world.config.fleet.terminals if t.issi == terminal), None)
-    assert now is not None, "I18: to a terminal that was taken away"
-    assert now.officer == opened.officer, "decision 13: to the next holder"
+    config = world.config
+    known = any(t.issi == terminal for t in config.fleet.terminals)
+    assert known, "I18: to a terminal that was taken away"
+    now = next((s.officer for s in config.people.standing if s.terminal == terminal), "")
+    assert now == opened.officer, "decision 13: to the next holder"
 
 
 def result_allowed(world: World, terminal: Issi, result: Result) -> None:
@@ -194,9 +197,10 @@ def answered_again(world: World) -> None:
     our clock is set back, a text typed an hour ago may look like one typed a moment ago.)"""
     for issi, name in world.last_words.items():
         terminal = world.terminals[issi]
-        holder = next(each for each in world.base.fleet.terminals if each.issi == issi)
+        base = world.base
+        holder = Roster(base.fleet, base.people, base.areas).asker(issi)
         request = terminal.sent[name]
-        if not may_ask(world.base.policy, holder, request).allowed:
+        if holder is None or not may_ask(base.policy, holder, request).allowed:
             continue
         if request.typed and world.clock.is_off:
             continue

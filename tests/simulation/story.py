@@ -11,6 +11,7 @@ import msgspec
 from gateway.errors import LedgerUnavailable
 from gateway.messages import StatusReport
 from gateway.settings import Config
+from tests.gateway.strategies import held_by
 from tests.simulation import oracles
 from tests.simulation.faults import POINTS, PUT_AWAY, STRIKES, Faults, Knobs, Pace
 from tests.simulation.loop import SimLoop
@@ -201,15 +202,17 @@ class Story:
         await world.start()
 
     def _other_config(self) -> Config:
-        """Another holder, a terminal taken away, nobody may ask; or all as it was."""
+        """Another holder or none, a terminal taken away, nobody may ask; or all as it was."""
         world = self.world
         base = world.base
         terminals = list(base.fleet.terminals)
         which = world.random.randrange(len(terminals))
-        policy = base.policy
-        match world.random.choice(["holder", "revoked", "denied", "as it was"]):
+        policy, people = base.policy, base.people
+        match world.random.choice(["holder", "unbooked", "revoked", "denied", "as it was"]):
             case "holder":
-                terminals[which] = msgspec.structs.replace(terminals[which], officer="9999")
+                people = held_by(people, terminals[which].issi, "9999")
+            case "unbooked":
+                people = held_by(people, terminals[which].issi)
             case "revoked":
                 del terminals[which]
             case "denied":
@@ -217,7 +220,7 @@ class Story:
             case _:
                 pass
         fleet = msgspec.structs.replace(base.fleet, terminals=tuple(terminals))
-        return msgspec.structs.replace(base, fleet=fleet, policy=policy)
+        return msgspec.structs.replace(base, fleet=fleet, people=people, policy=policy)
 
     # ----------------------------------------------------------------- and all is well
 

@@ -247,11 +247,11 @@ def asked_though_taken_back(world: World) -> None:
 
 
 def next_holder(world: World) -> None:
-    terminals = tuple(
-        msgspec.structs.replace(each, officer="9999") for each in world.config.fleet.terminals
+    standing = tuple(
+        msgspec.structs.replace(each, officer="9999") for each in world.config.people.standing
     )
-    fleet = msgspec.structs.replace(world.config.fleet, terminals=terminals)
-    world.config = msgspec.structs.replace(world.config, fleet=fleet)
+    people = msgspec.structs.replace(world.config.people, standing=standing)
+    world.config = msgspec.structs.replace(world.config, people=people)
     oracles.sending_allowed(world, *answered(world))
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import os
 import random
 from pathlib import Path
@@ -17,6 +16,7 @@ import aiohttp
 from simulators.pnc_server import PncServer
 from tests.services.mosquitto import Mosquitto
 from tests.soak.fleet import VEHICLES, Fleet
+from tests.system import force
 from tests.system.daemon import ROOT, Daemon
 from tests.system.ledgers import Console
 from tests.system.officers import LineOfficer
@@ -72,7 +72,7 @@ class House:
         self.pnc = PncServer(ROOT / "config" / "pnc", "127.0.0.1", 0, log=self.queries)
         self.lines = [Line(issi, folder / name) for name, issi in on_lines.items()]
         self.fleet = Fleet(issis[lines:], self.broker.port, per_minute, chance)
-        (folder / "fleet.toml").write_text(fleet_text(issis), "utf-8")
+        force.write(folder, issis, callsign="E", collar=2001)
 
     async def open(self) -> None:
         """Returns when every terminal is connected."""
@@ -164,26 +164,3 @@ class House:
                     for act, who in (("ack", "op-1"), ("close", "op-2")):
                         path = f"/api/v1/alarms/{alarm['id']}/{act}"
                         await self.daemon.post(path, {"by": who}, f"{number}-{place}-{act}")
-
-
-def fleet_text(issis: list[str]) -> str:
-    """The sample fleet's head with constables of these terminals."""
-    head, _, _ = (ROOT / "config" / "fleet.toml").read_text("utf-8").partition("[[terminals]]")
-    rows = []
-    for place, issi in enumerate(issis, 1):
-        row = {
-            "issi": issi,
-            "callsign": f"E-{place}",
-            "officer": str(2000 + place),
-            "surname": "TESTER",
-            "rank": "PC",
-            "agency": "police",
-            "role": "constable",
-            "area": "Eastern",
-            "device_class": "handheld",
-        }
-        rows.append(
-            "[[terminals]]\n"
-            + "".join(f"{name} = {json.dumps(value)}\n" for name, value in row.items())
-        )
-    return head + "\n".join(rows)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.soak.__main__ import FIGURES, Result, report, soak
-from tests.soak.house import fleet_text
 from tests.soak.slopes import DAY_S, slope
+from tests.system import force
 
 
 def test_a_rise_is_found_under_what_shakes_it() -> None:
@@ -46,9 +46,14 @@ def test_too_little_has_no_slope() -> None:
         slope([], 60)
 
 
-def test_the_fleet_is_as_large_as_was_asked() -> None:
-    fleet = tomllib.loads(fleet_text(["6000001", "6000002"]))
+def test_the_fleet_is_as_large_as_was_asked(tmp_path: Path) -> None:
+    """And everybody in it holds a radio of their own."""
+    force.write(tmp_path, ["6000001", "6000002"], callsign="E", collar=2001)
+    fleet = tomllib.loads((tmp_path / "fleet.toml").read_text("utf-8"))
     assert [each["issi"] for each in fleet["terminals"]] == ["6000001", "6000002"]
+    people = tomllib.loads((tmp_path / "people.toml").read_text("utf-8"))
+    held = {each["terminal"]: each["officer"] for each in people["standing"]}
+    assert held == {"6000001": "2001", "6000002": "2002"}
 
 
 def test_the_report_says_what_was_found() -> None:

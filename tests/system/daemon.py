@@ -91,13 +91,15 @@ class Daemon:
                 "instance": "gwt",
                 "state_dir": str(self.state),
                 "fleet": str(self.folder / "fleet.toml"),
+                "people": str(self.folder / "people.toml"),
+                "areas": str(config / "areas.toml"),
                 "policy": str(config / "policy.toml"),
                 "warnings": str(config / "warnings.toml"),
             },
         )
-        fleet = self.folder / "fleet.toml"
-        if not fleet.exists():
-            fleet.write_text((config / "fleet.toml").read_text("utf-8"), "utf-8")
+        for name in ("fleet.toml", "people.toml"):
+            if not (self.folder / name).exists():
+                (self.folder / name).write_text((config / name).read_text("utf-8"), "utf-8")
         text += _table("checks", checks)
         pnc: dict[str, Any] = {"adapter": "mock", "records": str(config / "pnc")}
         if pnc_url is not None:

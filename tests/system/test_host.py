@@ -287,6 +287,7 @@ async def test_a_bad_row_and_a_storm_of_restarts(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------- configuration
 
 
+FILES = ("fleet", "people", "areas", "policy", "warnings")
 MUTANTS = (
     ("instance", '"gw 1"'),
     ("timezone", '"Europe/Peterborough"'),
@@ -334,7 +335,7 @@ async def test_thirty_faulty_reloads_change_nothing(tmp_path: Path) -> None:
         sample = (config / "gateway.toml").read_text("utf-8")
         sound = here.daemon.config.read_text("utf-8")
         # Of the sample all but what makes this daemon the one that it is.
-        files = {name: config / f"{name}.toml" for name in ("fleet", "policy", "warnings")}
+        files = {name: config / f"{name}.toml" for name in FILES}
         for name, path in files.items():
             sample = re.sub(rf"^{name} = .*$", f'{name} = "{path}"', sample, flags=re.MULTILINE)
         for key, value in MUTANTS:

@@ -23,7 +23,8 @@ import pytest
 
 from tests.fuzz import grammar
 from tests.services.mosquitto import Mosquitto
-from tests.system.daemon import ROOT, Daemon, until
+from tests.system import force
+from tests.system.daemon import Daemon, until
 from tests.system.ledgers import audit
 from tests.system.officers import LineOfficer, MqttOfficer, now_text
 from tests.system.world import World
@@ -397,13 +398,7 @@ async def test_one_line_that_babbles_and_twenty_others(tmp_path: Path, unit: byt
     theirs is lost, memory stays, a quarter of a core at most; told once, and once that it is over.
     """
     officers = [LineOfficer(issi, tmp_path / issi, ack=False) for issi in [LINE, *OTHERS]]
-    fleet = (ROOT / "config" / "fleet.toml").read_text("utf-8")
-    entry = fleet[fleet.index("[[terminals]]") :].split("[[terminals]]")[1]
-    for n, issi in enumerate(OTHERS):
-        one = re.sub(r'issi = "[0-9]+"', f'issi = "{issi}"', entry)
-        one = re.sub(r'callsign = "[^"]+"', f'callsign = "Z-{n:03d}"', one)
-        fleet += f"\n[[terminals]]{one}"
-    (tmp_path / "fleet.toml").write_text(fleet, "utf-8")
+    force.write(tmp_path, [LINE, *OTHERS], callsign="Z", collar=1001)
     for officer in officers:
         officer.plug()
     lines = {f"line-{n}": (str(each.link), each.issi) for n, each in enumerate(officers)}
