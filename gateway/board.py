@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from gateway.alarms import AlarmDesk
-from gateway.bus import Encode, EventBus, Subscription, visible
+from gateway.bus import Encode, EventBus, Subscription
 from gateway.messages import (
+    Actor,
     AlarmChanged,
     CheckDelivery,
     CheckDone,
@@ -50,7 +51,7 @@ class ControlRoom:
         alarms: AlarmDesk,
         healthy: Callable[[], bool],
         ready_now: Callable[[], tuple[bool, list[dict[str, str]]]],
-        record_export: Callable[[str, str], Awaitable[str]],
+        record_export: Callable[[str, Actor], Awaitable[str]],
     ) -> None:
         self.epoch = epoch
         self._clock = clock
@@ -110,7 +111,7 @@ class ControlRoom:
             alarms=tuple(
                 shown
                 for alarm in self._alarms.open()
-                if isinstance(shown := visible(viewer, alarm), AlarmChanged)
+                if isinstance(shown := self._bus.projected(viewer, alarm), AlarmChanged)
             ),
             links=tuple(self._links.values()),
             counts=self._counts(units),
@@ -143,7 +144,20 @@ class ControlRoom:
         return now_ms - round((self._clock.monotonic_s() - heard_s) * 1000)
 
     def _visible_checks(self, viewer: Viewer) -> list[CheckNow]:
-        return [shown for now in self._checks.values() if (shown := _shown(viewer, now))]
+        return [shown for now in self._checks.values() if (shown := self._shown(viewer, now))]
+
+    def _shown(self, viewer: Viewer, now: CheckNow) -> CheckNow | None:
+        """The same projection as the stream's, field by field."""
+        opened = self._bus.projected(viewer, now.opened)
+        if not isinstance(opened, CheckOpened):
+            return None
+        done = self._bus.projected(viewer, now.done) if now.done is not None else None
+        return CheckNow(
+            opened=opened,
+            stage=now.stage,
+            done=done if isinstance(done, CheckDone) else None,
+            delivery=now.delivery,
+        )
 
     def _counts(self, units: tuple[UnitNow, ...]) -> dict[str, dict[str, int]]:
         on_duty: dict[str, int] = {}
@@ -162,17 +176,17 @@ class ControlRoom:
     def check_view(self, viewer: Viewer, ref: str) -> CheckNow | None:
         for now in reversed(self._checks.values()):
             if ref in (now.opened.short, now.opened.check):
-                return _shown(viewer, now)
+                return self._shown(viewer, now)
         return None
 
-    async def acknowledge(self, alarm_id: str, by: str) -> AlarmChanged:
-        return await self._alarms.acknowledge(alarm_id, by)
+    async def acknowledge(self, alarm_id: str, actor: Actor) -> AlarmChanged:
+        return await self._alarms.acknowledge(alarm_id, actor.id)
 
-    async def close_alarm(self, alarm_id: str, by: str) -> AlarmChanged:
-        return await self._alarms.close(alarm_id, by)
+    async def close_alarm(self, alarm_id: str, actor: Actor) -> AlarmChanged:
+        return await self._alarms.close(alarm_id, actor.id)
 
-    async def record_export(self, purpose: str, by: str) -> str:
-        return await self._record_export(purpose, by)
+    async def record_export(self, purpose: str, actor: Actor) -> str:
+        return await self._record_export(purpose, actor)
 
     def health(self) -> bool:
         return self._healthy()
@@ -187,17 +201,3 @@ class ControlRoom:
         """Whether every link of this kind is down (none known: False)."""
         states = [link.state for link in self._links.values() if link.kind == kind]
         return bool(states) and all(state is LinkState.DOWN for state in states)
-
-
-def _shown(viewer: Viewer, now: CheckNow) -> CheckNow | None:
-    """The same projection as the stream's, field by field."""
-    opened = visible(viewer, now.opened)
-    if not isinstance(opened, CheckOpened):
-        return None
-    done = visible(viewer, now.done) if now.done is not None else None
-    return CheckNow(
-        opened=opened,
-        stage=now.stage,
-        done=done if isinstance(done, CheckDone) else None,
-        delivery=now.delivery,
-    )

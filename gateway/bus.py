@@ -541,6 +541,10 @@ class EventBus:
         found.reverse()
         return found
 
+    def project_by(self, project: Project) -> None:
+        """From now on this decides; for before anybody watches."""
+        self._project = project
+
     def projected(self, viewer: Viewer, event: Event) -> Event | None:
         """Default deny: what the policy cannot judge is not shown, and counted."""
         try:

@@ -25,6 +25,7 @@ from gateway.delivery import Courier
 from gateway.errors import TAKEN_OVER, LedgerFatal, LedgerUnavailable
 from gateway.limits import Limits
 from gateway.messages import (
+    Actor,
     Envelope,
     Issi,
     LinkChanged,
@@ -348,10 +349,10 @@ class Core:
             detail=detail or f"radio-gateway {__version__}",
         )
 
-    async def _record_export(self, purpose: str, by: str) -> str:
+    async def _record_export(self, purpose: str, actor: Actor) -> str:
         """An export is itself on record before a line of it is read."""
         record = self.life_record("export", detail=purpose)
-        await self.ledger.commit([msgspec.structs.replace(record, operator=by)])
+        await self.ledger.commit([msgspec.structs.replace(record, operator=actor.id)])
         return self.config.settings.gateway.instance
 
     # ----------------------------------------------------------------- links

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.bus import Encode, Subscription
-from gateway.messages import AlarmChanged, CheckNow, Snapshot, Viewer
+from gateway.messages import Actor, AlarmChanged, CheckNow, Snapshot, Viewer
 
 
 class Board(Protocol):
@@ -25,14 +25,14 @@ class Board(Protocol):
     def check_view(self, viewer: Viewer, ref: str) -> CheckNow | None:
         """By short form (the newest) or whole id; None when there is none he may see."""
 
-    async def acknowledge(self, alarm_id: str, by: str) -> AlarmChanged:
+    async def acknowledge(self, alarm_id: str, actor: Actor) -> AlarmChanged:
         """Record it, then show it. Raises KeyError (no such alarm), ValueError (says why not;
         text free of personal data), LedgerUnavailable."""
 
-    async def close_alarm(self, alarm_id: str, by: str) -> AlarmChanged:
+    async def close_alarm(self, alarm_id: str, actor: Actor) -> AlarmChanged:
         """As acknowledge."""
 
-    async def record_export(self, purpose: str, by: str) -> str:
+    async def record_export(self, purpose: str, actor: Actor) -> str:
         """Put an export of the audit on record; the instance whose log it is. Raises
         LedgerUnavailable."""
 

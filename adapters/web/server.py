@@ -25,7 +25,7 @@ from adapters.web.doors import SEND_BUFFER, Doors, Doorway
 from adapters.web.requests import Act, ExportAct
 from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
 from adapters.web.walls import Problem, answer
-from gateway.messages import AlarmChanged, Viewer
+from gateway.messages import Actor, AlarmChanged, Viewer
 from gateway.ports import Clock, Meter
 from gateway.settings import HttpSection
 
@@ -177,7 +177,7 @@ class WebServer:
 
     def _viewer(self) -> Viewer:
         self._consoles += 1
-        return Viewer(id=f"console-{self._consoles}", kind="console", rights=RIGHTS)
+        return viewer_of(Actor(id=f"console-{self._consoles}"))
 
     async def _snapshot(self, request: web.Request) -> web.Response:
         now_s, policies = asyncio.get_running_loop().time(), self._streams.policies
@@ -251,24 +251,24 @@ class WebServer:
     async def _export(self, request: web.Request) -> web.Response:
         """Only the record of it: the lines are read by the command line, read-only."""
         act = await self._decoded(request, ExportAct)
-        by = requests.who(act.by)
+        actor = Actor(id=requests.who(act.by))
         async with asyncio.timeout(self._settings.body_deadline_s):
-            instance = await self._board.record_export(act.purpose, by)
+            instance = await self._board.record_export(act.purpose, actor)
         return answer({"instance": instance})
 
     async def _act(
         self,
         request: web.Request,
         verb: str,
-        change: Callable[[str, str], Awaitable[AlarmChanged]],
+        change: Callable[[str, Actor], Awaitable[AlarmChanged]],
     ) -> web.Response:
         """Done once per Idempotency-Key: a repeat gets the answer of the first."""
         alarm_id = request.match_info["id"]
-        by = requests.who((await self._decoded(request, Act)).by)
+        actor = Actor(id=requests.who((await self._decoded(request, Act)).by))
         key = request.headers.get("Idempotency-Key", "")
         if not _KEY.fullmatch(key):
             raise Problem(400, "Idempotency-Key: 1 to 64 visible ASCII characters")
-        asked = f"{verb} {alarm_id} {by}"
+        asked = f"{verb} {alarm_id} {actor.id}"
         known = self._acts.get(key)
         if known is not None:
             if known[0] != asked:
@@ -281,7 +281,7 @@ class WebServer:
             self._acts.popitem(last=False)
         try:
             async with asyncio.timeout(self._settings.body_deadline_s):
-                alarm = await change(alarm_id, by)
+                alarm = await change(alarm_id, actor)
         except BaseException as error:
             self._acts.pop(key, None)  # it failed: the same key may try again
             refusal = _refusal(error)
@@ -303,6 +303,12 @@ class WebServer:
         if isinstance(request.protocol, Doorway):
             request.protocol.asked()
         return requests.body(raw, type_)
+
+
+def viewer_of(actor: Actor) -> Viewer:
+    """What this person may see over the API. Until log-in exists: whoever reaches us is an
+    operator."""
+    return Viewer(id=actor.id, kind="console", rights=RIGHTS)
 
 
 def _refusal(error: BaseException) -> BaseException:

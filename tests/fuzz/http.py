@@ -11,7 +11,7 @@ from aiohttp import web
 from adapters.observers.prometheus import PrometheusMeter
 from adapters.web import WebServer, walls
 from adapters.web.doors import Doors
-from gateway.messages import CheckNow
+from gateway.messages import Actor, CheckNow
 from gateway.settings import HttpSection
 from tests.adapters.web.board import FakeBoard, alarm, done, link, opened, unit
 from tests.fakes import FakeClock
@@ -54,8 +54,8 @@ class _Transport(asyncio.Transport):
 
 
 class _Board(FakeBoard):
-    async def record_export(self, purpose: str, by: str) -> str:
-        self.acts.append(("export", purpose, by))
+    async def record_export(self, purpose: str, actor: Actor) -> str:
+        self.acts.append(("export", purpose, actor.id))
         return "gwt"
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.board import CHECKS_KEPT
 from gateway.messages import (
+    Actor,
     AlarmChanged,
     LinkChanged,
     LinkState,
@@ -135,8 +136,8 @@ async def test_open_alarms_are_in_the_picture_until_they_are_closed(house: House
     board = house.core.board
     (alarm,) = board.snapshot(OPERATOR).alarms
     assert (alarm.rule, alarm.terminal) == ("EMG", ISSI)
-    await board.acknowledge(alarm.id, "op1")
-    await board.close_alarm(alarm.id, "op2")
+    await board.acknowledge(alarm.id, Actor("op1"))
+    await board.close_alarm(alarm.id, Actor("op2"))
     assert board.snapshot(OPERATOR).alarms == ()
     closed = [event for event in house.events if isinstance(event, AlarmChanged)][-1]
     assert (closed.state, closed.ack_by, closed.closed_by) == ("cleared", "op1", "op2")
@@ -145,11 +146,11 @@ async def test_open_alarms_are_in_the_picture_until_they_are_closed(house: House
 async def test_counts_by_area(house: House) -> None:
     counts = house.core.board.snapshot(OPERATOR).counts
     assert sum(counts["on_duty"].values()) == len(house.config.fleet.terminals)
-    assert set(counts["on_duty"]) <= set(house.config.fleet.areas)
+    assert set(counts["on_duty"]) <= set(house.config.areas.areas)
 
 
 async def test_an_export_is_on_record_before_it_is_made(house: House) -> None:
-    assert await house.core.board.record_export("complaint 1", "auditor1") == "gw1"
+    assert await house.core.board.record_export("complaint 1", Actor("auditor1")) == "gw1"
     record = house.on_record("export")[0]
     assert (record.operator, record.detail) == ("auditor1", "complaint 1")
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from gateway.errors import LedgerUnavailable
-from gateway.messages import StatusReport
+from gateway.messages import Actor, StatusReport
 from gateway.settings import Config
 from tests.gateway.strategies import held_by
 from tests.simulation import oracles
@@ -113,7 +113,7 @@ class Story:
             alarm = world.random.choice(list(fast.alarms.values()))
             acts = (core.board.acknowledge, core.board.close_alarm)
             act, who = world.random.choice(acts), world.random.choice(["A", "B"])
-            world.own(_tried(act(alarm.id, who)))
+            world.own(_tried(act(alarm.id, Actor(who))))
 
     async def _everybody_asks_once_more(self) -> None:
         """After the heal: one question each, one after the other, as on a calm day. Where a clock

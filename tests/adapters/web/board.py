@@ -6,6 +6,7 @@ import msgspec
 
 from gateway.bus import Encode, EventBus, Subscription
 from gateway.messages import (
+    Actor,
     AlarmChanged,
     CheckDone,
     CheckNow,
@@ -107,11 +108,11 @@ class FakeBoard:
     def check_view(self, viewer: Viewer, ref: str) -> CheckNow | None:
         return next((c for c in self.checks if ref in (c.opened.short, c.opened.check)), None)
 
-    async def acknowledge(self, alarm_id: str, by: str) -> AlarmChanged:
-        return self._act("ack", alarm_id, by, state="ack-active", ack_by=by)
+    async def acknowledge(self, alarm_id: str, actor: Actor) -> AlarmChanged:
+        return self._act("ack", alarm_id, actor.id, state="ack-active", ack_by=actor.id)
 
-    async def close_alarm(self, alarm_id: str, by: str) -> AlarmChanged:
-        return self._act("close", alarm_id, by, state="cleared", closed_by=by)
+    async def close_alarm(self, alarm_id: str, actor: Actor) -> AlarmChanged:
+        return self._act("close", alarm_id, actor.id, state="cleared", closed_by=actor.id)
 
     def _act(self, verb: str, alarm_id: str, by: str, **changes: object) -> AlarmChanged:
         if self.refuse is not None:
