@@ -107,6 +107,9 @@ def resolved_config(
     for name in ("fleet", "people", "areas", "policy", "warnings"):
         gateway[name] = str(config_folder / gateway[name])
     tree["gateway"] = gateway
+    alarms = dict(tree["alarms"])
+    alarms["file"] = str(config_folder / alarms["file"])
+    tree["alarms"] = alarms
     tree["http"] = {**tree["http"], "port": http_port}
     tree["pnc"] = {**tree["pnc"], "url": pnc_url}
     like = base["serial"][0]

@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from gateway import alarm_rules
+from gateway.alarm_rules import AlarmRules
 from gateway.errors import ConfigError
 from gateway.findings import Lines, Place, faults, spelt
 from gateway.messages import Kind
@@ -32,7 +34,7 @@ from gateway.rulebook import (
     is_day,
 )
 
-T = TypeVar("T", bound=Section)
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class GatewaySection(Section, frozen=True, kw_only=True):
@@ -205,6 +207,12 @@ class HttpSection(Section, frozen=True, kw_only=True):
     body_deadline_s: float = 10.0
 
 
+class AlarmsSection(Section, frozen=True, kw_only=True):
+    file: str = "alarms.toml"
+    grace_s: float = 30.0
+    """After the start rules with `grace` raise nothing: little is known yet."""
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """The whole file, by section."""
 
@@ -216,6 +224,7 @@ class Settings(Section, frozen=True, kw_only=True):
     ledger: LedgerSection = LedgerSection()
     history: HistorySection = HistorySection()
     http: HttpSection = HttpSection()
+    alarms: AlarmsSection = AlarmsSection()
     serial: tuple[SerialSection, ...] = ()
     mqtt: tuple[BrokerSection, ...] = ()
 
@@ -230,6 +239,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     areas: Areas
     policy: Policy
     warnings: Warnings
+    alarms: AlarmRules
 
     @property
     def state_dir(self) -> Path:
@@ -259,6 +269,7 @@ def load(path: Path) -> Config:
     areas = _read(resolve(path, named.areas), Areas, findings)
     policy = _read(resolve(path, named.policy), Policy, findings)
     warnings = _read(resolve(path, named.warnings), Warnings, findings)
+    alarms = _read(resolve(path, settings.alarms.file), AlarmRules, findings)
     tell(path, _check_settings(path, settings, fleet), findings)
     if fleet:
         tell(resolve(path, named.fleet), check_fleet(fleet, areas), findings)
@@ -272,9 +283,11 @@ def load(path: Path) -> Config:
         tell(resolve(path, named.policy), check_policy(policy), findings)
     if warnings:
         tell(resolve(path, named.warnings), check_warnings(warnings), findings)
-    if fleet is None or people is None or areas is None or policy is None or warnings is None:
+    if alarms:
+        tell(resolve(path, settings.alarms.file), alarm_rules.check(alarms), findings)
+    if fleet is None or people is None or areas is None or policy is None:
         raise ConfigError(findings)
-    if findings:
+    if findings or warnings is None or alarms is None:
         raise ConfigError(findings)
     return Config(
         path=path,
@@ -284,6 +297,7 @@ def load(path: Path) -> Config:
         areas=areas,
         policy=policy,
         warnings=warnings,
+        alarms=alarms,
     )
 
 

@@ -547,6 +547,7 @@ def _folder() -> Path:
     atexit.register(held.cleanup)
     folder = Path(held.name)
     for name in (
+        "alarms.toml",
         "fleet.toml",
         "people.toml",
         "areas.toml",
@@ -613,7 +614,7 @@ TARGETS: dict[str, Target] = {
                 grammar.toml((CONFIG / f"{name}.toml").read_text("utf-8")),
                 config(f"{name}.toml"),
             )
-            for name in ("gateway", "fleet", "people", "areas", "policy", "warnings")
+            for name in ("gateway", "alarms", "fleet", "people", "areas", "policy", "warnings")
         ),
     )
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 from hypothesis import strategies as st
 
+from gateway.alarm_rules import AlarmRules
 from gateway.messages import (
     Asker,
     Bail,
@@ -35,6 +36,7 @@ from gateway.rulebook import Areas, Fleet, People, Policy, Standing, Warnings
 CONFIG = Path(__file__).parents[2] / "config"
 WARNINGS = msgspec.toml.decode((CONFIG / "warnings.toml").read_bytes(), type=Warnings)
 POLICY = msgspec.toml.decode((CONFIG / "policy.toml").read_bytes(), type=Policy)
+RULES = msgspec.toml.decode((CONFIG / "alarms.toml").read_bytes(), type=AlarmRules)
 FLEET = msgspec.toml.decode((CONFIG / "fleet.toml").read_bytes(), type=Fleet)
 PEOPLE = msgspec.toml.decode((CONFIG / "people.toml").read_bytes(), type=People)
 AREAS = msgspec.toml.decode((CONFIG / "areas.toml").read_bytes(), type=Areas)

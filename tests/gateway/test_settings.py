@@ -17,7 +17,7 @@ from gateway.results import Shown
 from gateway.settings import load
 from tests.gateway.strategies import AREAS, CONFIG, FLEET, PEOPLE, POLICY, WARNINGS, askers
 
-FILES = ("fleet.toml", "people.toml", "areas.toml", "policy.toml", "warnings.toml")
+FILES = ("alarms.toml", "fleet.toml", "people.toml", "areas.toml", "policy.toml", "warnings.toml")
 
 
 class Folder:
@@ -88,7 +88,10 @@ def test_every_key_of_the_data_files_is_explained() -> None:
     ("text", "finding"),
     [
         ("[gatewayy]", "gateway.toml: gatewayy: unknown; did you mean gateway? (line 1)"),
-        ("[gps]", "gateway.toml: gps: unknown; known are checks, gateway, history, http, ledger"),
+        (
+            "[gps]",
+            "gateway.toml: gps: unknown; known are alarms, checks, gateway, history, http, ledger",
+        ),
         (
             "[gateway]\ninstanse = 'a'",
             "gateway.toml: gateway.instanse: unknown; did you mean instance? (line 2)",

@@ -100,6 +100,9 @@ class Daemon:
         for name in ("fleet.toml", "people.toml"):
             if not (self.folder / name).exists():
                 (self.folder / name).write_text((config / name).read_text("utf-8"), "utf-8")
+        text += _table(
+            "alarms", {"file": str(config / "alarms.toml"), **sections.pop("alarms", {})}
+        )
         text += _table("checks", checks)
         pnc: dict[str, Any] = {"adapter": "mock", "records": str(config / "pnc")}
         if pnc_url is not None:

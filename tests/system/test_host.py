@@ -334,6 +334,7 @@ async def test_thirty_faulty_reloads_change_nothing(tmp_path: Path) -> None:
     async with post(tmp_path) as here:
         sample = (config / "gateway.toml").read_text("utf-8")
         sound = here.daemon.config.read_text("utf-8")
+        sample = sample.replace('"alarms.toml"', f'"{config / "alarms.toml"}"')
         # Of the sample all but what makes this daemon the one that it is.
         files = {name: config / f"{name}.toml" for name in FILES}
         for name, path in files.items():
