@@ -1,9 +1,10 @@
-"""Operator alarms and their life: raised, acknowledged, closed, and raised again after a restart.
+"""The alarm desk: carries out what the engine asks for, on the bus, on record, for operators.
 
 Rule 1: an emergency is on the bus before anything is written; its record is tried until it stands.
-Rule 2: one open alarm per cause (terminal or link); pressing again counts, it is not another alarm.
-Rule 3: an emergency is closed by another person than the one who acknowledged it.
-Source: console design, 7; architecture, decisions 6 and 16.
+Rule 2: what an operator does is on record before any console shows it; it is one act, with a name,
+on one occurrence, and every console shows it.
+When a cause is an alarm is the engine's to say (alarm_engine.py), and what becomes of the alarm is
+its own (alarm_life.py). Source: console design, 7; architecture, decisions 6 and 16.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from gateway import alarm_engine as engine
+from gateway import alarm_life as life
+from gateway.alarm_engine import Acted, Answer, Change, Engine, Flooded, Off, On
+from gateway.alarm_life import CLEARED, About, Effect, Refuse, Show, Write
+from gateway.alarm_rules import EMERGENCY, EMERGENCY_CAUSE, AlarmRules
 from gateway.errors import LedgerUnavailable
 from gateway.messages import (
     AlarmChanged,
@@ -21,21 +27,20 @@ from gateway.messages import (
     Issi,
     LinkChanged,
     LinkState,
+    Noticed,
     UnitEmergency,
     UnitFix,
 )
 from gateway.ports import Clock, Ids, Journal, Ledger, Meter, PutAlarm, Record
 
-EMERGENCY = "EMG"
-PNC_DOWN = "PNC"
-LINK_DOWN = "LNK"
-SUSPICION = "REJ"
-PRIORITY = {EMERGENCY: 1, PNC_DOWN: 2, LINK_DOWN: 2, SUSPICION: 3}
-ON_DELAY_S = {PNC_DOWN: 10.0, LINK_DOWN: 5.0}
-OFF_DELAY_S = 5.0
-RULE_OF_KIND = {"pnc": PNC_DOWN, "serial": LINK_DOWN, "mqtt": LINK_DOWN}
+CAUSE_OF_KIND = {
+    "audit": "audit_lost",
+    "pnc": "pnc_down",
+    "serial": "link_down",
+    "mqtt": "link_down",
+}
+"""Kinds of links whose end is an alarm; a bearer's silence is one, too."""
 
-CLEARED = "cleared"
 RECORD_DEADLINE_S = 30.0
 """How long one attempt to record goes on; what is left is taken up with the next alarm or turn."""
 RETRY_S = (0.2, 0.5, 1.0, 2.0)
@@ -49,135 +54,7 @@ class LedgerInDoubt(LedgerUnavailable):
     """No answer in time: what was to be written may yet be written, or never."""
 
 
-# --------------------------------------------------------------------------- the machine
-
-
-class Raised(msgspec.Struct, frozen=True):
-    """The cause is there (again). id: of the new occurrence, used only if none is open."""
-
-    id: str
-    rule: str
-    terminal: Issi = ""
-    link: str = ""
-
-
-class Acknowledged(msgspec.Struct, frozen=True):
-    by: str
-
-
-class Closed(msgspec.Struct, frozen=True):
-    by: str
-
-
-class Ceased(msgspec.Struct, frozen=True):
-    """The cause is gone by itself (a link is back). An emergency never ceases by itself."""
-
-
-AlarmEvent = Raised | Acknowledged | Closed | Ceased
-
-
-class Show(msgspec.Struct, frozen=True):
-    """Put the alarm on the bus. emergency: also tell that it begins (True) or ends (False)."""
-
-    emergency: bool | None = None
-
-
-class Write(msgspec.Struct, frozen=True):
-    """Put it on record. what: raised, repeated, acknowledged, closed, ceased; stands (an act on it
-    may be on record, though its operator was told that it could not be)."""
-
-    what: str
-    by: str = ""
-
-
-class Refuse(msgspec.Struct, frozen=True):
-    """Nothing happens. why: for the operator."""
-
-    why: str
-
-
-Effect = Show | Write | Refuse
-
-
-def step(
-    alarm: AlarmChanged | None, event: AlarmEvent, now_ms: int
-) -> tuple[AlarmChanged | None, tuple[Effect, ...]]:
-    """What the alarm is after this event, and what is to be done. Pure; every event is answered."""
-    match event:
-        case Raised():
-            return _raised(alarm, event, now_ms)
-        case _ if alarm is None or alarm.state == CLEARED:
-            return alarm, (Refuse("ALREADY CLOSED"),)
-        case Acknowledged(by=by):
-            return _acknowledged(alarm, by, now_ms)
-        case Closed(by=by):
-            return _closed(alarm, by, now_ms)
-        case Ceased():
-            return _ceased(alarm, now_ms)
-
-
-def _raised(
-    alarm: AlarmChanged | None, event: Raised, now_ms: int
-) -> tuple[AlarmChanged, tuple[Effect, ...]]:
-    if alarm is not None and alarm.state == "unack-cleared":
-        # The cause is back before anybody looked: still the same occurrence.
-        again = msgspec.structs.replace(
-            alarm, state="unack-active", count=alarm.count + 1, t_ms=now_ms
-        )
-        return again, (Show(), Write("repeated"))
-    if alarm is not None and alarm.state != CLEARED:
-        again = msgspec.structs.replace(alarm, count=alarm.count + 1, t_ms=now_ms)
-        return again, (Show(), Write("repeated"))
-    new = AlarmChanged(
-        id=event.id,
-        rule=event.rule,
-        priority=PRIORITY[event.rule],
-        state="unack-active",
-        raised_ms=now_ms,
-        t_ms=now_ms,
-        terminal=event.terminal,
-        link=event.link,
-    )
-    emergency = True if event.rule == EMERGENCY else None
-    return new, (Show(emergency), Write("raised"))
-
-
-def _acknowledged(
-    alarm: AlarmChanged, by: str, now_ms: int
-) -> tuple[AlarmChanged, tuple[Effect, ...]]:
-    after = {"unack-active": "ack-active", "unack-cleared": CLEARED}.get(alarm.state)
-    if after is None:
-        return alarm, (Refuse("ALREADY ACKNOWLEDGED"),)
-    acknowledged = msgspec.structs.replace(alarm, state=after, ack_by=by, t_ms=now_ms)
-    return acknowledged, (Write("acknowledged", by), Show())
-
-
-def _closed(alarm: AlarmChanged, by: str, now_ms: int) -> tuple[AlarmChanged, tuple[Effect, ...]]:
-    if alarm.state != "ack-active":
-        return alarm, (Refuse("ACKNOWLEDGE FIRST"),)
-    emergency = alarm.rule == EMERGENCY
-    if emergency and by and by == alarm.ack_by:
-        return alarm, (Refuse("A SECOND PERSON MUST CLOSE IT"),)
-    closed = msgspec.structs.replace(alarm, state=CLEARED, closed_by=by, t_ms=now_ms)
-    return closed, (Write("closed", by), Show(False if emergency else None))
-
-
-def _ceased(alarm: AlarmChanged, now_ms: int) -> tuple[AlarmChanged, tuple[Effect, ...]]:
-    after = {"unack-active": "unack-cleared", "ack-active": CLEARED}.get(alarm.state)
-    if after is None or alarm.rule == EMERGENCY:
-        return alarm, (Refuse("NOTHING CEASED"),)
-    return msgspec.structs.replace(alarm, state=after, t_ms=now_ms), (Show(), Write("ceased"))
-
-
 # --------------------------------------------------------------------------- the desk
-
-
-class _Condition(msgspec.Struct):
-    """A cause with delays. since_s: monotonic moment of the last change."""
-
-    down: bool
-    since_s: float
-    raised: bool = False
 
 
 class Whereabouts(Protocol):
@@ -188,8 +65,15 @@ class Whereabouts(Protocol):
     def age(self, terminal: Issi, now_ms: int) -> float | None: ...
 
 
+def _nowhere(_terminal: Issi) -> str:
+    return ""
+
+
 class AlarmDesk:
-    """Carries out what `step` asks for. Holds what is open; the ledger holds it over a restart."""
+    """Holds the engine, and so what is open; the ledger holds that over a restart.
+
+    grace_s: how long after the start rules with `grace` raise nothing. area_of: of a terminal.
+    """
 
     def __init__(
         self,
@@ -201,6 +85,9 @@ class AlarmDesk:
         ledger: Ledger,
         publish: Callable[[Event], None],
         tracker: Whereabouts,
+        rules: AlarmRules,
+        grace_s: float = 0.0,
+        area_of: Callable[[Issi], str] = _nowhere,
     ) -> None:
         self._clock = clock
         self._ids = ids
@@ -209,9 +96,8 @@ class AlarmDesk:
         self._ledger = ledger
         self._publish = publish
         self._tracker = tracker
-        self._open: dict[str, AlarmChanged] = {}
-        self._by_cause: dict[tuple[str, str], str] = {}
-        self._conditions: dict[tuple[str, str], _Condition] = {}
+        self._area_of = area_of
+        self._engine = Engine(rules=rules, began_s=clock.monotonic_s(), grace_s=grace_s)
         self._pending: dict[tuple[str, str], tuple[Record, AlarmChanged]] = {}
         self._writing = asyncio.Lock()
 
@@ -226,7 +112,8 @@ class AlarmDesk:
         gives whether all is on record; if not, it is tried again with whatever is recorded next.
         """
         self._meter.count("emergencies_total", stage="received")
-        self._raise(Raised(self._ids.occurrence(), EMERGENCY, terminal=terminal), now_ms)
+        about = About(terminal=terminal, area=self._area_of(terminal))
+        self._feed(On(EMERGENCY_CAUSE, about, self._ids.occurrence()), now_ms)
         self._meter.count("emergencies_total", stage="relayed")
         if received_at_s is not None:
             took_s = max(0.0, self._clock.monotonic_s() - received_at_s)
@@ -235,57 +122,82 @@ class AlarmDesk:
 
     def presented(self, alarm_id: str) -> None:
         """A console drew it: counted once per occurrence and report."""
-        if alarm_id in self._open:
+        if alarm_id in self._engine.open:
             self._meter.count("emergencies_total", stage="presented")
 
-    # ------------------------------------------------------------------ links and the PNC
+    # ------------------------------------------------------------------ causes
 
-    def link_changed(self, event: LinkChanged, now_s: float) -> None:
-        """Take note that a link or the PNC went down or came back; `tick` makes the alarm."""
-        rule = RULE_OF_KIND.get(event.kind)
-        if rule is None:
+    def cause(self, cause: str, about: About, *, on: bool) -> None:
+        """This cause is there, or gone; said again it changes nothing. `record` as for `tick`."""
+        if self._engine.is_on(cause, about.subject) is on:
             return
-        down = event.state is LinkState.DOWN
-        cause = (rule, event.id)
-        known = self._conditions.get(cause)
-        if known is None:
-            self._conditions[cause] = _Condition(down, now_s, raised=cause in self._by_cause)
-        elif known.down is not down:
-            known.down, known.since_s = down, now_s
+        now_ms = self._clock.wall_ms()
+        if not on:
+            self._feed(Off(cause, about), now_ms)
+            return
+        if about.terminal and not about.area:
+            about = msgspec.structs.replace(about, area=self._area_of(about.terminal))
+        self._feed(On(cause, about, self._ids.occurrence()), now_ms)
+
+    def happened(self, cause: str, about: About) -> None:
+        """As `cause`, for what has no duration."""
+        if self._engine.full:
+            self._meter.count("queue_dropped_total", queue="console", reason="full")
+        self.cause(cause, about, on=True)
+        self.cause(cause, about, on=False)
+
+    def is_on(self, cause: str, subject: str) -> bool:
+        """Whether this cause is there, as it was said last."""
+        return self._engine.is_on(cause, subject)
+
+    def causes_on(self, cause: str) -> tuple[About, ...]:
+        """What this cause is there for, as it was said."""
+        return self._engine.subjects_on(cause)
+
+    def limit_s(self, cause: str) -> float | None:
+        """Above which figure this cause is there; None when the rules name none."""
+        rule = self._engine.rules.by_cause.get(cause)
+        return rule.limit if rule is not None else None
+
+    def link_changed(self, event: LinkChanged) -> None:
+        """A link, the PNC or the audit went down, silent or came back."""
+        cause = CAUSE_OF_KIND.get(event.kind)
+        if cause is None:
+            return
+        about = About(link=event.id)
+        self.cause(cause, about, on=event.state is LinkState.DOWN)
+        if cause == "link_down":
+            self.cause("link_silent", about, on=event.state is LinkState.SILENT)
 
     def suspicion(self, link: str, *, on: bool) -> None:
-        """Somebody misbehaves at this link, or no longer does (console design, 7, rule REJ). Whose
-        terminal it is stands in the audit. `record` as for `tick`."""
-        now_ms = self._clock.wall_ms()
-        if on:
-            self._raise(Raised(self._ids.occurrence(), SUSPICION, link=link), now_ms)
-        else:
-            self._cease(self._by_cause.get((SUSPICION, link)), now_ms)
+        """Somebody misbehaves at this link, or no longer does. Whose terminal it is stands in the
+        audit."""
+        self.cause("refused", About(link=link), on=on)
 
     def emergency_open(self, terminal: Issi) -> bool:
         """Whether an emergency of this terminal stands, acknowledged or not."""
-        return (EMERGENCY, terminal) in self._by_cause
+        return (EMERGENCY, terminal) in self._engine.by_cause
 
-    def tick(self, now_s: float, now_ms: int) -> None:
-        """Once a second: raise and clear what its delay has made true; age the oldest emergency.
+    def tick(self, now_ms: int) -> None:
+        """Once a second: raise, clear, escalate and give back what time has made due; figures.
 
-        What it raised waits in `record` (see `unrecorded`).
+        What it changed waits in `record` (see `unrecorded`).
         """
-        for (rule, link), condition in self._conditions.items():
-            held_s = now_s - condition.since_s
-            if condition.down and not condition.raised and held_s >= ON_DELAY_S[rule]:
-                condition.raised = True
-                self._raise(Raised(self._ids.occurrence(), rule, link=link), now_ms)
-            elif not condition.down and condition.raised and held_s >= OFF_DELAY_S:
-                condition.raised = False
-                self._cease(self._by_cause.get((rule, link)), now_ms)
+        self._feed(engine.Tick(), now_ms)
         waiting = [
             now_ms - alarm.raised_ms
-            for alarm in self._open.values()
+            for alarm in self._engine.open.values()
             if alarm.rule == EMERGENCY and alarm.state == "unack-active"
         ]
         oldest_s = max(waiting, default=0) / 1000
         self._meter.gauge("emergency_oldest_unacked_age_seconds", oldest_s)
+        aside = [each for each in self._engine.open.values() if each.shelved_until_ms is not None]
+        self._meter.gauge("alarms_shelved", float(len(aside)))
+        self._meter.gauge("alarm_flood", float(bool(self._engine.flooded)))
+
+    def rules_changed(self, rules: AlarmRules) -> None:
+        """Another file of rules, now; what is open keeps the words it was raised with."""
+        self._feed(engine.Ruled(rules), self._clock.wall_ms())
 
     # ------------------------------------------------------------------ operators
 
@@ -294,7 +206,7 @@ class AlarmDesk:
 
         Raises KeyError (no such open alarm), ValueError (why not), LedgerUnavailable (not done).
         """
-        done = await self._act(alarm_id, Acknowledged(by))
+        done = await self._act(alarm_id, life.Acknowledged(by))
         if done.rule == EMERGENCY:
             self._meter.count("emergencies_total", stage="acknowledged")
         return done
@@ -302,9 +214,28 @@ class AlarmDesk:
     async def close(self, alarm_id: str, by: str) -> AlarmChanged:
         """As acknowledge. An emergency is closed by another person than its acknowledger, as far
         as both are known."""
-        return await self._act(alarm_id, Closed(by))
+        return await self._act(alarm_id, life.Closed(by))
 
-    async def _act(self, alarm_id: str, event: Acknowledged | Closed) -> AlarmChanged:
+    async def mistake(self, alarm_id: str, by: str) -> AlarmChanged:
+        """As acknowledge: the officer says that the emergency was pressed by mistake. It may be
+        said under duress, so the alarm goes on as it was."""
+        return await self._act(alarm_id, life.Mistaken(by))
+
+    async def shelve(self, alarm_id: str, by: str, minutes: int, why: str) -> AlarmChanged:
+        """As acknowledge: put it aside for so long, for one of the reasons that the rules list."""
+        rules = self._engine.rules
+        if minutes not in rules.shelve_minutes:
+            raise ValueError(f"MINUTES: ONE OF {', '.join(map(str, rules.shelve_minutes))}")
+        if why not in rules.shelve_reasons:
+            raise ValueError(f"WHY: ONE OF {', '.join(rules.shelve_reasons)}")
+        until_ms = self._clock.wall_ms() + minutes * 60_000
+        return await self._act(alarm_id, life.Shelved(by, until_ms, why))
+
+    async def unshelve(self, alarm_id: str, by: str) -> AlarmChanged:
+        """As acknowledge: back before its time."""
+        return await self._act(alarm_id, life.Unshelved(by))
+
+    async def _act(self, alarm_id: str, event: life.Act) -> AlarmChanged:
         async with self._writing:
             after, effects = self._agreed(alarm_id, event)
             writes = [effect for effect in effects if isinstance(effect, Write)]
@@ -313,16 +244,16 @@ class AlarmDesk:
             except LedgerInDoubt:
                 self._stands(alarm_id, event.by)
                 raise
-            now = self._open.get(alarm_id)
-            if now is None:
+            if alarm_id not in self._engine.open:
                 return after
             # The world went on while this was written (pressed again, link back): what was done
             # is done to the alarm of now, and that goes on record too if it is another.
-            moved, effects = step(now, event, self._clock.wall_ms())
-            assert moved is not None
+            now_ms = self._clock.wall_ms()
+            moved, effects = self._would(alarm_id, event, now_ms)
             if msgspec.structs.replace(moved, t_ms=after.t_ms) == after:
-                moved = after
+                moved, now_ms = after, after.t_ms
                 effects = tuple(effect for effect in effects if isinstance(effect, Show))
+            self._engine, _ = self._step(Acted(alarm_id, event), now_ms)
             self._carry_out(moved, effects)
             return moved
 
@@ -330,34 +261,38 @@ class AlarmDesk:
         """The operator hears "not done", but a commit that is only late may still be made. What
         everybody sees goes on record after it, else a restart would take an emergency off every
         screen that somebody was told is not closed."""
-        alarm = self._open.get(alarm_id)
+        alarm = self._engine.open.get(alarm_id)
         if alarm is not None:
             self._wait(alarm, Write("stands", by))
 
-    def _agreed(self, alarm_id: str, event: AlarmEvent) -> tuple[AlarmChanged, tuple[Effect, ...]]:
-        after, effects = step(self._open[alarm_id], event, self._clock.wall_ms())
+    def _agreed(self, alarm_id: str, event: life.Act) -> tuple[AlarmChanged, tuple[Effect, ...]]:
+        after, effects = self._would(alarm_id, event, self._clock.wall_ms())
         why = next((effect.why for effect in effects if isinstance(effect, Refuse)), "")
-        if why or after is None:
+        if why:
             raise ValueError(why)
         return after, effects
+
+    def _would(
+        self, alarm_id: str, event: life.Act, now_ms: int
+    ) -> tuple[AlarmChanged, tuple[Effect, ...]]:
+        """What this act would do."""
+        _, answers = self._step(Acted(alarm_id, event), now_ms)
+        (change,) = answers
+        assert isinstance(change, Change)
+        return change.alarm, change.effects
 
     # ------------------------------------------------------------------ what is open
 
     def open(self) -> tuple[AlarmChanged, ...]:
         """Every alarm that is not cleared, the gravest first, then the oldest."""
-        return tuple(sorted(self._open.values(), key=lambda a: (a.priority, a.raised_ms, a.id)))
+        alarms = self._engine.open.values()
+        return tuple(sorted(alarms, key=lambda a: (a.priority, a.raised_ms, a.id)))
 
     def restore(self, alarms: Iterable[AlarmChanged]) -> None:
         """After a restart: what was open is raised again, the same occurrence, on every console."""
         for alarm in alarms:
-            if alarm.state == CLEARED or alarm.id in self._open:
-                continue
-            emergency = True if alarm.rule == EMERGENCY else None
-            self._show(alarm, Show(emergency))
-            if alarm.rule in ON_DELAY_S and alarm.state.endswith("-active"):
-                cause = (alarm.rule, alarm.link)
-                # Down until the link says otherwise.
-                self._conditions[cause] = _Condition(True, self._clock.monotonic_s(), raised=True)
+            area = self._area_of(alarm.terminal) if alarm.terminal else ""
+            self._feed(engine.Restored(alarm, area), self._clock.wall_ms())
 
     # ------------------------------------------------------------------ on record
 
@@ -393,7 +328,7 @@ class AlarmDesk:
         if not rows:
             return
         # An alarm goes with its state of now, so that an older one never overwrites a newer.
-        newest = {alarm.id: self._open.get(alarm.id, alarm) for _, alarm in waiting.values()}
+        newest = {alarm.id: self._engine.open.get(alarm.id, alarm) for _, alarm in waiting.values()}
         newest |= {alarm.id: alarm for _, alarm in more}
         try:
             async with asyncio.timeout(COMMIT_DEADLINE_S):
@@ -409,18 +344,20 @@ class AlarmDesk:
 
     # ------------------------------------------------------------------ effects
 
-    def _raise(self, event: Raised, now_ms: int) -> None:
-        before = self._open.get(self._by_cause.get(_cause(event), ""))
-        after, effects = step(before, event, now_ms)
-        assert after is not None
-        self._carry_out(after, effects)
+    def _step(self, event: engine.Event, now_ms: int) -> tuple[Engine, tuple[Answer, ...]]:
+        return engine.step(self._engine, event, self._clock.monotonic_s(), now_ms)
 
-    def _cease(self, alarm_id: str | None, now_ms: int) -> None:
-        if alarm_id is None or alarm_id not in self._open:
-            return
-        after, effects = step(self._open[alarm_id], Ceased(), now_ms)
-        assert after is not None
-        self._carry_out(after, effects)
+    def _feed(self, event: engine.Event, now_ms: int) -> None:
+        self._engine, answers = self._step(event, now_ms)
+        for answer in answers:
+            match answer:
+                case Change(alarm=alarm, effects=effects):
+                    self._carry_out(alarm, effects)
+                case Flooded(count=count, on=on):
+                    state = "flood" if on else "over"
+                    self._journal.warn("alarm.flood", count=count, state=state)
+                    kind = "flood" if on else "flood_over"
+                    self._publish(Noticed(kind=kind, t_ms=now_ms))
 
     def _carry_out(self, alarm: AlarmChanged, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
@@ -433,12 +370,6 @@ class AlarmDesk:
                     return
 
     def _show(self, alarm: AlarmChanged, effect: Show) -> None:
-        if alarm.state == CLEARED:
-            self._open.pop(alarm.id, None)
-            self._by_cause.pop(_cause(alarm), None)
-        else:
-            self._open[alarm.id] = alarm
-            self._by_cause[_cause(alarm)] = alarm.id
         if effect.emergency is not None:
             fix = self._tracker.newest_of(alarm.terminal)
             self._publish(
@@ -468,22 +399,22 @@ class AlarmDesk:
         self._pending.pop(key, None)
         self._pending[key] = (_record(effect, alarm), alarm)
         if len(self._pending) > PENDING_MOST:
-            oldest = next(iter(self._pending))
-            del self._pending[oldest]
+            # An emergency is given up last.
+            rest = (key for key, (_, each) in self._pending.items() if each.rule != EMERGENCY)
+            del self._pending[next(rest, next(iter(self._pending)))]
             self._meter.count("queue_dropped_total", queue="emergency", reason="full")
-
-
-def _cause(of: Raised | AlarmChanged) -> tuple[str, str]:
-    return of.rule, of.terminal or of.link
 
 
 def _record(effect: Write, alarm: AlarmChanged) -> Record:
     emergency = alarm.rule == EMERGENCY and effect.what in {"raised", "repeated"}
+    # Not in `check`: what happens to an alarm is no part of what became of the question.
+    of = f" of {alarm.check}" if alarm.check else ""
+    why = f" ({alarm.why})" if effect.what == "shelved" else ""
     return Record(
         event="emergency" if emergency else "alarm",
         at_ms=alarm.t_ms,
         terminal=alarm.terminal,
         operator=effect.by,
         operation=alarm.rule,
-        detail=f"{alarm.id} {effect.what} x{alarm.count}",
+        detail=f"{alarm.id} {effect.what} x{alarm.count}{of}{why}",
     )

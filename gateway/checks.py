@@ -240,6 +240,8 @@ class CheckDesk:
         self._scribe = Scribe(clock=clock, rules=lambda: self._rules)
         self._clocks = TerminalClocks()
         self._trials = Trials(ledger=ledger, clock=clock, ids=ids, crew=self.crew, fatal=fatal)
+        self.clock_seen: Callable[[Issi, float], None] = lambda _terminal, _skew_s: None
+        """Told how far a terminal's clock is off, with each check that says when it was sent."""
         self._asking = Asking(
             settings,
             clock=clock,
@@ -402,6 +404,14 @@ class CheckDesk:
         settled = [check.settled_at_s for check in self._memory if check.danger]
         waiting = [at_s for at_s in settled if at_s is not None]
         return self._clock.monotonic_s() - min(waiting) if waiting else None
+
+    def danger_awaiting(self) -> tuple[Check, ...]:
+        """Answers with danger words that are on record and have not reached their terminal."""
+        return tuple(
+            check
+            for check in self._memory
+            if check.shown_danger and check.state.stage is Stage.DELIVERING
+        )
 
     def in_flight(self) -> int:
         """Checks without an outcome."""
@@ -647,6 +657,7 @@ class CheckDesk:
         at = (how.received_at_ms, how.received_at_s)
         self._clocks.note(terminal, request.sent_at_ms, how.received_at_s)
         skew_s = self._clocks.skew_s(terminal, request.sent_at_ms, *at)
+        self.clock_seen(terminal, skew_s)
         if abs(skew_s) > self._settings.clock_skew_s:
             way = "SLOW" if skew_s > 0 else "FAST"
             text = f"RADIO CLOCK {abs(round(skew_s))}S {way}. TELL CONTROL"

@@ -15,6 +15,7 @@ import msgspec
 
 from gateway import __version__
 from gateway.admission import Rules
+from gateway.alarm_causes import AlarmCauses
 from gateway.alarms import AlarmDesk
 from gateway.audit_watch import WatchedLedger
 from gateway.board import ControlRoom
@@ -105,7 +106,12 @@ class Core:
             ledger=self.ledger,
             publish=publish,
             tracker=self.tracker,
+            rules=config.alarms,
+            grace_s=section.alarms.grace_s,
+            area_of=self._area_of,
         )
+        self.causes = AlarmCauses(self.alarms, self.tracker)
+        bus.tap(self.causes.seen)
         self.courier = Courier(
             clock=clock,
             meter=meter,
@@ -129,6 +135,7 @@ class Core:
             fatal=self._fatal,
         )
         self.courier.stale = self.checks.delivery_stale
+        self.checks.clock_seen = self.causes.clock_is_off
         self.board = ControlRoom(
             epoch=ids.occurrence(),
             clock=clock,
@@ -150,7 +157,7 @@ class Core:
             over=lambda link: self.alarms.suspicion(link, on=False),
         )
         self.limits = Limits(section.limits, clock.monotonic_s())
-        self.minded: list[Minded] = [self.security, self.alarms]
+        self.minded: list[Minded] = [self.security]
         self.switchboard = Switchboard(
             desks=self._desks(),
             roster=lambda: self.roster,
@@ -196,6 +203,8 @@ class Core:
             self.bus.publish(meta)
         self.alarms.restore(await self.ledger.open_alarms())
         restored = await self.checks.restore()
+        for check in self.checks.danger_awaiting():
+            self.causes.awaits(check.terminal, check.id, check.short)
         self.started = True
         self.journal.note("started", version=__version__, restored=restored)
         return restored
@@ -227,6 +236,10 @@ class Core:
                 desk.tick(now_s, self.clock.wall_ms())
                 if desk.unrecorded:
                     self._mind(type(desk).__name__, partial(self._record_of, desk))
+            self.causes.tick(self.clock.wall_ms())
+            self.alarms.tick(self.clock.wall_ms())
+            if self.alarms.unrecorded:
+                self._mind("alarms", self._record_alarms)
             if self._gap_since_s is not None:
                 self._mind("gap", self._record_gap)
             if now_s - self._looked_at_s >= LOOK_EVERY_S:
@@ -248,6 +261,13 @@ class Core:
         """What this desk could not put on record at once."""
         try:
             await desk.record()
+        except LedgerFatal as error:
+            self._fatal(error)
+
+    async def _record_alarms(self) -> None:
+        """Whatever alarm is not yet on record: of a link, or of an emergency in a long outage."""
+        try:
+            await self.alarms.record()
         except LedgerFatal as error:
             self._fatal(error)
 
@@ -376,8 +396,6 @@ class Core:
             id=name, kind=kind, state=state, since_ms=self.clock.wall_ms(), detail=reason
         )
         self.bus.publish(event)
-        if kind != "relay":
-            self.alarms.link_changed(event, self.clock.monotonic_s())
 
     def link_for(self, terminal: Issi) -> Link | None:
         """Where the terminal was heard last, else its own line, else any link that may reach it.
@@ -442,6 +460,10 @@ class Core:
         self.courier.tell(envelope.terminal, notice, expires_in_s=NOTICE_EXPIRES_S)
         envelope.settle()
 
+    def _area_of(self, terminal: Issi) -> str:
+        known = self.roster.terminal(terminal)
+        return known.area if known is not None else ""
+
     def _status(self, terminal: Issi, code: int) -> None:
         self.roster.status(terminal, code)
         meta = self.roster.meta(terminal, self.clock.wall_ms())
@@ -491,6 +513,7 @@ class Core:
             self.tracker.forget(gone)
             self.bus.publish(self.roster.gone(gone, now_ms))
         self.checks.rules_changed(self._rules(config))
+        self.alarms.rules_changed(config.alarms)
         for meta in self.roster.metas(now_ms):
             self.bus.publish(meta)
         self.courier.holders_changed()

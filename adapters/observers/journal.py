@@ -60,6 +60,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "emergency.raised": _ALARM | {"elapsed_ms"},
     "emergency.unrecorded": _ALARM | {"error"},
     "alarm.changed": _ALARM,
+    "alarm.flood": _ALARM,
     "alarm.unrecorded": _ALARM | {"error"},
     "cert.expiry": frozenset({"cert", "state", "hours"}),
     "config.loaded": frozenset({"version", "restart_needed", "count"}),

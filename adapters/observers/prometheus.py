@@ -70,9 +70,9 @@ OUTCOMES = (
 )
 RULES = (
     *("EMG", "DNR", "DUR", "CHX", "CHO", "PNC", "LNK", "SIL"),
-    *("SEM", "WEL", "AUD", "REJ", "RVL", "SKW", "STR", "SND"),
+    *("SEM", "WEL", "AUD", "REJ", "RVL", "SKW", "STR", "SND", "COV"),
 )
-"""Console design, 7."""
+"""Console design, 7, and COV; an id that a force adds in alarms.toml counts as other."""
 PRIORITIES = ("1", "2", "3")
 BANDS = ("live", "aging", "stale", "lost", "none")
 BEARERS = ("serial", "mqtt", "gpsd", "http")
@@ -290,6 +290,8 @@ METRICS: tuple[Metric, ...] = (
         priority=PRIORITIES,
         state=("unack-active", "ack-active", "unack-cleared"),
     ),
+    _gauge("alarms_shelved", "Alarms that are put aside", False),
+    _gauge("alarm_flood", "1 while any area has more alarms than a person can take in", False),
     _histogram("alarm_ack_latency_seconds", "Raised until acknowledged", priority=PRIORITIES),
     # audit
     _counter("audit_records_total", "Audit records written", action=AUDIT_EVENTS),

@@ -1,0 +1,136 @@
+"""What happens in the gateway that is a cause of an alarm: seen on the bus, or true by time alone.
+
+It says what is there and what is gone, never what is made of it: that is the rules' (alarm_rules).
+A check that got no answer is a cause of its terminal, not of the check: the operator calls an
+officer once, however often they tried.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Protocol
+
+from gateway.alarm_life import About
+from gateway.alarm_rules import EMERGENCY
+from gateway.messages import (
+    AlarmChanged,
+    CheckDelivery,
+    CheckDone,
+    CheckOpened,
+    CheckStaged,
+    Event,
+    Issi,
+    LinkChanged,
+    Outcome,
+)
+
+MOST_CHECKS = 4096
+"""Checks under way that are remembered; more than any gateway has open."""
+DEADBAND = 0.75
+"""What is a figure above its limit is so until it is below this part of it."""
+
+
+class Alarms(Protocol):
+    """The alarm desk, as far as causes go."""
+
+    def cause(self, cause: str, about: About, *, on: bool) -> None: ...
+
+    def happened(self, cause: str, about: About) -> None: ...
+
+    def is_on(self, cause: str, subject: str) -> bool: ...
+
+    def causes_on(self, cause: str) -> tuple[About, ...]: ...
+
+    def limit_s(self, cause: str) -> float | None: ...
+
+    def link_changed(self, event: LinkChanged) -> None: ...
+
+    def open(self) -> tuple[AlarmChanged, ...]: ...
+
+
+class Ages(Protocol):
+    """How old a terminal's position is; None when there is none."""
+
+    def age(self, terminal: Issi, now_ms: int) -> float | None: ...
+
+
+class AlarmCauses:
+    """A tap on the bus, and a look once a second."""
+
+    def __init__(self, alarms: Alarms, ages: Ages) -> None:
+        self._alarms = alarms
+        self._ages = ages
+        self._under_way: OrderedDict[str, Issi] = OrderedDict()
+
+    def seen(self, event: Event) -> None:
+        match event:
+            case LinkChanged():
+                self._alarms.link_changed(event)
+            case CheckOpened(check=check, terminal=terminal):
+                self._under_way[check] = terminal
+                if len(self._under_way) > MOST_CHECKS:
+                    self._under_way.popitem(last=False)
+                self._alarms.cause("slow", _of(event), on=True)
+            case CheckDone():
+                self._done(event)
+            case CheckStaged(stage="held" | "prompted"):
+                # Its delivery has not begun: whoever must let it go sees that elsewhere.
+                self._alarms.cause("undelivered", _of(event), on=False)
+            case CheckDelivery():
+                self._delivery(event)
+            case _:
+                pass
+
+    def _done(self, event: CheckDone) -> None:
+        self._under_way.pop(event.check, None)
+        self._alarms.cause("slow", _of(event), on=False)
+        if event.outcome in (Outcome.EXPIRED, Outcome.FAILED):
+            about = About(terminal=event.terminal, short=event.short)
+            self._alarms.happened("unanswered", about)
+        elif event.outcome is Outcome.ANSWERED and event.danger:
+            self._alarms.cause("undelivered", _of(event), on=True)
+
+    def _delivery(self, event: CheckDelivery) -> None:
+        about = _of(event)
+        if event.state == "delivered" and self._alarms.is_on("undelivered", event.check):
+            self._alarms.cause("unread", about, on=True)
+        if event.state in ("read", "stale"):
+            self._alarms.cause("unread", about, on=False)
+        if event.state in ("delivered", "read", "stale"):
+            self._alarms.cause("undelivered", about, on=False)
+
+    def awaits(self, terminal: Issi, check: str, short: str) -> None:
+        """After a restart: this answer with danger words is not delivered yet."""
+        about = About(terminal=terminal, check=check, short=short)
+        self._alarms.cause("undelivered", about, on=True)
+
+    def clock_is_off(self, terminal: Issi, skew_s: float) -> None:
+        """So far is the clock of this terminal from ours, by the message that just came."""
+        limit_s = self._alarms.limit_s("clock_off")
+        if limit_s is not None:
+            on = self._alarms.is_on("clock_off", terminal)
+            off = abs(skew_s) > limit_s * (DEADBAND if on else 1)
+            self._alarms.cause("clock_off", About(terminal=terminal), on=off)
+
+    def tick(self, now_ms: int) -> None:
+        """Once a second: whose position is too old to help by."""
+        limit_s = self._alarms.limit_s("position_old")
+        if limit_s is None:
+            return
+        called = {each.terminal for each in self._alarms.open() if each.rule == EMERGENCY}
+        wanted = called | set(self._under_way.values())
+        known = {about.terminal for about in self._alarms.causes_on("position_old")}
+        for terminal in known | wanted:
+            age_s = self._ages.age(terminal, now_ms)
+            if terminal not in wanted:
+                old = False
+            elif age_s is None:
+                # Many radios have no receiver; that of an officer who calls for help is missed.
+                old = terminal in called
+            else:
+                old = age_s > limit_s * (DEADBAND if terminal in known else 1)
+            self._alarms.cause("position_old", About(terminal=terminal), on=old)
+
+
+def _of(event: CheckOpened | CheckDone | CheckStaged | CheckDelivery) -> About:
+    return About(terminal=event.terminal, check=event.check, short=event.short)
