@@ -52,6 +52,14 @@ class Off(msgspec.Struct, frozen=True):
     about: About
 
 
+class Happened(msgspec.Struct, frozen=True):
+    """The cause came and went: each time counts. id: as of On."""
+
+    cause: str
+    about: About
+    id: str
+
+
 class Acted(msgspec.Struct, frozen=True):
     """An operator did something to an open alarm."""
 
@@ -76,7 +84,7 @@ class Ruled(msgspec.Struct, frozen=True):
     rules: AlarmRules
 
 
-Event = On | Off | Acted | Tick | Restored | Ruled
+Event = On | Off | Happened | Acted | Tick | Restored | Ruled
 
 
 # --------------------------------------------------------------------------- answers
@@ -177,6 +185,8 @@ def step(
             draft.on(event)
         case Off():
             draft.off(event)
+        case Happened():
+            draft.happened(event)
         case Acted(alarm=alarm, act=act):
             draft.live(engine.open[alarm], act)
         case Tick():
@@ -252,6 +262,22 @@ class _Draft:
             return
         self.conditions[cause] = msgspec.structs.replace(known, on=False, since_s=self.now_s)
         self._settle(cause)
+
+    def happened(self, event: Happened) -> None:
+        rule = self.rules.by_cause.get(event.cause)
+        if rule is None or rule.id == EMERGENCY or self._too_early(rule):
+            return
+        cause = (rule.id, event.about.subject)
+        if cause not in self.by_cause:
+            over = self._collapsing(rule)
+            if over is not None:
+                self.live(over, life.Counted())
+            if over is not None or len(self.open) >= MOST_OPEN:
+                return
+        self._raise(rule, cause, event.about, event.id)
+        self.conditions[cause] = Condition(
+            event.about, event.id, on=False, since_s=self.now_s, raised=True
+        )
 
     def tick(self) -> None:
         for cause in tuple(self.conditions):

@@ -17,7 +17,7 @@ import msgspec
 
 from gateway import alarm_engine as engine
 from gateway import alarm_life as life
-from gateway.alarm_engine import Acted, Answer, Change, Engine, Flooded, Off, On
+from gateway.alarm_engine import Acted, Answer, Change, Engine, Flooded, Happened, Off, On
 from gateway.alarm_life import CLEARED, About, Effect, Refuse, Show, Write
 from gateway.alarm_rules import EMERGENCY, EMERGENCY_CAUSE, AlarmRules
 from gateway.errors import LedgerUnavailable
@@ -112,7 +112,7 @@ class AlarmDesk:
         gives whether all is on record; if not, it is tried again with whatever is recorded next.
         """
         self._meter.count("emergencies_total", stage="received")
-        about = About(terminal=terminal, area=self._area_of(terminal))
+        about = self._placed(About(terminal=terminal))
         self._feed(On(EMERGENCY_CAUSE, about, self._ids.occurrence()), now_ms)
         self._meter.count("emergencies_total", stage="relayed")
         if received_at_s is not None:
@@ -135,16 +135,19 @@ class AlarmDesk:
         if not on:
             self._feed(Off(cause, about), now_ms)
             return
-        if about.terminal and not about.area:
-            about = msgspec.structs.replace(about, area=self._area_of(about.terminal))
-        self._feed(On(cause, about, self._ids.occurrence()), now_ms)
+        self._feed(On(cause, self._placed(about), self._ids.occurrence()), now_ms)
+
+    def _placed(self, about: About) -> About:
+        """With the area of its terminal."""
+        area = about.area or (self._area_of(about.terminal) if about.terminal else "")
+        return msgspec.structs.replace(about, area=area)
 
     def happened(self, cause: str, about: About) -> None:
-        """As `cause`, for what has no duration."""
+        """As `cause`, for what has no duration: each time counts."""
         if self._engine.full:
             self._meter.count("queue_dropped_total", queue="console", reason="full")
-        self.cause(cause, about, on=True)
-        self.cause(cause, about, on=False)
+        about = self._placed(about)
+        self._feed(Happened(cause, about, self._ids.occurrence()), self._clock.wall_ms())
 
     def is_on(self, cause: str, subject: str) -> bool:
         """Whether this cause is there, as it was said last."""

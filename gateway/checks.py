@@ -410,7 +410,7 @@ class CheckDesk:
         return tuple(
             check
             for check in self._memory
-            if check.shown_danger and check.state.stage is Stage.DELIVERING
+            if check.danger and check.state.stage is Stage.DELIVERING
         )
 
     def in_flight(self) -> int:

@@ -44,6 +44,10 @@ class Desk:
         self._ids += 1
         return self.feed(On(cause, about, f"A{self._ids:04d}"))
 
+    def happened(self, cause: str, about: About) -> None:
+        self._ids += 1
+        self.feed(engine.Happened(cause, about, f"A{self._ids:04d}"))
+
     def off(self, cause: str, about: About) -> None:
         self.feed(Off(cause, about))
 
@@ -301,7 +305,7 @@ def test_a_pnc_that_is_down_counts_what_follows_from_it(desk: Desk) -> None:
     """Checks that wait or fail are one count with it, before and after it was raised; an alarm
     that somebody acknowledged stays, and so does danger that was not delivered."""
     desk.on("pnc_down", PNC)
-    desk.on("unanswered", unit(1))
+    desk.happened("unanswered", unit(1))
     desk.on("unanswered", unit(2))
     first = next(each for each in desk.open("CHX") if each.terminal == unit(2).terminal)
     assert desk.act(first, life.Acknowledged("op-1")) == ""
@@ -310,14 +314,31 @@ def test_a_pnc_that_is_down_counts_what_follows_from_it(desk: Desk) -> None:
     assert pnc.count == 2
     assert desk.only("CHX").terminal == unit(2).terminal
     for number in range(3, 8):
-        desk.on("unanswered", unit(number))
-        desk.off("unanswered", unit(number))
+        desk.happened("unanswered", unit(number))
     desk.on("undelivered", unit(9))
     desk.on("emergency", unit(9))
     desk.passes(5)
     assert desk.only("PNC").count == 7
     assert len(desk.open("CHX")) == 1
     assert desk.only("DNR").state == desk.only("EMG").state == "unack-active"
+
+
+def test_what_has_no_duration_counts_each_time(desk: Desk) -> None:
+    """It is over five seconds after the last; seen or not, the next is counted or another."""
+    for _ in range(3):
+        desk.happened("unanswered", UNIT)
+        desk.passes(3)
+    alarm = desk.only()
+    assert (alarm.count, alarm.state) == (3, "unack-active")
+    desk.passes(2)
+    assert desk.only().state == "unack-cleared"
+    desk.happened("unanswered", UNIT)
+    assert (desk.only().id, desk.only().count, desk.only().state) == (alarm.id, 4, "unack-active")
+    assert desk.act(desk.only(), life.Acknowledged("op-1")) == ""
+    desk.passes(5)
+    assert desk.open() == []
+    desk.happened("unanswered", UNIT)
+    assert desk.only().id != alarm.id
 
 
 def test_what_outlasts_the_pncs_alarm_is_raised_then(desk: Desk) -> None:
@@ -377,12 +398,15 @@ def test_other_rules_end_no_alarm(desk: Desk) -> None:
 
 UNITS = [unit(1), unit(2)]
 POOL: list[tuple[str, About]] = [
-    *((cause, about) for cause in ("emergency", "clock_off", "unanswered") for about in UNITS),
+    *((cause, about) for cause in ("emergency", "clock_off", "position_old") for about in UNITS),
     *((cause, LINE) for cause in ("link_down", "link_silent", "refused")),
     ("pnc_down", PNC),
     *((cause, About(terminal="5001001", check="C1")) for cause in ("slow", "undelivered")),
 ]
-SAYS = st.tuples(st.sampled_from(["on", "off", "on"]), st.sampled_from(POOL))
+SAYS = st.one_of(
+    st.tuples(st.sampled_from(["on", "off", "on"]), st.sampled_from(POOL)),
+    st.tuples(st.just("happened"), st.sampled_from([("unanswered", about) for about in UNITS])),
+)
 ACTS = st.tuples(
     st.just("act"),
     st.tuples(
@@ -413,6 +437,10 @@ class Model:
                 if cause != "emergency":
                     desk.off(cause, about)
                     self.since.pop((cause, about), None)
+            case "happened", (str(cause), About() as about):
+                pnc = any(each.state.endswith("-active") for each in desk.open("PNC"))
+                desk.happened(cause, about)
+                assert pnc or any(each.terminal == about.terminal for each in desk.open("CHX"))
             case "act", (int(which), str(verb), str(by)):
                 alarms = desk.open()
                 if alarms:
