@@ -21,7 +21,7 @@ import msgspec
 
 from gateway import alarm_life as life
 from gateway.alarm_life import CLEARED, About, Effect
-from gateway.alarm_rules import AGAIN, EMERGENCY, EVERYBODY, AlarmRule, AlarmRules
+from gateway.alarm_rules import AGAIN, EMERGENCY, OPERATOR, AlarmRule, AlarmRules
 from gateway.messages import AlarmChanged
 
 MOST_REMEMBERED = 200
@@ -534,7 +534,7 @@ def _overdue(alarm: AlarmChanged, timing: Timing, rule: AlarmRule, now_s: float)
     return (
         rule.escalate_s > 0
         and alarm.state == "unack-active"
-        and alarm.audience != EVERYBODY
+        and alarm.audience == OPERATOR
         and alarm.shelved_until_ms is None
         and now_s - timing.raised_s >= rule.escalate_s
     )

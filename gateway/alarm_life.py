@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.alarm_rules import EMERGENCY, EVERYBODY, AlarmRule
+from gateway.alarm_rules import EMERGENCY, EVERYBODY, OPERATOR, AlarmRule
 from gateway.messages import AlarmChanged, Issi
 
 CLEARED = "cleared"
@@ -151,7 +151,8 @@ def step(alarm: AlarmChanged | None, event: LifeEvent, rule: AlarmRule, now_ms: 
         case Ceased() | Folded():
             return _ended(alarm, event, rule, now_ms)
         case Escalated():
-            if alarm.state != "unack-active" or alarm.audience == EVERYBODY:
+            # What is the supervisors' alone never becomes the operators' by waiting.
+            if alarm.state != "unack-active" or alarm.audience != OPERATOR:
                 return alarm, (Refuse("NOT OVERDUE"),)
             return _changed(alarm, now_ms, audience=EVERYBODY), (Show(), Write("escalated"))
         case Counted():

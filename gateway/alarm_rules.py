@@ -37,7 +37,7 @@ CAUSES: Mapping[str, str] = {
     "covert": "an answer held what a radio never sees",
 }
 
-AUDIENCES = ("operator", "supervisor")
+OPERATOR, SUPERVISOR = AUDIENCES = ("operator", "supervisor")
 SOUNDS = ("none", "single", "double", "two-tone")
 EVERYBODY = "everybody"
 """The audience of an alarm that nobody acknowledged in time: operators keep it."""
@@ -169,8 +169,8 @@ def _check_rule(rule: AlarmRule, rules: AlarmRules) -> list[str]:
         found.append(f"audience: one of {', '.join(AUDIENCES)}")
     if rule.limit is not None and not 1 <= rule.limit <= 86400:
         found.append("limit: between 1 and 86400 seconds")
-    if rule.escalate_s and not rule.ack:
-        found.append("escalate_s: only where somebody must acknowledge")
+    if rule.escalate_s and (not rule.ack or rule.audience != OPERATOR):
+        found.append("escalate_s: only where an operator must acknowledge")
     if rule.priority == 1:
         if rule.shelve or rule.grace or rule.audience != "operator":
             found.append("priority: what is 1 is never shelved, put off or kept from operators")

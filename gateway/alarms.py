@@ -286,6 +286,10 @@ class AlarmDesk:
 
     # ------------------------------------------------------------------ what is open
 
+    @property
+    def rules(self) -> AlarmRules:
+        return self._engine.rules
+
     def open(self) -> tuple[AlarmChanged, ...]:
         """Every alarm that is not cleared, the gravest first, then the oldest."""
         alarms = self._engine.open.values()

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from gateway.alarm_rules import AlarmRules
 from gateway.alarms import AlarmDesk
 from gateway.bus import Encode, EventBus, Subscription
 from gateway.messages import (
@@ -184,6 +185,20 @@ class ControlRoom:
 
     async def close_alarm(self, alarm_id: str, actor: Actor) -> AlarmChanged:
         return await self._alarms.close(alarm_id, actor.id)
+
+    async def shelve_alarm(
+        self, alarm_id: str, actor: Actor, minutes: int, why: str
+    ) -> AlarmChanged:
+        return await self._alarms.shelve(alarm_id, actor.id, minutes, why)
+
+    async def unshelve_alarm(self, alarm_id: str, actor: Actor) -> AlarmChanged:
+        return await self._alarms.unshelve(alarm_id, actor.id)
+
+    async def mark_mistake(self, alarm_id: str, actor: Actor) -> AlarmChanged:
+        return await self._alarms.mistake(alarm_id, actor.id)
+
+    def alarm_rules(self) -> AlarmRules:
+        return self._alarms.rules
 
     async def record_export(self, purpose: str, actor: Actor) -> str:
         return await self._record_export(purpose, actor)

@@ -85,6 +85,8 @@ def visible(viewer: Viewer, event: Event) -> Event | None:
                 )
             return _unlinked(shown, rights)
         case AlarmChanged():
+            if event.audience == "supervisor" and "supervise" not in rights:
+                return None
             if event.rule == "EMG" and "emergency" not in rights:
                 return None
             if event.rule in {"DNR", "DUR"} and "class" not in rights:

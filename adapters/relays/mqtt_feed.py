@@ -7,7 +7,9 @@
         event done      + "kind", "outcome", "elapsed_s"
         event delivery  + "part", "state": sent, delivered, read, failed, stale
     feed/alarm/{id}    QoS 1  {"id", "rule", "pri", "state", "raised", "t", "count"}
-                              + "issi", "link", "ref" where the alarm has one
+                              + "response", "issi", "link", "ref", "chatter", "group",
+                                "shelved_until" where the alarm has one; what is the supervisors'
+                                alone is not said
 
 `t`, `raised`, `deadline`: ISO 8601, UTC. `ref`: the short form of the check. Nothing is retained:
 the feed says what happens now, the ledger what happened. At the start of the gateway, alarms that
@@ -202,6 +204,8 @@ def message_of(event: Event) -> tuple[str, bytes] | None:
         case CheckOpened() | CheckStaged() | CheckDone() | CheckDelivery():
             body = {"check": event.check, "ref": event.short, "issi": event.terminal}
             return f"feed/check/{event.terminal}", msgspec.json.encode(body | _progress(event))
+        case AlarmChanged(audience="supervisor"):
+            return None
         case AlarmChanged():
             return f"feed/alarm/{event.id}", msgspec.json.encode(_alarm(event))
         case _:
@@ -259,5 +263,14 @@ def _alarm(event: AlarmChanged) -> dict[str, Any]:
         "t": moment(event.t_ms),
         "count": event.count,
     }
-    more = {"issi": event.terminal, "link": event.link, "ref": event.short}
+    more = {
+        "issi": event.terminal,
+        "link": event.link,
+        "ref": event.short,
+        "response": event.response,
+        "chatter": event.chatter,
+        "group": event.group,
+    }
+    if event.shelved_until_ms is not None:
+        body["shelved_until"] = moment(event.shelved_until_ms)
     return body | {key: value for key, value in more.items() if value}

@@ -1,9 +1,10 @@
-"""What the web page asks of the core: one small board of facts and two acts."""
+"""What the web page asks of the core: one small board of facts and acts."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.alarm_rules import AlarmRules
 from gateway.bus import Encode, Subscription
 from gateway.messages import Actor, AlarmChanged, CheckNow, Snapshot, Viewer
 
@@ -31,6 +32,20 @@ class Board(Protocol):
 
     async def close_alarm(self, alarm_id: str, actor: Actor) -> AlarmChanged:
         """As acknowledge."""
+
+    async def shelve_alarm(
+        self, alarm_id: str, actor: Actor, minutes: int, why: str
+    ) -> AlarmChanged:
+        """As acknowledge: put it aside for so long; both from the rules' lists."""
+
+    async def unshelve_alarm(self, alarm_id: str, actor: Actor) -> AlarmChanged:
+        """As acknowledge."""
+
+    async def mark_mistake(self, alarm_id: str, actor: Actor) -> AlarmChanged:
+        """As acknowledge: the officer says that the emergency was pressed by mistake."""
+
+    def alarm_rules(self) -> AlarmRules:
+        """What alarms mean and ask for, now."""
 
     async def record_export(self, purpose: str, actor: Actor) -> str:
         """Put an export of the audit on record; the instance whose log it is. Raises

@@ -48,7 +48,15 @@ def _in(where: str, name: str, says: str, required: bool = False) -> dict[str, A
     }
 
 
-def _act(summary: str) -> Any:
+_SHELVE: dict[str, Any] = {
+    "minutes": {"type": "integer", "description": "one of the snapshot's dict.shelve.minutes"},
+    "why": {"type": "string", "description": "one of the snapshot's dict.shelve.reasons"},
+}
+
+
+def _act(summary: str, more: dict[str, Any] | None = None) -> Any:
+    """more: members of the body besides `by`."""
+    more = more or {}
     return {
         "post": {
             "summary": summary,
@@ -62,7 +70,7 @@ def _act(summary: str) -> Any:
                     "application/json": {
                         "schema": {
                             "type": "object",
-                            "required": ["by"],
+                            "required": ["by", *more],
                             "additionalProperties": False,
                             "properties": {
                                 "by": {
@@ -70,7 +78,8 @@ def _act(summary: str) -> Any:
                                     "minLength": 1,
                                     "maxLength": 40,
                                     "description": "who acts, until log-in exists",
-                                }
+                                },
+                                **more,
                             },
                         }
                     }
@@ -130,6 +139,9 @@ def document(version: str) -> dict[str, Any]:
             ),
             "/api/v1/alarms/{id}/ack": _act("acknowledge"),
             "/api/v1/alarms/{id}/close": _act("close"),
+            "/api/v1/alarms/{id}/shelve": _act("put aside for some minutes", _SHELVE),
+            "/api/v1/alarms/{id}/unshelve": _act("take back before its time"),
+            "/api/v1/alarms/{id}/mistake": _act("note that it was pressed by mistake"),
             "/api/v1/export": _export(),
             "/api/v1/time": _read("the gateway's clock, seconds since the epoch"),
             "/api/openapi.json": _read("this"),

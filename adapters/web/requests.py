@@ -28,6 +28,14 @@ class Act(msgspec.Struct, forbid_unknown_fields=True):
     by: str
 
 
+class ShelveAct(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a shelving. minutes, why: of those that the snapshot's `dict.shelve` lists."""
+
+    by: str
+    minutes: int
+    why: str
+
+
 class ExportAct(msgspec.Struct, forbid_unknown_fields=True):
     """Body of an export's record. purpose: one of the four of DPA 2018, s.62(4)."""
 
@@ -37,6 +45,7 @@ class ExportAct(msgspec.Struct, forbid_unknown_fields=True):
 
 LIKE: dict[type[msgspec.Struct], str] = {
     Act: 'body: {"by": "who acts"}',
+    ShelveAct: 'body: {"by": "who acts", "minutes": 5, "why": "test"}',
     ExportAct: 'body: {"by": "who", "purpose": "..."}',
 }
 

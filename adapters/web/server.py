@@ -22,7 +22,7 @@ from aiohttp import web
 from adapters.web import openapi, requests, shapes, walls
 from adapters.web.board import Board
 from adapters.web.doors import SEND_BUFFER, Doors, Doorway
-from adapters.web.requests import Act, ExportAct
+from adapters.web.requests import Act, ExportAct, ShelveAct
 from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
 from adapters.web.walls import Problem, answer
 from gateway.messages import Actor, AlarmChanged, Viewer
@@ -162,6 +162,9 @@ class WebServer:
         app.router.add_get("/api/v1/time", self._time)
         app.router.add_post("/api/v1/alarms/{id}/ack", self._acknowledge)
         app.router.add_post("/api/v1/alarms/{id}/close", self._close)
+        app.router.add_post("/api/v1/alarms/{id}/shelve", self._shelve)
+        app.router.add_post("/api/v1/alarms/{id}/unshelve", self._unshelve)
+        app.router.add_post("/api/v1/alarms/{id}/mistake", self._mistake)
         app.router.add_post("/api/v1/export", self._export)
         app.router.add_get("/api/openapi.json", self._describe)
         app.router.add_get("/metrics", self._metrics)
@@ -202,7 +205,12 @@ class WebServer:
         me = {"id": "local", "roles": ["operator"], "keys_off": False}
         return shapes.encode(
             shapes.snapshot_body(
-                picture, self._units, epoch=self._board.epoch, intervals=intervals, me=me
+                picture,
+                self._units,
+                epoch=self._board.epoch,
+                intervals=intervals,
+                me=me,
+                rules=self._board.alarm_rules(),
             )
         )
 
@@ -243,10 +251,41 @@ class WebServer:
     # ------------------------------------------------------------------ changes
 
     async def _acknowledge(self, request: web.Request) -> web.Response:
-        return await self._act(request, "ack", self._board.acknowledge)
+        act = await self._decoded(request, Act)
+        actor = Actor(id=requests.who(act.by))
+        return await self._act(
+            request, f"ack {actor.id}", lambda id_: self._board.acknowledge(id_, actor)
+        )
 
     async def _close(self, request: web.Request) -> web.Response:
-        return await self._act(request, "close", self._board.close_alarm)
+        act = await self._decoded(request, Act)
+        actor = Actor(id=requests.who(act.by))
+        return await self._act(
+            request, f"close {actor.id}", lambda id_: self._board.close_alarm(id_, actor)
+        )
+
+    async def _shelve(self, request: web.Request) -> web.Response:
+        act = await self._decoded(request, ShelveAct)
+        actor, minutes, why = Actor(id=requests.who(act.by)), act.minutes, act.why
+        return await self._act(
+            request,
+            f"shelve {actor.id} {minutes} {why}",
+            lambda id_: self._board.shelve_alarm(id_, actor, minutes, why),
+        )
+
+    async def _unshelve(self, request: web.Request) -> web.Response:
+        act = await self._decoded(request, Act)
+        actor = Actor(id=requests.who(act.by))
+        return await self._act(
+            request, f"unshelve {actor.id}", lambda id_: self._board.unshelve_alarm(id_, actor)
+        )
+
+    async def _mistake(self, request: web.Request) -> web.Response:
+        act = await self._decoded(request, Act)
+        actor = Actor(id=requests.who(act.by))
+        return await self._act(
+            request, f"mistake {actor.id}", lambda id_: self._board.mark_mistake(id_, actor)
+        )
 
     async def _export(self, request: web.Request) -> web.Response:
         """Only the record of it: the lines are read by the command line, read-only."""
@@ -259,16 +298,16 @@ class WebServer:
     async def _act(
         self,
         request: web.Request,
-        verb: str,
-        change: Callable[[str, Actor], Awaitable[AlarmChanged]],
+        what: str,
+        change: Callable[[str], Awaitable[AlarmChanged]],
     ) -> web.Response:
-        """Done once per Idempotency-Key: a repeat gets the answer of the first."""
+        """Done once per Idempotency-Key: a repeat gets the answer of the first. what: the act, to
+        know another one under the same key."""
         alarm_id = request.match_info["id"]
-        actor = Actor(id=requests.who((await self._decoded(request, Act)).by))
         key = request.headers.get("Idempotency-Key", "")
         if not _KEY.fullmatch(key):
             raise Problem(400, "Idempotency-Key: 1 to 64 visible ASCII characters")
-        asked = f"{verb} {alarm_id} {actor.id}"
+        asked = f"{alarm_id} {what}"
         known = self._acts.get(key)
         if known is not None:
             if known[0] != asked:
@@ -281,7 +320,7 @@ class WebServer:
             self._acts.popitem(last=False)
         try:
             async with asyncio.timeout(self._settings.body_deadline_s):
-                alarm = await change(alarm_id, actor)
+                alarm = await change(alarm_id)
         except BaseException as error:
             self._acts.pop(key, None)  # it failed: the same key may try again
             refusal = _refusal(error)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.alarm_rules import AlarmRules
 from gateway.messages import (
     AlarmChanged,
     ChallengeChanged,
@@ -58,24 +59,6 @@ COLUMNS = (
 )
 SOURCES = {FixSource.GNSS: "g", FixSource.PHONE: "p", FixSource.OTHER: "o"}
 EMERGENCY_FLAG = 1
-
-RULES: Mapping[str, Json] = {
-    "EMG": {"pri": 1, "says": "EMERGENCY", "response": "Call the officer by voice; send help."},
-    "DNR": {"pri": 1, "says": "DANGER NOT DELIVERED", "response": "Read it to the officer now."},
-    "DUR": {"pri": 2, "says": "DANGER NOT READ", "response": "Call the officer."},
-    "CHX": {"pri": 2, "says": "NO ANSWER", "response": "Tell the officer: treat as unknown."},
-    "CHO": {"pri": 3, "says": "CHECK SLOW", "response": "Watch."},
-    "PNC": {"pri": 2, "says": "PNC DOWN", "response": "Announce it: checks get NO ANSWER."},
-    "LNK": {"pri": 2, "says": "LINK DOWN", "response": "Move officers to the other bearer."},
-    "SIL": {"pri": 3, "says": "LINK SILENT", "response": "Ask for a radio check."},
-    "SEM": {"pri": 2, "says": "POSITION OLD", "response": "Ask for the position by voice."},
-    "WEL": {"pri": 3, "says": "NO CONTACT", "response": "Welfare check."},
-    "AUD": {"pri": 2, "says": "CANNOT RECORD", "response": "Checks are refused: use voice."},
-    "REJ": {"pri": 3, "says": "FRAMES REFUSED", "response": "Call ops."},
-    "RVL": {"pri": 3, "says": "MANY REVEALS", "response": "Ask."},
-    "SKW": {"pri": 3, "says": "TERMINAL CLOCK OFF", "response": "Call ops."},
-}
-"""What an alarm means and asks for (console design, 7)."""
 
 
 class Units:
@@ -248,8 +231,23 @@ def fix_row(fix: UnitFix, units: Units, now_ms: int) -> list[int | None]:
     ]
 
 
+def rules_body(rules: AlarmRules) -> Json:
+    """What each alarm means and asks for."""
+    return {
+        rule.id: {
+            "pri": rule.priority,
+            "says": rule.says,
+            "response": rule.response,
+            "sound": rule.sound,
+            "ack": rule.ack,
+            "shelve": rule.shelve,
+        }
+        for rule in rules.rules
+    }
+
+
 def alarm_body(alarm: AlarmChanged, units: Units) -> Json:
-    """The full record; replace by id."""
+    """The full record; replace by id. Members of what is not so are absent."""
     body: Json = {
         "id": alarm.id,
         "rule": alarm.rule,
@@ -258,6 +256,7 @@ def alarm_body(alarm: AlarmChanged, units: Units) -> Json:
         "raised": _s(alarm.raised_ms),
         "t": _s(alarm.t_ms),
         "count": alarm.count,
+        "response": alarm.response,
         "subj": {
             key: value
             for key, value in (
@@ -268,10 +267,13 @@ def alarm_body(alarm: AlarmChanged, units: Units) -> Json:
             if value is not None
         },
     }
-    if alarm.ack_by:
-        body["ack_by"] = alarm.ack_by
-    if alarm.closed_by:
-        body["closed_by"] = alarm.closed_by
+    if alarm.audience != "operator":
+        body["audience"] = alarm.audience
+    if alarm.shelved_until_ms is not None:
+        body["shelved_until"] = _s(alarm.shelved_until_ms)
+    for name in ("ack_by", "closed_by", "chatter", "group", "why"):
+        if value := getattr(alarm, name):
+            body[name] = value
     return body
 
 
@@ -338,7 +340,13 @@ def check_body(now: CheckNow, units: Units) -> Json:
 
 
 def snapshot_body(
-    snapshot: Snapshot, units: Units, *, epoch: str, intervals: Mapping[str, float], me: Json
+    snapshot: Snapshot,
+    units: Units,
+    *,
+    epoch: str,
+    intervals: Mapping[str, float],
+    me: Json,
+    rules: AlarmRules,
 ) -> Json:
     """The whole picture, units as columns. intervals: device class -> seconds between fixes."""
     areas, agencies, statuses = _Words(), _Words(), _Words()
@@ -354,7 +362,8 @@ def snapshot_body(
             "agencies": list(agencies.index),
             "status": list(statuses.index),
             "bands": {name: {"T": seconds} for name, seconds in intervals.items()},
-            "alarm_rules": RULES,
+            "alarm_rules": rules_body(rules),
+            "shelve": {"minutes": rules.shelve_minutes, "reasons": rules.shelve_reasons},
         },
         "units": {"cols": COLUMNS, "rows": rows},
         "checks": [check_body(check, units) for check in snapshot.checks],

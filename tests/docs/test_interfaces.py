@@ -139,6 +139,10 @@ def test_the_feed_has_the_members_that_are_listed() -> None:
         terminal=ISSI,
         short="C7F3",
         link="mqtt",
+        response="Call.",
+        chatter=3,
+        group="LNK",
+        shelved_until_ms=NOW_MS,
     )
     said = mqtt_feed.message_of(alarm)
     assert said is not None

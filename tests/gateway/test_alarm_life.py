@@ -115,3 +115,11 @@ def test_escalated_is_everybodys_and_not_taken_from_operators() -> None:
     assert alarm is not None
     assert alarm.audience == EVERYBODY
     assert effects == (Show(), Write("escalated"))
+
+
+def test_what_is_the_supervisors_alone_stays_theirs() -> None:
+    """That a covert record was found would be told to every operator by waiting."""
+    alarm = raised("COV")
+    assert alarm.audience == "supervisor"
+    loose = life.msgspec.structs.replace(RULES.by_id["COV"], escalate_s=9.0)
+    assert step(alarm, life.Escalated(), loose, 9_000) == (alarm, (Refuse("NOT OVERDUE"),))

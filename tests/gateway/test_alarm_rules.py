@@ -51,7 +51,12 @@ def test_every_cause_has_its_rule_and_every_rule_its_response(folder: Folder) ->
         ('sound = "double"', 'sound = "loud"', "rules[2].sound: one of none"),
         ('audience = "supervisor"', 'audience = "nobody"', "audience: one of operator"),
         ("limit = 120.0", "limit = 0.0", "limit: between 1 and 86400 seconds"),
-        ("ack = false", "ack = false\nescalate_s = 9.0", "escalate_s: only where somebody must"),
+        ("ack = false", "ack = false\nescalate_s = 9.0", "escalate_s: only where an operator"),
+        (
+            'audience = "supervisor"',
+            'audience = "supervisor"\nescalate_s = 9.0',
+            "only where an operator",
+        ),
         ('["CHX", "CHO"]', '["CHX", "XXX"]', "rules[5].collapses: XXX is no other rule"),
         ('["CHX", "CHO"]', '["DNR"]', "rules[5].collapses: DNR is priority 1"),
         ('["CHX", "CHO"]', '["EMG"]', "rules[5].collapses: EMG is priority 1"),

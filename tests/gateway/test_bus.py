@@ -632,3 +632,13 @@ def test_visible_takes_out_what_is_not_granted() -> None:
         assert see(event, right) == msgspec.structs.replace(event, terminal="")
         assert see(event, right, "identity") == event
     assert see(PolicyChanged("2026-12", 1)) == PolicyChanged("2026-12", 1)
+
+
+async def test_what_is_the_supervisors_alone_is_due_to_nobody_else() -> None:
+    """No console of an operator, no relay; what escalated to supervisors stays everybody's."""
+    alarm = AlarmChanged("A1", "COV", 2, "unack-active", 0, 0, audience="supervisor")
+    above = msgspec.structs.replace(CONSOLE, rights=ALL | {"supervise"})
+    assert visible(CONSOLE, alarm) is None
+    assert visible(above, alarm) == alarm
+    escalated = msgspec.structs.replace(alarm, audience="everybody")
+    assert visible(CONSOLE, escalated) == escalated

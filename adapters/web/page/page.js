@@ -424,10 +424,23 @@ function alarmTitle(alarm) {
   return `${says}${who}${ref}${link}${times}`;
 }
 
+/** What else is so of an alarm. @param {any} alarm */
+function alarmMore(alarm) {
+  const more = [
+    alarm.why && plain(alarm.why),
+    alarm.shelved_until && `put aside until ${clockTime(alarm.shelved_until * 1000)}`,
+    alarm.chatter && `chattering ×${alarm.chatter}`,
+    alarm.group && "flood: grouped",
+    alarm.audience === "everybody" && "with supervisors",
+  ].filter(Boolean);
+  return more.length ? ` · ${more.join(" · ")}` : "";
+}
+
 function sortedAlarms() {
+  const aside = (/** @type {any} */ a) => (a.shelved_until ? 1 : 0);
   const unack = (/** @type {any} */ a) => (a.state.startsWith("unack") ? 0 : 1);
   return [...picture.alarms.values()].sort(
-    (a, b) => unack(a) - unack(b) || a.pri - b.pri || b.raised - a.raised,
+    (a, b) => aside(a) - aside(b) || unack(a) - unack(b) || a.pri - b.pri || b.raised - a.raised,
   );
 }
 
@@ -456,8 +469,8 @@ function drawAlarms(alarms, now) {
     row.className = `p${alarm.pri} ${unack ? "unack" : ""}`;
     const [what, middle, acts, wrong] = row.children;
     put(what, alarmTitle(alarm));
-    put(middle.children[0], picture.rules[alarm.rule]?.response ?? "");
-    const state = unack ? "nobody has acknowledged" : `acknowledged by ${plain(alarm.ack_by)}`;
+    put(middle.children[0], plain(alarm.response || picture.rules[alarm.rule]?.response));
+    const state = (unack ? "nobody has acknowledged" : `acknowledged by ${plain(alarm.ack_by)}`) + alarmMore(alarm);
     put(middle.children[2],
       `${over ? "is over; " : ""}${state} · for ${age(now - alarm.raised * 1000)} · since ${clockTime(alarm.raised * 1000)}`);
     const [ack, close] = /** @type {HTMLButtonElement[]} */ ([...acts.children]);
@@ -469,7 +482,7 @@ function drawAlarms(alarms, now) {
     put(wrong, refusals.get(id) ?? "");
   });
   for (const alarm of alarms) {
-    if (alarm.state.startsWith("unack") && alarm.pri <= 2 && !announced.has(alarm.id)) {
+    if (alarm.state.startsWith("unack") && alarm.pri <= 2 && !alarm.shelved_until && !announced.has(alarm.id)) {
       announced.add(alarm.id);
       put(at("announcer"), `Alarm: ${alarmTitle(alarm)}`);
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.alarm_rules import AlarmRules
 from gateway.bus import Encode, EventBus, Subscription
 from gateway.messages import (
     Actor,
@@ -23,6 +24,7 @@ from gateway.messages import (
     Viewer,
 )
 from gateway.ports import Clock
+from tests.gateway.strategies import RULES
 
 NOW_MS = 1_795_325_047_120
 
@@ -113,6 +115,19 @@ class FakeBoard:
 
     async def close_alarm(self, alarm_id: str, actor: Actor) -> AlarmChanged:
         return self._act("close", alarm_id, actor.id, state="cleared", closed_by=actor.id)
+
+    async def shelve_alarm(self, alarm_id: str, by: str, minutes: int, why: str) -> AlarmChanged:
+        until_ms = NOW_MS + minutes * 60_000
+        return self._act("shelve", alarm_id, by, shelved_until_ms=until_ms, why=why)
+
+    async def unshelve_alarm(self, alarm_id: str, by: str) -> AlarmChanged:
+        return self._act("unshelve", alarm_id, by, shelved_until_ms=None, why="")
+
+    async def mark_mistake(self, alarm_id: str, by: str) -> AlarmChanged:
+        return self._act("mistake", alarm_id, by, why="PRESSED BY MISTAKE")
+
+    def alarm_rules(self) -> AlarmRules:
+        return RULES
 
     def _act(self, verb: str, alarm_id: str, by: str, **changes: object) -> AlarmChanged:
         if self.refuse is not None:

@@ -17,7 +17,7 @@ from adapters.web import WebServer, doors
 from gateway.errors import LedgerUnavailable
 from gateway.messages import CheckNow
 from gateway.settings import HttpSection
-from tests.adapters.web.board import FakeBoard, alarm, done, link, opened, unit
+from tests.adapters.web.board import NOW_MS, FakeBoard, alarm, done, link, opened, unit
 from tests.fakes import FakeClock
 
 
@@ -174,6 +174,35 @@ async def test_an_alarm_is_acknowledged_and_closed_over_the_api() -> None:
         async with http.post("/api/v1/alarms/A1/close", json=body, headers=key("b")) as answer:
             assert (await answer.json())["state"] == "cleared"
         assert board.acts == [("ack", "A1", "PC 1234"), ("close", "A1", "PC 1234")]
+
+
+async def test_an_alarm_is_put_aside_and_taken_back_over_the_api() -> None:
+    """For minutes and a reason that the snapshot lists; another reason under the same key is
+    another act; that it was pressed by mistake is noted."""
+    async with serving() as (_, board, http):
+        board.alarms = {"A1": alarm(rule="LNK")}
+        async with http.get("/api/v1/snapshot") as answer:
+            words = (await answer.json())["dict"]
+        assert words["shelve"]["minutes"] == [5, 10, 15]
+        assert words["alarm_rules"]["LNK"]["response"].startswith("An area may be deaf")
+        body = {"by": "PC 1", "minutes": 5, "why": "test"}
+        path = "/api/v1/alarms/A1"
+        async with http.post(f"{path}/shelve", json=body, headers=key("a")) as answer:
+            said = await answer.json()
+        assert (said["shelved_until"], said["why"]) == (NOW_MS / 1000 + 300, "test")
+        other = {**body, "why": "duplicate"}
+        async with http.post(f"{path}/shelve", json=other, headers=key("a")) as answer:
+            assert answer.status == 422
+        for bad in ({"by": "PC 1"}, {**body, "minutes": "5"}, {**body, "more": 1}):
+            async with http.post(f"{path}/shelve", json=bad, headers=key("c")) as answer:
+                assert answer.status == 400
+        for verb in ("unshelve", "mistake"):
+            async with http.post(
+                f"{path}/{verb}", json={"by": "PC 1"}, headers=key(verb)
+            ) as answer:
+                said = await answer.json()
+        assert ("shelved_until" in said, said["why"]) == (False, "PRESSED BY MISTAKE")
+        assert [verb for verb, _, _ in board.acts] == ["shelve", "unshelve", "mistake"]
 
 
 async def test_the_same_key_acts_once() -> None:
