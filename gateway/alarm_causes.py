@@ -104,6 +104,10 @@ class AlarmCauses:
         about = About(terminal=terminal, check=check, short=short)
         self._alarms.cause("undelivered", about, on=True)
 
+    def chain_verifies(self, verifies: bool) -> None:
+        """What the proof of the whole audit said: a break is looked into while it is young."""
+        self._alarms.cause("audit_lost", About(link="chain"), on=not verifies)
+
     def clock_is_off(self, terminal: Issi, skew_s: float) -> None:
         """So far is the clock of this terminal from ours, by the message that just came."""
         limit_s = self._alarms.limit_s("clock_off")

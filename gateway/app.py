@@ -265,7 +265,11 @@ class Gateway:
             if _certificates(self.config):
                 tasks.append(group.create_task(self._certificates.run(), name="certificate watch"))
             proofs = ChainWatch(
-                prover(self.config.path), clock=self.clock, meter=self.meter, journal=self.journal
+                prover(self.config.path),
+                clock=self.clock,
+                meter=self.meter,
+                journal=self.journal,
+                told=core.causes.chain_verifies,
             )
             tasks.append(group.create_task(proofs.run(), name="chain watch"))
             tasks.append(group.create_task(retention.run(), name="retention"))

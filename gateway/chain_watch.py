@@ -64,11 +64,20 @@ def prover(config: Path) -> Prove:
 
 
 class ChainWatch:
-    """Proves on and on. A chain that does not verify stops nothing: checks go on being recorded
+    """Proves on and on; told: each verdict, whether it verifies. A chain that does not verify stops nothing: checks go on being recorded
     behind the break (docs/adr/0011), and `audit_chain_ok` is 0 until it verifies again."""
 
-    def __init__(self, prove: Prove, *, clock: Clock, meter: Meter, journal: Journal) -> None:
+    def __init__(
+        self,
+        prove: Prove,
+        *,
+        clock: Clock,
+        meter: Meter,
+        journal: Journal,
+        told: Callable[[bool], None],
+    ) -> None:
         self._prove = prove
+        self._told = told
         self._clock = clock
         self._meter = meter
         self._journal = journal
@@ -91,4 +100,5 @@ class ChainWatch:
         say("ledger.proof", reason=proof.value, elapsed_ms=elapsed_ms)
         self._meter.gauge("audit_chain_ok", float(proof is Proof.VERIFIES))
         self._meter.gauge("audit_last_verified_timestamp_seconds", self._clock.wall_ms() / 1000)
+        self._told(proof is Proof.VERIFIES)
         return EVERY_S

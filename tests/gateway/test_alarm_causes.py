@@ -313,6 +313,18 @@ async def test_a_flood_is_told_and_measured(house: House) -> None:
     assert groups == {"SKW": "SKW", "EMG": ""}
 
 
+async def test_an_audit_that_does_not_verify(house: House) -> None:
+    """Told by the proof, beside an audit that cannot be written; over with the next that holds."""
+    house.core.causes.chain_verifies(False)
+    await _disk_full(house)
+    await house.passes(1)
+    assert {each.link for each in alarms(house, "AUD")} == {"chain", "ledger"}
+    house.core.causes.chain_verifies(True)
+    await _disk_freed(house)
+    await house.passes(6)
+    assert {each.state for each in alarms(house, "AUD")} == {"unack-cleared"}
+
+
 # --------------------------------------------------------------------------- kill -9
 
 

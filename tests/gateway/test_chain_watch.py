@@ -21,8 +21,13 @@ class Watched:
     def __init__(self, *said: Proof) -> None:
         self.said = list(said)
         self.clock, self.meter, self.journal = FakeClock(), FakeMeter(), FakeJournal()
+        self.told: list[bool] = []
         self.watch = ChainWatch(
-            self._prove, clock=self.clock, meter=self.meter, journal=self.journal
+            self._prove,
+            clock=self.clock,
+            meter=self.meter,
+            journal=self.journal,
+            told=self.told.append,
         )
 
     async def _prove(self) -> Proof:
@@ -53,6 +58,7 @@ async def test_a_verdict_moves_the_gauges_and_no_verdict_moves_none() -> None:
         await watched.watch.look()
         seen.append(watched.gauge("audit_chain_ok"))
     assert seen == [None, 0.0, 0.0, 1.0]
+    assert watched.told == [False, True]
     assert watched.gauge("audit_last_verified_timestamp_seconds") == watched.clock.wall_ms() / 1000
     reasons = [fields["reason"] for event, fields in watched.journal.lines]
     assert reasons == ["unknown", "broken", "unknown", "verifies"]
