@@ -64,8 +64,9 @@ def prover(config: Path) -> Prove:
 
 
 class ChainWatch:
-    """Proves on and on; told: each verdict, whether it verifies. A chain that does not verify stops nothing: checks go on being recorded
-    behind the break (docs/adr/0011), and `audit_chain_ok` is 0 until it verifies again."""
+    """Proves on and on; told: each verdict, whether it verifies. A chain that does not verify stops
+    nothing: checks go on being recorded behind the break (docs/adr/0011), and `audit_chain_ok` is 0
+    until it verifies again."""
 
     def __init__(
         self,
@@ -96,9 +97,9 @@ class ChainWatch:
         if proof is Proof.UNKNOWN:
             self._journal.warn("ledger.proof", reason=proof.value, elapsed_ms=elapsed_ms)
             return AGAIN_S
+        self._told(proof is Proof.VERIFIES)
         say = self._journal.note if proof is Proof.VERIFIES else self._journal.warn
         say("ledger.proof", reason=proof.value, elapsed_ms=elapsed_ms)
         self._meter.gauge("audit_chain_ok", float(proof is Proof.VERIFIES))
         self._meter.gauge("audit_last_verified_timestamp_seconds", self._clock.wall_ms() / 1000)
-        self._told(proof is Proof.VERIFIES)
         return EVERY_S
