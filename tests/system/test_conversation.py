@@ -11,12 +11,14 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.services.mosquitto import Mosquitto
 from tests.system.bounds import unheard
-from tests.system.daemon import until
+from tests.system.console import Console
+from tests.system.daemon import Daemon, until
 from tests.system.ledgers import audit
 from tests.system.officers import LineOfficer, MqttOfficer
 from tests.system.on_record import REVOKED_WITHIN_S
@@ -272,3 +274,60 @@ async def test_who_is_struck_off_hears_no_answer_any_more(world: World) -> None:
     assert [query["key_text"] for query in world.queries()] == ["VRM:TE99ABC", "VRM:TE99AAB"]
     assert callsigns["5001002"] not in world.callsigns().values()
     assert world.verdict() == []
+
+
+@pytest.mark.slow
+async def test_alarms_stand_over_a_kill_as_every_console_saw_them(world: World) -> None:
+    """One operator acknowledges and puts aside; a second console sees it; kill -9; the same
+    occurrences in the same states, and the line that was put aside is still."""
+    assert world.daemon is not None
+    assert world.console is not None
+    daemon = world.daemon
+    other = Console(daemon.url)
+    watching = asyncio.create_task(other.run(), name="second console")
+    try:
+        for line in world.lines.values():
+            line.unplug()
+        await until(
+            lambda: len({e["id"] for e in world.console.of("alarm") if e["rule"] == "LNK"}) == 2, 30
+        )
+        await world.radios["5001003"].say("status", {"code": 0})
+        alarms = {a["subj"].get("link", "EMG"): a for a in await standing(daemon)}
+        emergency, *lines = alarms.pop("EMG"), *alarms.values()
+        assert emergency["response"].startswith("Call the officer by voice")
+        path = "/api/v1/alarms/{}/{}"
+        for one, verb, body in (
+            (emergency, "ack", {"by": "op-1"}),
+            (emergency, "mistake", {"by": "op-1"}),
+            (lines[0], "ack", {"by": "op-1"}),
+            (lines[1], "shelve", {"by": "op-1", "minutes": 5, "why": "being mended"}),
+        ):
+            status, said = await daemon.post(path.format(one["id"], verb), body, verb + one["id"])
+            assert status == 200, said
+        seen = {emergency["id"], lines[0]["id"]}
+        await until(
+            lambda: seen <= {e["id"] for e in other.of("alarm") if e["state"] == "ack-active"}
+        )
+        before = await standing(daemon)
+        await daemon.kill()
+        await daemon.start()
+        after = await standing(daemon)
+        same = ("id", "rule", "state", "ack_by", "why", "shelved_until", "response", "raised")
+        assert [[a.get(k) for k in same] for a in after] == [
+            [a.get(k) for k in same] for a in before
+        ]
+        assert {a["state"] for a in after} == {"ack-active", "unack-active"}
+        assert sum("shelved_until" in a for a in after) == 1
+        close = path.format(emergency["id"], "close")
+        assert (await daemon.post(close, {"by": "op-1"}, "c1"))[0] == 409
+        assert (await daemon.post(close, {"by": "op-2"}, "c2"))[0] == 200
+        assert world.verdict() == []
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def standing(daemon: Daemon) -> list[dict[str, Any]]:
+    """The emergencies and the links that are down, as a console that opens now sees them."""
+    alarms = (await daemon.snapshot())["alarms"]
+    return [a for a in alarms if a["rule"] in {"EMG", "LNK"}]
