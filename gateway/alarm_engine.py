@@ -15,8 +15,6 @@ Source: console design, 7.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
 from gateway import alarm_life as life
@@ -139,12 +137,12 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
     rules: AlarmRules
     began_s: float
     grace_s: float = 0.0
-    open: Mapping[str, AlarmChanged] = {}
-    by_cause: Mapping[Cause, str] = {}
-    conditions: Mapping[Cause, Condition] = {}
-    timings: Mapping[str, Timing] = {}
-    raisings: Mapping[str, tuple[float, ...]] = {}
-    """By area: when alarms were raised lately."""
+    open: dict[str, AlarmChanged] = {}
+    by_cause: dict[Cause, str] = {}
+    conditions: dict[Cause, Condition] = {}
+    timings: dict[str, Timing] = {}
+    raisings: dict[str, tuple[float, ...]] = {}
+    """By area: when alarms were raised lately. None of these is ever changed in place."""
     flooded: frozenset[str] = frozenset()
 
     @property
@@ -209,13 +207,19 @@ class _Draft:
         self.now_s = now_s
         self.now_ms = now_ms
         self.rules = engine.rules
-        self.open = dict(engine.open)
-        self.by_cause = dict(engine.by_cause)
         self.conditions = dict(engine.conditions)
-        self.timings = dict(engine.timings)
-        self.raisings = dict(engine.raisings)
+        self.open, self.by_cause = engine.open, engine.by_cause
+        self.timings, self.raisings = engine.timings, engine.raisings
+        self._own = False
         self.flooded = engine.flooded
         self.answers: list[Answer] = []
+
+    def _alarms(self) -> None:
+        """Before anything is done to an alarm. Most causes come and go, and none becomes one."""
+        if not self._own:
+            self._own = True
+            self.open, self.by_cause = dict(self.open), dict(self.by_cause)
+            self.timings, self.raisings = dict(self.timings), dict(self.raisings)
 
     def done(self) -> Engine:
         return Engine(
@@ -280,6 +284,7 @@ class _Draft:
         )
 
     def tick(self) -> None:
+        self._alarms()
         for cause in tuple(self.conditions):
             self._settle(cause)
         for alarm in tuple(self.open.values()):
@@ -291,6 +296,7 @@ class _Draft:
         alarm = event.alarm
         if alarm.state == CLEARED or alarm.id in self.open:
             return
+        self._alarms()
         emergency = True if alarm.rule == EMERGENCY else None
         # Whether it floods is found anew below; a group of one would be silent for nothing.
         alarm = msgspec.structs.replace(
@@ -419,6 +425,7 @@ class _Draft:
     # ------------------------------------------------------------------ an alarm
 
     def _raise(self, rule: AlarmRule, cause: Cause, about: About, id_: str) -> None:
+        self._alarms()
         before = self.open.get(self.by_cause.get(cause, ""))
         new, quiet = before is None, rule.priority == 3
         if new:
@@ -455,6 +462,7 @@ class _Draft:
 
     def _keep(self, alarm: AlarmChanged | None, effects: tuple[Effect, ...]) -> None:
         assert alarm is not None
+        self._alarms()
         self.answers.append(Change(alarm, effects))
         if alarm.state == CLEARED:
             self.open.pop(alarm.id, None)
