@@ -76,7 +76,7 @@ class Trials:
         return died, through
 
     async def _mark(self, key: str) -> int:
-        row = await self._ledger.check(_id(key))
+        row = await self._ledger.check(trial_id(key))
         last = Trial(0, "")
         now_ms = self._clock.wall_ms()
         if row is not None and row.state and abs(now_ms - row.opened_at_ms) < MARK_MS:
@@ -95,7 +95,7 @@ class Trials:
     def _row(self, key: str, lives: int) -> CheckRow:
         """Of no terminal, so that nobody takes it for a check; purged as one."""
         return CheckRow(
-            id=_id(key),
+            id=trial_id(key),
             short="",
             receipt=key[:16],
             terminal="",
@@ -115,5 +115,5 @@ class Trials:
             await asyncio.gather(*waits, return_exceptions=True)
 
 
-def _id(key: str) -> str:
+def trial_id(key: str) -> str:
     return f"trial:{key[:48]}"

@@ -452,7 +452,8 @@ async def test_a_check_that_ended_leaves_no_task_behind(house: House) -> None:
         await house.passes(20)
         await house.read(house.newest())
         await house.passes(60)
-        assert alive(asyncio.Task) <= before
+        # What the core minds of itself it keeps one task of, each.
+        assert alive(asyncio.Task) <= before + len(house.core._minding)
     finally:
         gc.enable()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gateway.check_memory import dedupe_key
-from gateway.check_states import BEFORE_OUTCOME
+from gateway.check_states import BEFORE_OUTCOME, Cause
 from gateway.checks import TASKS_PER_CHECK
 from gateway.delivery import TELL_MOST, WAITING_MOST
 from gateway.early_cancels import WINDOW_S
@@ -36,7 +36,7 @@ from gateway.messages import (
 from gateway.policy import may_ask
 from gateway.ports import CheckRow, Record
 from gateway.roster import Roster
-from gateway.trials import TRIALS_MOST
+from gateway.trials import TRIALS_MOST, Trial, trial_id
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -123,6 +123,19 @@ def result_allowed(world: World, terminal: Issi, result: Result) -> None:
         assert told[0].level == result.level, "I5: disclosed at another level than recorded"
 
 
+def _put_away(world: World, terminal: Issi, request: CheckRequest) -> bool:
+    """M13: enough lives ended with it, and its failure is on record, without a word of it."""
+    row = world.disk.checks.get(trial_id(dedupe_key(terminal, request, 0)))
+    if row is None or row.state is None:
+        return False
+    lives = msgspec.json.decode(row.state, type=Trial).lives
+    failed = any(
+        record.event == "answered" and record.detail == Cause.FAULT and record.terminal == terminal
+        for record in world.disk.records
+    )
+    return lives >= TRIALS_MOST and failed
+
+
 def acknowledgement_allowed(
     world: World, terminal: Issi, request: CheckRequest, since_s: float
 ) -> None:
@@ -134,6 +147,7 @@ def acknowledgement_allowed(
     if request.sent_at_ms is None:
         mark = request.typed.split()[1]
         known = any(_key(record) == mark for record in _asked_by(world, terminal))
+        known = known or _put_away(world, terminal, request)
         assert known or told or gone or world.refused, "decision 3: acknowledged before the commit"
         return
     if request.ref in world.terminals[terminal].poison:
@@ -350,7 +364,7 @@ def _emergencies(world: World) -> None:
     """Every emergency that reached us is on record, however long the disk was away; what a crash
     took while it was unacknowledged came again by itself."""
     raised = {record.terminal for record in world.disk.records if record.event == "emergency"}
-    excused = bool(world.faults.crash or world.faults.kill)
+    excused = bool(world.faults.crash or world.faults.kill or world.faults.deadly)
     assert excused or set(world.emergencies) <= raised, "an emergency that is not on record"
 
 

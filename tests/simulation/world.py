@@ -347,9 +347,10 @@ class World:
             self.judge(oracles.fix_relayed, terminal, message, self._published)
 
     def officer(self, terminal: Issi) -> str | None:
-        """Who holds this terminal now; None when it was taken away."""
-        fleet = self.config.fleet.terminals
-        return next((each.officer for each in fleet if each.issi == terminal), None)
+        """Who holds this terminal now; None when it was taken away, or nobody booked it."""
+        known = any(each.issi == terminal for each in self.config.fleet.terminals)
+        booked = (each.officer for each in self.config.people.standing if each.terminal == terminal)
+        return next(booked, None) if known else None
 
     def settling(
         self, terminal: Issi, message: Uplink, acknowledge: Callable[[], None]
