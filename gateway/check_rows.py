@@ -291,6 +291,8 @@ class Scribe:
             officer=check.asker.officer,
             agency=check.asker.agency,
             role=check.asker.role,
+            operator=check.asker.operator,
+            booking=check.asker.booking,
             reason=check.request.reason if check.request else "",
             operation=check.kind.value if check.kind else "",
             outcome=outcome.value if outcome else "",

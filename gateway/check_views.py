@@ -143,6 +143,7 @@ def opened_event(check: Check) -> CheckOpened | None:
         opened_ms=check.opened_at_ms,
         deadline_ms=check.deadline_ms,
         parent=check.parent,
+        operator=check.asker.operator,
     )
 
 
@@ -154,6 +155,7 @@ def staged_event(check: Check, now_ms: int) -> CheckStaged:
         stage=check.state.stage.value,
         t_ms=now_ms,
         parent=check.parent,
+        operator=check.asker.operator,
     )
 
 
@@ -179,4 +181,5 @@ def done_event(check: Check, *, now_ms: int, now_s: float) -> CheckDone | None:
         overhead_s=max(0.0, elapsed_s - check.pnc_s),
         cause=check.state.cause if check.state.cause in _CAUSES else "",
         parent=check.parent,
+        operator=check.asker.operator,
     )

@@ -9,7 +9,14 @@ import pytest
 
 from gateway.checks import Asked
 from gateway.errors import PncDown
-from gateway.messages import CheckDone, CheckOpened, CheckRequest, MalformedCheck, Outcome
+from gateway.messages import (
+    CheckDone,
+    CheckOpened,
+    CheckRequest,
+    CheckStaged,
+    MalformedCheck,
+    Outcome,
+)
 from gateway.ports import CheckRow
 from tests.fakes import settle
 from tests.gateway.house import ISSI, OTHER, House, config, other_holder
@@ -466,6 +473,7 @@ async def test_a_question_that_somebody_brings_is_a_check_of_its_own(house: Hous
     roster, request = house.core.roster, house.question("TE99ABC", ref="", sent_at_ms=None)
     asker = roster.asker(ISSI)
     assert asker is not None
+    asker = msgspec.structs.replace(asker, operator="op-1", booking="B1")
     settled: list[str] = []
     first = house.pnc.hang()
     for dedupe in ("key:1", "key:1", "key:2"):
@@ -486,8 +494,13 @@ async def test_a_question_that_somebody_brings_is_a_check_of_its_own(house: Hous
     assert len(opened) == 2
     assert {record.parent for record in house.disk.records if record.check} == {"01TEST000000C000"}
     assert [record.source for record in asked] == ["PNC", "PNC"]
-    parents = {event.parent for event in house.events if isinstance(event, CheckOpened | CheckDone)}
-    assert parents == {"01TEST000000C000"}
+    assert {record.operator for record in house.disk.records if record.check} == {"op-1"}
+    assert {record.booking for record in house.disk.records if record.check} == {"B1"}
+    seen = [
+        each for each in house.events if isinstance(each, CheckOpened | CheckStaged | CheckDone)
+    ]
+    assert {type(each) for each in seen} == {CheckOpened, CheckStaged, CheckDone}
+    assert {(each.parent, each.operator) for each in seen} == {("01TEST000000C000", "op-1")}
     await house.restart()
     await house.read(opened[0].check)
     assert [record.parent for record in house.on_record("read")] == ["01TEST000000C000"]
