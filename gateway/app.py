@@ -14,9 +14,11 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import msgspec
 
 from adapters import codecs, history, ledger, links, mqtt_access, pnc, relays
 from adapters.observers.journal import StructJournal
@@ -33,7 +35,7 @@ from gateway.errors import ConfigError, LedgerError, LedgerUnavailable
 from gateway.messages import LinkState
 from gateway.ports import Clock, History, Ids, Journal, Ledger, Link, Pnc, Record, Returns
 from gateway.retention import Purge, Retention
-from gateway.settings import BrokerSection, Config, SerialSection
+from gateway.settings import AuditSection, BrokerSection, Config, SerialSection, resolve
 from gateway.supervise import keep
 
 DRAIN_S = 4.0
@@ -179,6 +181,7 @@ class Gateway:
                 meter=self.meter,
                 journal=self.journal,
                 clock=self.clock,
+                audit=_audit_of(self.config),
             )
             stack.push_async_callback(store.close)
             if isinstance(self.ids, SystemIds):
@@ -415,6 +418,14 @@ class Gateway:
         return await asyncio.to_thread(_lives, self.config)
 
 
+def _audit_of(config: Config) -> AuditSection:
+    """With its key's file found."""
+    section = config.settings.audit
+    if not section.key_file:
+        return section
+    return msgspec.structs.replace(section, key_file=str(resolve(config.path, section.key_file)))
+
+
 def _known_by(config: Config) -> dict[str, str]:
     """Of each broker, a fingerprint of the files by which we are known to it; blocks."""
     brokers = config.settings.mqtt
@@ -483,10 +494,12 @@ def load(path: Path) -> Config:
     return config
 
 
-def audit_verify(path: Path, heads: Path | None) -> Iterator[str]:
+def audit_verify(path: Path, heads: Sequence[Path], keys: Sequence[Path]) -> Iterator[str]:
     """`audit verify`: a line for each log. Raises ChainBroken, LedgerUnavailable."""
     config = load(path)
-    yield from ledger.verify_chain(config.settings.ledger, state_dir=config.state_dir, heads=heads)
+    yield from ledger.verify_chain(
+        config.settings.ledger, state_dir=config.state_dir, heads=heads, own=True, keys=keys
+    )
 
 
 def audit_export(
@@ -544,6 +557,7 @@ async def _record_export(config: Config, purpose: str, by: str) -> None:
         journal=StructJournal(sys.stderr, meter=meter),
         clock=clock,
         repair=False,
+        audit=_audit_of(config),
     )
     try:
         await store.commit(

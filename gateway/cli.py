@@ -195,7 +195,22 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verify.add_argument("--config", type=Path, required=True, metavar="FILE")
-    verify.add_argument("--heads", type=Path, default=None, metavar="FILE")
+    verify.add_argument(
+        "--heads",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="heads that were kept elsewhere: an anchor's file, a copy; may be given again",
+    )
+    verify.add_argument(
+        "--keys",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="public keys that you trust, a file or a folder; else those of the state folder",
+    )
     verify.set_defaults(call=_audit_verify)
     export = verbs.add_parser(
         "export",
@@ -252,7 +267,7 @@ def _audit_verify(arguments: argparse.Namespace) -> int:
     from gateway.app import audit_verify
 
     try:
-        for said in audit_verify(arguments.config, arguments.heads):
+        for said in audit_verify(arguments.config, arguments.heads, arguments.keys):
             sys.stdout.write(f"{said}\n")
     except ChainBroken as error:
         sys.stderr.write(f"chain broken at {error.log}:{error.seq}: {error.reason}\n")

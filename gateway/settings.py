@@ -51,6 +51,11 @@ class GatewaySection(Section, frozen=True, kw_only=True):
     areas: str = "areas.toml"
     policy: str = "policy.toml"
     warnings: str = "warnings.toml"
+    profile: str = "training"
+    """training or production: the latter refuses to start without what a real service needs."""
+
+
+PROFILES = ("training", "production")
 
 
 class ChecksSection(Section, frozen=True, kw_only=True):
@@ -191,6 +196,32 @@ class LedgerSection(Section, frozen=True, kw_only=True):
     """What was asked and shown is destroyed by then; who asked, when and why stays in the audit."""
 
 
+class AnchorSection(Section, frozen=True, kw_only=True):
+    """A place off this host that is given each head of the audit."""
+
+    kind: str
+    """file (on another mount), syslog or http."""
+    path: str = ""
+    """file: where the heads are appended."""
+    address: str = ""
+    """syslog: udp://host:port, tcp://host:port, tls://host:port or unix:///dev/log."""
+    url: str = ""
+    """http: PUT takes a head, GET gives the newest."""
+    ca_file: str = ""
+    token_file: str = ""
+
+
+class AuditSection(Section, frozen=True, kw_only=True):
+    heads_every_s: float = 60.0
+    heads_every: int = 1000
+    """Records after which a head is signed; sooner when heads_every_s are over."""
+    key_file: str = ""
+    """Empty: made in the state folder. Else a PEM file with an Ed25519 key."""
+    alarm_after_s: float = 180.0
+    """An anchor that has taken no head for so long while there was one is said."""
+    anchors: tuple[AnchorSection, ...] = ()
+
+
 class HistorySection(Section, frozen=True, kw_only=True):
     enabled: bool = True
     queue: int = 10000
@@ -222,6 +253,7 @@ class Settings(Section, frozen=True, kw_only=True):
     tracking: TrackingSection = TrackingSection()
     pnc: PncSection = PncSection()
     ledger: LedgerSection = LedgerSection()
+    audit: AuditSection = AuditSection()
     history: HistorySection = HistorySection()
     http: HttpSection = HttpSection()
     alarms: AlarmsSection = AlarmsSection()
@@ -421,6 +453,7 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         ("ledger.keep_days", settings.ledger.keep_days, 2, 3650),
         ("history.keep_days", settings.history.keep_days, 1, 3650),
     )
+    found += _check_audit(settings)
     found += [f"limits.{text}" for text in _check_limits(settings.limits)]
     if pnc.adapter == "http" and not pnc.url:
         found.append("pnc.url: needed by adapter http")
@@ -449,6 +482,43 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         # Each would throw the other off, for ever.
         found.append("mqtt: the same client_id stands twice at one broker")
     return found
+
+
+_ANCHORS = {"file": "path", "syslog": "address", "http": "url"}
+_SYSLOG = re.compile(
+    r"((udp|tcp|tls)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}|unix:///.+)\Z"
+)
+
+
+def _check_audit(settings: Settings) -> list[str]:
+    audit = settings.audit
+    found = _out_of_range(
+        ("audit.heads_every_s", audit.heads_every_s, 1, 60),
+        ("audit.heads_every", audit.heads_every, 1, 1000),
+        ("audit.alarm_after_s", audit.alarm_after_s, 10, 86_400),
+    )
+    if settings.gateway.profile not in PROFILES:
+        found.append(f"gateway.profile: one of {', '.join(PROFILES)}")
+    if settings.gateway.profile == "production" and not audit.anchors:
+        found.append("audit.anchors: profile production needs one: heads must leave this host")
+    for n, anchor in enumerate(audit.anchors):
+        place, needs = f"audit.anchors[{n}]", _ANCHORS.get(anchor.kind)
+        if needs is None:
+            found.append(f"{place}.kind: one of {', '.join(_ANCHORS)}")
+            continue
+        for key in _ANCHORS.values():
+            if bool(getattr(anchor, key)) != (key == needs):
+                how = "needed" if key == needs else "not used"
+                found.append(f"{place}.{key}: {how} by {anchor.kind}")
+        if anchor.kind == "syslog" and anchor.address and not _SYSLOG.match(anchor.address):
+            found.append(f"{place}.address: udp://, tcp:// or tls://host:port, or unix:///path")
+        if anchor.kind == "http" and anchor.url and not _anchor_url(anchor.url):
+            found.append(f"{place}.url: https://, or http:// on loopback")
+    return found
+
+
+def _anchor_url(url: str) -> bool:
+    return url.startswith("https://") or (url.startswith("http://") and _local_url(url))
 
 
 def _check_limits(limits: LimitsSection) -> list[str]:

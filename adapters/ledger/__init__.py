@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from gateway.errors import LedgerUnavailable
 from gateway.ports import Clock, Journal, Meter
-from gateway.settings import LedgerSection
+from gateway.settings import AuditSection, LedgerSection
 
 if TYPE_CHECKING:  # SQLAlchemy costs half a second: loaded where a store is opened
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from adapters.ledger.head_proof import Source
     from adapters.ledger.store import Store
+
+_AUDIT = AuditSection()
 
 
 async def open_ledger(
@@ -28,13 +34,18 @@ async def open_ledger(
     journal: Journal,
     clock: Clock,
     repair: bool = True,
+    audit: AuditSection = _AUDIT,
+    headed: Callable[[bytes], None] | None = None,
 ) -> Store:
     """Open it for writing, off the loop. Raises LedgerUnavailable, which says what to do.
 
     repair: go on behind a chain that is broken or lacks records (docs/adr/0011), as the daemon
     must; whoever only wants to put an export on record leaves it as it is, and is refused.
+    headed: told of each signed head, in the loop.
     """
     from adapters.ledger.opening import open_store
+
+    loop = asyncio.get_running_loop()
 
     return await asyncio.to_thread(
         open_store,
@@ -45,7 +56,15 @@ async def open_ledger(
         journal=_FromThread(journal),
         clock=clock,
         repair=repair,
+        audit=audit,
+        headed=None if headed is None else partial(_in_loop, loop, headed),
     )
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, headed: Callable[[bytes], None], head: bytes) -> None:
+    # Closed at the very end: then nobody takes heads any more, and the next start offers it.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(headed, head)
 
 
 class _FromThread:
@@ -88,18 +107,68 @@ def url_of(section: LedgerSection, state_dir: Path) -> str:
     return section.url or f"sqlite:///{state_dir / 'ledger.db'}"
 
 
-def verify_chain(section: LedgerSection, *, state_dir: Path, heads: Path | None) -> Iterator[str]:
-    """Prove every log, a line for each. Raises ChainBroken, LedgerUnavailable. Read-only."""
-    from adapters.ledger.heads import read_heads
+def verify_chain(
+    section: LedgerSection,
+    *,
+    state_dir: Path,
+    heads: Sequence[Path] = (),
+    own: bool = False,
+    anchored: Mapping[str, bytes] | None = None,
+    keys: Sequence[Path] = (),
+) -> Iterator[str]:
+    """Prove every log, a line for each. Raises ChainBroken, LedgerUnavailable. Read-only.
+
+    heads: files of heads from elsewhere; own: with those in the state folder, too; anchored: the
+    newest head of anchors that can be asked. keys: public ones, or folders of them; else the state
+    folder's.
+    """
+    from adapters.ledger.head_proof import Proven, prove
     from adapters.ledger.verify import verify
 
-    known = read_heads(heads) if heads is not None else {}
-    for log in verify(url_of(section, state_dir), known):
+    # Before the records: a head that is written meanwhile is of records that are read.
+    sources = _sources(state_dir, heads, own, anchored or {})
+    public = _public(keys or (state_dir,))
+    if not public and any(head.v for source in sources for head in source.heads):
+        raise LedgerUnavailable("no public key (audit-*.pub) to verify the heads with: --keys")
+    proven = prove(sources, public)
+    for log in verify(url_of(section, state_dir), proven):
         purged = f", content of {log.purged} purged" if log.purged else ""
-        against = " against the heads" if heads is not None else ""
+        against = " against the heads" if log.log in proven else ""
+        lost = ", ".join(proven.get(log.log, Proven()).lost)
+        gone = f"; KEY LOST, as is on record: {lost}" if lost else ""
         missing = ", ".join(f"{first}..{last}" for first, last in log.gaps)
         gaps = f"; NOT HERE, as is on record: {missing}" if missing else ""
-        yield f"{log.log}: {log.records} records verify{against}{purged}; head {log.hash}{gaps}"
+        yield (
+            f"{log.log}: {log.records} records verify{against}{purged}; head {log.hash}; "
+            f"{log.signed} signed heads, up to {log.headed}{gone}{gaps}"
+        )
+
+
+def _sources(
+    state_dir: Path, heads: Sequence[Path], own: bool, anchored: Mapping[str, bytes]
+) -> list[Source]:
+    from adapters.ledger.head_proof import Source
+    from adapters.ledger.heads import all_heads, decode
+
+    found = [Source(path.name, all_heads(path)) for path in heads]
+    mine = state_dir / "heads.jsonl"
+    if own and mine.exists():
+        found.append(Source(mine.name, all_heads(mine), whole=True))
+    for name, line in anchored.items():
+        head = decode(line)
+        if head is None:
+            raise LedgerUnavailable(f"anchor {name}: not a head")
+        found.append(Source(f"anchor {name}", [head]))
+    return found
+
+
+def _public(keys: Sequence[Path]) -> dict[str, Ed25519PublicKey]:
+    from adapters.ledger.signing import read_public
+
+    try:
+        return read_public(list(keys))
+    except OSError as error:
+        raise LedgerUnavailable(f"keys cannot be read: {error}") from error
 
 
 def export_records(

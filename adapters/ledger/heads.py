@@ -1,13 +1,16 @@
-"""The chain's heads in a file of their own: log, sequence and hash, a line now and then.
+"""The chain's heads in a file of their own: what stood at one moment, signed, a line now and then.
 
 A plain chain verifies after its tail is cut off. Whoever copies this file off the host can prove
-later that nothing was; and at the start it shows that an old copy of the ledger was put back.
+later that nothing was; and at the start it shows that an old copy of the ledger was put back. Lines
+of before heads were signed (log, seq, hash) stay readable.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -15,15 +18,51 @@ import msgspec
 from gateway.errors import LedgerUnavailable
 
 TAIL_BYTES = 256 * 1024
-"""Of the file that is read at the start: some 2,000 lines, a day of heads."""
+"""Of the file that is read at the start: some 500 lines, eight hours of heads."""
+VERSION = 1
 
 
-class Head(msgspec.Struct, frozen=True):
-    """The newest record of a log at one moment."""
+class Head(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The newest record of a log at one moment. What is signed: all members but the signatures, as
+    JSON with its members sorted, no blanks, empty ones left out; behind a byte 0x02.
+
+    first: number of the record with which the tree begins (1, or the record behind a gap); size and
+    root: of the tree from there to `seq`. prev: digest of the signed head before this one.
+    rotates: the key that was current until now, which signs here, too (old_sig). lost: one that
+    cannot.
+    """
 
     log: str
     seq: int
     hash: str
+    v: int = 0
+    first: int = 0
+    size: int = 0
+    root: str = ""
+    at_ms: int = 0
+    key: str = ""
+    prev: str = ""
+    rotates: str = ""
+    lost: str = ""
+    sig: str = ""
+    old_sig: str = ""
+
+    def message(self) -> bytes:
+        return _SORTED.encode(msgspec.structs.replace(self, sig="", old_sig=""))
+
+    def digest(self) -> str:
+        return hashlib.sha256(b"\x02" + self.message()).hexdigest()
+
+    def line(self) -> bytes:
+        return _ENCODER.encode(self)
+
+
+_SORTED = msgspec.json.Encoder(order="sorted")
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Head)
+
+Known = dict[str, dict[int, set[str]]]
+"""log -> sequence -> every hash that was ever said of it: two are a contradiction."""
 
 
 class HeadsFile:
@@ -44,14 +83,14 @@ class HeadsFile:
         found: Head | None = None
         for line in lines:
             with contextlib.suppress(msgspec.DecodeError):
-                head = msgspec.json.decode(line, type=Head)
+                head = _DECODER.decode(line)
                 if head.log == self._log and (found is None or head.seq >= found.seq):
                     found = head
         return found
 
-    def append(self, seq: int, hash_: str) -> None:
+    def append(self, head: Head) -> None:
         """Raises OSError. A line that a power cut tore is closed first, so that it costs itself."""
-        line = msgspec.json.encode(Head(self._log, seq, hash_)) + b"\n"
+        line = head.line() + b"\n"
         handle = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(handle).st_size
@@ -63,25 +102,42 @@ class HeadsFile:
             os.close(handle)
 
 
-def read_heads(path: Path) -> dict[str, dict[int, set[str]]]:
-    """log -> sequence -> every hash that was ever said of it: two are a contradiction.
+def decode(line: bytes) -> Head | None:
+    """A head as somebody else kept it; None when it is none."""
+    try:
+        return _DECODER.decode(line)
+    except msgspec.DecodeError:
+        return None
 
-    Raises LedgerUnavailable naming file and line. A torn line (a power cut) is passed over.
-    """
-    heads: dict[str, dict[int, set[str]]] = {}
+
+def all_heads(path: Path) -> list[Head]:
+    """In the order of the file. Raises LedgerUnavailable naming file and line. A torn line (a power
+    cut) is passed over."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise LedgerUnavailable(f"{path.name}: cannot be read: {error.strerror}") from error
+    found = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or _torn(line):
             continue
-        try:
-            head = msgspec.json.decode(line, type=Head)
-        except msgspec.DecodeError as error:
-            raise LedgerUnavailable(f"{path.name}:{number}: not a head") from error
-        heads.setdefault(head.log, {}).setdefault(head.seq, set()).add(head.hash)
-    return heads
+        head = decode(line)
+        if head is None:
+            raise LedgerUnavailable(f"{path.name}:{number}: not a head")
+        found.append(head)
+    return found
+
+
+def known_of(heads: Iterable[Head]) -> Known:
+    known: Known = {}
+    for head in heads:
+        known.setdefault(head.log, {}).setdefault(head.seq, set()).add(head.hash)
+    return known
+
+
+def read_heads(path: Path) -> Known:
+    """What a file says of every log. Raises LedgerUnavailable."""
+    return known_of(all_heads(path))
 
 
 def _torn(line: bytes) -> bool:

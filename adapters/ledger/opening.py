@@ -20,15 +20,17 @@ from adapters.ledger import canonical, remedy, url_of
 from adapters.ledger.access import Access
 from adapters.ledger.ballast import BALLAST_BYTES, Ballast
 from adapters.ledger.broken import Broken, carry_over, set_aside, what_is_wrong
-from adapters.ledger.heads import Head, HeadsFile
+from adapters.ledger.head_making import Headed, HeadMaker
+from adapters.ledger.heads import Head
 from adapters.ledger.jobs import Waiting
 from adapters.ledger.schema import REVISION, meta
 from adapters.ledger.store import Store
 from adapters.ledger.writer import Writer, fence_key, head_of
 from gateway.errors import LedgerUnavailable
 from gateway.ports import Clock, Journal, Meter, Record
-from gateway.settings import LedgerSection
+from gateway.settings import AuditSection, LedgerSection
 
+_AUDIT = AuditSection()
 WAL_RESET_FIXED = (3, 51, 3)
 """Older SQLite can corrupt a WAL database that two connections write at once; we have one."""
 
@@ -42,6 +44,8 @@ def open_store(
     journal: Journal,
     clock: Clock,
     repair: bool = True,
+    audit: AuditSection = _AUDIT,
+    headed: Headed | None = None,
 ) -> Store:
     """Blocking. Raises LedgerUnavailable with what to do when it cannot be opened for writing."""
     try:
@@ -51,7 +55,13 @@ def open_store(
             path = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else None
             access = Access(url, path)
             undo.callback(access.release)
-            heads = HeadsFile(state_dir / "heads.jsonl", instance)
+            heads = HeadMaker(
+                state_dir,
+                instance,
+                clock=clock,
+                key_file=Path(audit.key_file) if audit.key_file else None,
+                headed=headed,
+            )
             known = heads.newest()
             broken = None
             wrong = what_is_wrong(url, path, instance, known)
@@ -73,6 +83,10 @@ def open_store(
             after = _after_a_gap(head, known, broken, journal, instance)
             if after is not None and not repair:
                 raise LedgerUnavailable(f"records after {head[0]} are missing: start the daemon")
+            if after is None:
+                heads.begin(db, head[0])
+            else:
+                heads.begin_anew(after[0] + 1)
             waiting = Waiting(section.queue)
             writer = Writer(
                 access,
@@ -82,6 +96,8 @@ def open_store(
                 fence=fence,
                 head=after or head,
                 heads=heads,
+                heads_every=audit.heads_every,
+                heads_every_s=audit.heads_every_s,
                 ballast=_ballast(path, journal),
                 group_rows=section.group_rows,
                 meter=meter,
@@ -90,6 +106,8 @@ def open_store(
             if after is not None:
                 segment = _segment(clock.wall_ms(), after[0] + 1, head[0], known, broken)
                 writer.append_now(segment)
+            if repair:
+                _take_up_key(heads, writer, clock.wall_ms(), journal)
             undo.pop_all()
     except (DBAPIError, OSError) as error:
         why = remedy.said_of(error) if isinstance(error, DBAPIError) else f"{error.strerror}"
@@ -98,6 +116,22 @@ def open_store(
     return Store(
         writer, waiting, log=instance, fence=fence, meter=meter, journal=journal, clock=clock
     )
+
+
+def _take_up_key(heads: HeadMaker, writer: Writer, at_ms: int, journal: Journal) -> None:
+    """Another key than the last head's is put on record, and signs at once. Without a key checks
+    are recorded and answered all the same, and the journal says that no head is signed."""
+    try:
+        change = heads.change_of_key()
+    except OSError as error:
+        journal.warn("ledger.unavailable", stage="key", error=type(error).__name__)
+        return
+    if change:
+        writer.append_now(
+            Record(event="alteration", at_ms=at_ms, operation="audit.key", detail=change)
+        )
+        journal.warn("ledger.key", reason=change)
+        writer.write_head()
 
 
 # --------------------------------------------------------------------------- the file and its house

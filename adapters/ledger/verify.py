@@ -1,20 +1,24 @@
 """Proving the chain: every record in its place, hashed as it stands, linked to the one before.
 
-A plain chain verifies after its tail is cut off; heads kept elsewhere (`heads.jsonl` copied off
-the host) are what shows that. Purged content leaves nothing to check but its commitment. Where a
-log went on after a gap (a broken file was moved aside, an old copy was put back) the record of it
-stands behind the gap, and the gap is told.
+A plain chain verifies after its tail is cut off, and after all of it was written anew; heads kept
+elsewhere (an anchor, a copy of `heads.jsonl`) are what shows that: where a head is signed, the tree
+up to its record must have its root. Purged content leaves nothing to check but its commitment.
+Where a log went on after a gap (a broken file was moved aside, an old copy was put back) the record
+of it stands behind the gap, and the gap is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import msgspec
 
 from adapters.ledger import canonical
+from adapters.ledger.head_proof import Proven
+from adapters.ledger.heads import Head
 from adapters.ledger.readers import Leaf, leaves, logs, reading
+from adapters.ledger.tree import Frontier
 from gateway.errors import ChainBroken
 
 Heads = Mapping[int, Set[str]]
@@ -32,7 +36,8 @@ class Verified(msgspec.Struct, frozen=True):
     """A log that verifies, up to and with `seq`.
 
     records: how many there are. purged: those whose content is gone. gaps: first and last number
-    of the records that are not here, each on record itself.
+    of the records that are not here, each on record itself. signed: how many signed heads have the
+    tree's root; headed: the last record that one of them covers.
     """
 
     log: str
@@ -41,6 +46,8 @@ class Verified(msgspec.Struct, frozen=True):
     records: int
     purged: int
     gaps: tuple[tuple[int, int], ...]
+    signed: int = 0
+    headed: int = 0
 
 
 class _Body(msgspec.Struct):
@@ -57,22 +64,39 @@ class _Body(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Body)
 
 
-def verify(url: str, heads: Mapping[str, Heads]) -> list[Verified]:
+def verify(url: str, heads: Mapping[str, Proven]) -> list[Verified]:
     """Every log of this ledger. Raises ChainBroken naming the first bad record."""
     with reading(url) as db:
-        found = [verify_log(log, leaves(db, log), heads.get(log, {})) for log in logs(db)]
+        found = []
+        for log in logs(db):
+            proven = heads.get(log, Proven())
+            found.append(verify_log(log, leaves(db, log), proven.known, signed=proven.signed))
     missing = set(heads) - {each.log for each in found}
     if missing:
         raise ChainBroken(min(missing), 0, "the heads know this log, the ledger does not")
     return found
 
 
+_NONE: Mapping[int, Sequence[Head]] = {}
+
+
 def verify_log(
-    log: str, records: Iterable[Leaf], heads: Heads, *, start: Place | None = None
+    log: str,
+    records: Iterable[Leaf],
+    heads: Heads,
+    *,
+    signed: Mapping[int, Sequence[Head]] = _NONE,
+    start: Place | None = None,
 ) -> Verified:
-    """One log, from its first record on or behind `start`. Raises ChainBroken."""
+    """One log, from its first record on or behind `start`. Raises ChainBroken.
+
+    heads: what is known of it; signed: those of them whose root is compared, too (from the first
+    record on).
+    """
     seq, prev = start or (0, canonical.GENESIS)
-    count = purged = 0
+    count = purged = proved = 0
+    agreed = seq
+    first, tree = 1, Frontier()
     gaps: list[tuple[int, int]] = []
     for leaf in records:
         expected, seq = seq + 1, leaf.seq
@@ -82,17 +106,43 @@ def verify_log(
                 raise ChainBroken(log, expected, f"missing; the next one there is {seq}")
             gaps.append((expected, seq - 1))
             prev = body.prev
-        if (body.log, body.seq, body.prev) != (log, seq, prev):
+            first, tree = seq, Frontier()
+        if (body.log, body.seq) != (log, seq):
             raise ChainBroken(log, seq, "does not follow the record before it")
+        if body.prev != prev:
+            # Both hold by themselves; which of them was changed, only a head could tell.
+            raise ChainBroken(log, max(1, seq - 1), f"it was changed, or {seq} that follows it")
         purged += not _holds_content(leaf, body)
-        if heads and not heads.get(seq, {leaf.hash}) <= {leaf.hash}:
-            raise ChainBroken(log, seq, "not the record that the heads file knows")
         prev = leaf.hash
         count += 1
+        if signed:
+            tree.append(bytes.fromhex(leaf.hash))
+        if seq in heads:
+            _agrees(log, leaf, heads[seq], agreed)
+            for head in signed.get(seq, ()):
+                if (head.first, head.size, head.root) != (first, tree.size, tree.root().hex()):
+                    raise ChainBroken(
+                        log,
+                        agreed + 1,
+                        f"not the tree of head {seq}: bad within {agreed + 1}..{seq}",
+                    )
+                proved += 1
+            agreed = seq
     known = max(heads, default=0)
     if known > seq:
         raise ChainBroken(log, seq + 1, f"cut off: the heads know {known} records")
-    return Verified(log, seq, prev, count, purged, tuple(gaps))
+    return Verified(log, seq, prev, count, purged, tuple(gaps), proved, agreed if proved else 0)
+
+
+def _agrees(log: str, leaf: Leaf, said: Set[str], agreed: int) -> None:
+    """Whether a head's record is this one. A chain that was written anew verifies by itself; that
+    the records between two heads are others is all that is left to be known of it."""
+    if len(said) > 1:
+        raise ChainBroken(log, leaf.seq, "two heads say two things of it")
+    if leaf.hash not in said:
+        within = f"bad within {agreed + 1}..{leaf.seq}"
+        reason = f"{leaf.seq} is not the record that the heads know: {within}"
+        raise ChainBroken(log, agreed + 1, reason)
 
 
 def verify_leaf(leaf: Leaf) -> None:

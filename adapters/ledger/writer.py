@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from adapters.ledger import canonical, remedy
 from adapters.ledger.access import Access, LockHeld
 from adapters.ledger.ballast import Ballast
-from adapters.ledger.heads import HeadsFile
+from adapters.ledger.head_making import HeadMaker
 from adapters.ledger.jobs import Job, Waiting, tell
 from adapters.ledger.purging import sync_length
 from adapters.ledger.remedy import Remedy
@@ -34,8 +34,6 @@ from adapters.ledger.statements import Query, Statement
 from gateway.errors import DuplicateCheck, LedgerFatal, LedgerUnavailable
 from gateway.ports import Journal, Meter, Record
 
-HEADS_EVERY = 1000
-HEADS_EVERY_S = 60.0
 CHECKPOINT_ROWS = 1000
 """Rows after which the write-ahead log is folded in, under load; a pause does it as well."""
 WAL_MOST_BYTES = 64 * 1024 * 1024
@@ -67,7 +65,9 @@ class Writer:
         log: str,
         fence: int,
         head: tuple[int, str],
-        heads: HeadsFile,
+        heads: HeadMaker,
+        heads_every: int,
+        heads_every_s: float,
         ballast: Ballast | None,
         group_rows: int,
         meter: Meter,
@@ -85,8 +85,11 @@ class Writer:
         self._path = access.path
         self._inode = access.path.stat().st_ino if access.path else 0
         self._heads = heads
+        self._heads_every = heads_every
+        self._heads_every_s = heads_every_s
         self._headed = head[0]
         self._headed_at_s = time.monotonic()
+        self._head_failed = False
         self._ballast = ballast
         self._low = ballast is not None and not ballast.held
         self._group_rows = group_rows
@@ -109,6 +112,7 @@ class Writer:
             leaf, _ = self._leaf(record, self.head[0] + 1, self.head[1], next(_salts()))
             self._append(db, [leaf], [])
         self.head = (leaf["seq"], leaf["hash"])
+        self._heads.took([leaf["hash"]])
 
     def run(self) -> None:
         """Until the queue is closed and empty, or something fatal happened."""
@@ -248,6 +252,7 @@ class Writer:
         tell(ends)
         self._meter.gauge("audit_head_sequence", seq)
         self._unfolded_rows += sum(job.rows for job in group)
+        self._heads.took(leaf["hash"] for leaf in leaves)
 
     def _leaf(
         self, record: Record, seq: int, prev: str, salt: bytes
@@ -406,7 +411,7 @@ class Writer:
         """How long to sleep when nothing waits; None: there is nothing to do by time alone."""
         if self._low or self._unfolded_rows or self._truncate_due:
             return PAUSE_S
-        return HEADS_EVERY_S if self.head[0] != self._headed else None
+        return self._heads_every_s if self.head[0] != self._headed else None
 
     def _tend(self, *, idle: bool) -> None:
         """Nothing here may cost what is durable already: a failure is said and tried again."""
@@ -418,8 +423,9 @@ class Writer:
             self._journal.note("ledger.recovered", reason="disk has room")
         new = self.head[0] - self._headed
         waited_s = time.monotonic() - self._headed_at_s
-        if new >= HEADS_EVERY or (new and waited_s >= HEADS_EVERY_S):
-            self._write_head()
+        many = new >= self._heads_every and not self._head_failed
+        if many or (new and waited_s >= self._heads_every_s):
+            self.write_head()
         if idle or self._unfolded_rows >= CHECKPOINT_ROWS:
             self._fold_in()
 
@@ -476,8 +482,8 @@ class Writer:
         self._truncate_due = not self.checkpoint("TRUNCATE")
         return not self._truncate_due
 
-    def _write_head(self) -> None:
-        """What an anchor off this host would be given: proves later that nothing was cut off."""
+    def write_head(self) -> None:
+        """What an anchor off this host is given: proves later that nothing was cut off."""
         seq, hash_ = self.head
         self._headed_at_s = time.monotonic()
         if seq == self._headed:
@@ -485,14 +491,15 @@ class Writer:
         try:
             self._heads.append(seq, hash_)
         except OSError as error:
+            self._head_failed = True
             self._journal.warn("ledger.unavailable", stage="heads", error=type(error).__name__)
             return
-        self._headed = seq
+        self._headed, self._head_failed = seq, False
 
     def _let_go(self) -> None:
         try:
             # Also when we die: what was durable until now is what the next start must find.
-            self._write_head()
+            self.write_head()
             if self._dead is None:
                 self.checkpoint("TRUNCATE")
             if self._connection is not None:

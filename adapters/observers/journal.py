@@ -73,6 +73,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "ledger.recovered": _LEDGER,
     "ledger.proof": _LEDGER,
     "ledger.purge": _LEDGER,
+    "ledger.key": _LEDGER,
+    "ledger.anchor": _LEDGER | {"link", "state"},
     "ledger.fatal": _LEDGER,
     "history.shed": frozenset({"count", "reason", "error"}),
     "relay.shed": frozenset({"count", "reason", "link"}),

@@ -9,7 +9,7 @@ be, the same bytes, and the join.
 P0 read, not parsed; P1 not committed; P2 committed, no receipt; P3 receipted, not asked; P4 asked;
 P5 answered, not committed; P6 committed, not sent; P7 sent, not acknowledged; P8 acknowledged, not
 committed; P9 the page's stream; P10 checkpoint; P11 head of the chain (as built: a line of
-heads.jsonl, not signed yet); P12 purge (of the ledger alone: the daemon's own begins half a
+heads.jsonl, signed); P12 purge (of the ledger alone: the daemon's own begins half a
 minute after its start).
 """
 

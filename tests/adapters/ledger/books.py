@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 from adapters.ledger import open_ledger
 from adapters.ledger.store import Store
 from gateway.ports import CheckRow, OutboxRow, Record
-from gateway.settings import LedgerSection
+from gateway.settings import AuditSection, LedgerSection
 from tests.fakes import FakeClock, FakeJournal, FakeMeter
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,6 +31,8 @@ async def opened(
     instance: str = "gw1",
     meter: FakeMeter | None = None,
     journal: FakeJournal | None = None,
+    audit: AuditSection | None = None,
+    headed: Callable[[bytes], None] | None = None,
 ) -> Store:
     store = await open_ledger(
         section or LedgerSection(),
@@ -39,6 +41,8 @@ async def opened(
         meter=meter or FakeMeter(),
         journal=journal or FakeJournal(),
         clock=FakeClock(),
+        audit=audit or AuditSection(),
+        headed=headed,
     )
     assert isinstance(store, Store)
     return store
@@ -141,7 +145,7 @@ from pathlib import Path
 from adapters.ledger import opening, open_ledger
 from gateway.errors import LedgerUnavailable
 from gateway.ports import CheckRow, PutCheck, Record
-from gateway.settings import LedgerSection
+from gateway.settings import AuditSection, LedgerSection
 from tests.fakes import FakeClock, FakeJournal, FakeMeter
 
 opening.BALLAST_BYTES = int(sys.argv[3])

@@ -79,7 +79,9 @@ async def test_a_chain_that_was_changed_is_moved_aside_and_outlived(tmp_path: Pa
     assert ("ledger.broken", "gw1:25: its bytes do not have its hash") in [
         (name, fields.get("reason")) for name, fields in journal.lines
     ]
-    said = next(verify_chain(LedgerSection(), state_dir=tmp_path, heads=tmp_path / "heads.jsonl"))
+    said = next(
+        verify_chain(LedgerSection(), state_dir=tmp_path, heads=(tmp_path / "heads.jsonl",))
+    )
     assert said.startswith("gw1: 2 records verify against the heads")
     assert "NOT HERE, as is on record: 1..31" in said
     known = heads_of(tmp_path / "heads.jsonl", "gw1")
@@ -116,7 +118,7 @@ async def test_without_heads_it_still_goes_on(tmp_path: Path) -> None:
     leaves = audit(tmp_path)
     assert (leaves[0].seq, leaves[0]["prev"]) == (32, "0" * 64)
     assert "no head known" in leaves[0]["detail"]
-    assert next(verify_chain(LedgerSection(), state_dir=tmp_path, heads=None)).startswith("gw1: 1")
+    assert next(verify_chain(LedgerSection(), state_dir=tmp_path)).startswith("gw1: 1")
 
 
 async def test_a_chain_written_anew_is_found_against_the_heads(tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ async def test_a_chain_written_anew_is_found_against_the_heads(tmp_path: Path) -
     journal = FakeJournal()
     await (await opened(tmp_path, journal=journal)).close()
     reasons = [fields.get("reason") for name, fields in journal.lines if name == "ledger.broken"]
-    assert reasons == ["gw1:31: not the record that the heads file knows"]
+    assert reasons == ["gw1:1: 31 is not the record that the heads know: bad within 1..31"]
 
 
 async def test_only_the_newest_are_looked_at(
@@ -145,7 +147,7 @@ async def test_only_the_newest_are_looked_at(
     await (await opened(tmp_path)).close()
     assert aside(tmp_path) == []
     with pytest.raises(ChainBroken, match="gw1:5"):
-        list(verify_chain(LedgerSection(), state_dir=tmp_path, heads=None))
+        list(verify_chain(LedgerSection(), state_dir=tmp_path))
     tamper(LedgerSection(), tmp_path, "UPDATE audit_leaf SET hash = 'ff' WHERE seq = 25")
     await (await opened(tmp_path)).close()
     assert len(aside(tmp_path)) == 1

@@ -91,7 +91,7 @@ async def test_logs_of_two_names_stand_side_by_side(section: LedgerSection, tmp_
     await other.close()
     from adapters.ledger import verify_chain
 
-    said = list(verify_chain(section, state_dir=tmp_path, heads=tmp_path / "heads.jsonl"))
+    said = list(verify_chain(section, state_dir=tmp_path, heads=(tmp_path / "heads.jsonl",)))
     assert [line.split(" verify")[0] for line in said] == ["gw1: 3 records", "gw2: 1 records"]
 
 
@@ -207,7 +207,9 @@ async def test_an_old_copy_put_back_is_said_and_its_numbers_are_not_used_again(
     assert "4..8 not there" in leaves[3]["detail"]
     from adapters.ledger import verify_chain
 
-    found = next(verify_chain(LedgerSection(), state_dir=tmp_path, heads=tmp_path / "heads.jsonl"))
+    found = next(
+        verify_chain(LedgerSection(), state_dir=tmp_path, heads=(tmp_path / "heads.jsonl",))
+    )
     assert "NOT HERE, as is on record: 4..8" in found
     assert chain_faults(leaves) == []
 

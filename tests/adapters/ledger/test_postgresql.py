@@ -71,7 +71,7 @@ def at_commit(store: Store, act: Callable[[Any], None]) -> None:
 
 
 def numbers(database: str, folder: Path) -> str:
-    return next(verify_chain(LedgerSection(url=database), state_dir=folder, heads=None))
+    return next(verify_chain(LedgerSection(url=database), state_dir=folder))
 
 
 async def until_it_writes(store: Store, n: int) -> None:

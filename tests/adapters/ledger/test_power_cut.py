@@ -41,11 +41,12 @@ import asyncio, os, sys
 from pathlib import Path
 from adapters.ledger import access, opening, purging, writer
 from gateway.ports import DropOutbox, PutCheck, PutOutbox
+from gateway.settings import AuditSection
 from tests.adapters.ledger.books import check_row, opened, outbox_row, record
 
 folder, synchronous, life = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 access.PRAGMAS = tuple(each.replace("=FULL", "=" + synchronous) for each in access.PRAGMAS)
-opening.BALLAST_BYTES, writer.CHECKPOINT_ROWS, writer.HEADS_EVERY = 65536, 40, 15
+opening.BALLAST_BYTES, writer.CHECKPOINT_ROWS = 65536, 40
 purging.STEP = 10
 
 def say(*words):
@@ -53,7 +54,7 @@ def say(*words):
     sys.stdout.flush()
 
 async def main():
-    store = await opened(folder)
+    store = await opened(folder, audit=AuditSection(heads_every=15))
     async def lane(letter):
         for n in range(12):
             name = f"L{life}{letter}{n}"

@@ -33,7 +33,7 @@ async def test_purged_content_leaves_a_chain_that_verifies_and_tells_nothing(
     await store.commit([], [PutCheck(done), PutCheck(still)])
     await store.commit([], [PutOutbox(outbox_row("C1", payload=CANARY, stale_at_ms=1005))])
     assert await store.purge(1010) == 10
-    said = next(verify_chain(section, state_dir=tmp_path, heads=None))
+    said = next(verify_chain(section, state_dir=tmp_path))
     assert said.startswith("gw1: 21 records verify")
     assert "content of 10 purged" in said
     assert await store.check("C1") is None
@@ -42,7 +42,7 @@ async def test_purged_content_leaves_a_chain_that_verifies_and_tells_nothing(
     assert await store.purge(3000) == 10
     assert await store.purge(3000) == 0
     await store.close()
-    assert "content of 20 purged" in next(verify_chain(section, state_dir=tmp_path, heads=None))
+    assert "content of 20 purged" in next(verify_chain(section, state_dir=tmp_path))
     assert meter.total("purged_items_total", kind="content") == 20
     if not section.url:
         assert events(audit(tmp_path))[20:] == ["purged", "purged"]

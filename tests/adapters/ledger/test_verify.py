@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.ledger import canonical, verify_chain
-from adapters.ledger.heads import HeadsFile, read_heads
+from adapters.ledger.heads import Head, HeadsFile, read_heads
 from adapters.ledger.readers import Leaf
 from adapters.ledger.store import Store
 from adapters.ledger.verify import verify_log
@@ -31,7 +31,7 @@ async def store(section: LedgerSection, tmp_path: Path) -> AsyncIterator[Store]:
 
 
 def verified(section: LedgerSection, folder: Path, heads: Path | None = None) -> list[str]:
-    return list(verify_chain(section, state_dir=folder, heads=heads))
+    return list(verify_chain(section, state_dir=folder, heads=(heads,) if heads else ()))
 
 
 async def test_verifies_while_the_daemon_writes(
@@ -212,16 +212,18 @@ def test_a_chain_that_was_written_anew_is_seen_against_a_head() -> None:
         prev = canonical.digest(raw)
         anew.append(Leaf("gw1", leaf.seq, leaf.at_ms, raw, prev))
     assert verify_log("gw1", anew, {}).seq == 12
-    with pytest.raises(ChainBroken, match="gw1:9: not the record that the heads"):
+    with pytest.raises(
+        ChainBroken, match=r"gw1:1: 9 is not the record that the heads know: bad within 1\.\.9"
+    ):
         verify_log("gw1", anew, {9: {SOUND[8].hash}})
 
 
 def test_two_heads_of_one_number_are_a_contradiction(tmp_path: Path) -> None:
     """Whichever the ledger holds, the other was shown to somebody (P11)."""
     heads = HeadsFile(tmp_path / "heads.jsonl", "gw1")
-    heads.append(9, SOUND[8].hash)
+    heads.append(Head("gw1", 9, SOUND[8].hash))
     assert verify_log("gw1", SOUND, read_heads(tmp_path / "heads.jsonl")["gw1"]).seq == 12
-    heads.append(9, "ff")
+    heads.append(Head("gw1", 9, "ff"))
     with pytest.raises(ChainBroken, match="gw1:9"):
         verify_log("gw1", SOUND, read_heads(tmp_path / "heads.jsonl")["gw1"])
 
@@ -253,12 +255,12 @@ def test_a_torn_line_of_heads_costs_itself(tmp_path: Path) -> None:
     """A power cut in the middle of a line: the others prove what they prove."""
     path = tmp_path / "heads.jsonl"
     heads = HeadsFile(path, "gw1")
-    heads.append(3, SOUND[2].hash)
+    heads.append(Head("gw1", 3, SOUND[2].hash))
     path.write_bytes(path.read_bytes() + b'{"log":"gw1","se')
     newest = heads.newest()
     assert newest is not None
     assert newest.seq == 3
-    heads.append(9, SOUND[8].hash)
+    heads.append(Head("gw1", 9, SOUND[8].hash))
     assert sorted(read_heads(path)["gw1"]) == [3, 9]
     path.write_bytes(path.read_bytes() + b"something else\n")
     with pytest.raises(LedgerUnavailable, match=r"heads\.jsonl:4: not a head"):

@@ -15,7 +15,7 @@ from adapters.ledger import heads
 from adapters.ledger.writer import CHECKPOINT_ROWS
 from gateway.errors import DuplicateCheck, LedgerFatal, LedgerUnavailable
 from gateway.ports import PutCheck, PutOutbox, Record
-from gateway.settings import LedgerSection
+from gateway.settings import AuditSection, LedgerSection
 from tests.adapters.ledger.books import (
     CANARY,
     check_row,
@@ -434,12 +434,9 @@ async def test_a_reader_that_stays_is_said_and_costs_nothing(
     assert len(audit(tmp_path)) == 150
 
 
-async def test_heads_are_written_now_and_then_and_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_heads_are_written_now_and_then_and_at_the_end(tmp_path: Path) -> None:
     """Each stands on the chain; the last is the newest record of all."""
-    monkeypatch.setattr("adapters.ledger.writer.HEADS_EVERY", 10)
-    store = await opened(tmp_path)
+    store = await opened(tmp_path, audit=AuditSection(heads_every=10))
     await fill(store, range(25))
     await store.close()
     known = heads.read_heads(tmp_path / "heads.jsonl")["gw1"]
@@ -449,13 +446,10 @@ async def test_heads_are_written_now_and_then_and_at_the_end(
     assert (tmp_path / "heads.jsonl").stat().st_mode & 0o077 == 0
 
 
-async def test_heads_that_cannot_be_written_cost_no_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_heads_that_cannot_be_written_cost_no_record(tmp_path: Path) -> None:
     """The commit is durable; that its head is not anchored is said."""
-    monkeypatch.setattr("adapters.ledger.writer.HEADS_EVERY", 1)
     journal = FakeJournal()
-    store = await opened(tmp_path, journal=journal)
+    store = await opened(tmp_path, journal=journal, audit=AuditSection(heads_every=1))
     (tmp_path / "heads.jsonl").mkdir()
     await fill(store, range(3))
     await store.close()
