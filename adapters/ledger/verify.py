@@ -108,7 +108,9 @@ def verify_log(
             prev = body.prev
             first, tree = seq, Frontier()
         if (body.log, body.seq) != (log, seq):
-            raise ChainBroken(log, seq, "does not follow the record before it")
+            # Something was put in, taken out or moved: at the latest where its number is that of.
+            where = min(seq, body.seq) if body.log == log and body.seq > 0 else seq
+            raise ChainBroken(log, where, f"{seq} is not the record that was written as {seq}")
         if body.prev != prev:
             # Both hold by themselves; which of them was changed, only a head could tell.
             raise ChainBroken(log, max(1, seq - 1), f"it was changed, or {seq} that follows it")
@@ -137,12 +139,11 @@ def verify_log(
 def _agrees(log: str, leaf: Leaf, said: Set[str], agreed: int) -> None:
     """Whether a head's record is this one. A chain that was written anew verifies by itself; that
     the records between two heads are others is all that is left to be known of it."""
-    if len(said) > 1:
-        raise ChainBroken(log, leaf.seq, "two heads say two things of it")
-    if leaf.hash not in said:
-        within = f"bad within {agreed + 1}..{leaf.seq}"
-        reason = f"{leaf.seq} is not the record that the heads know: {within}"
-        raise ChainBroken(log, agreed + 1, reason)
+    if said == {leaf.hash}:
+        return
+    what = "two heads say two things of" if leaf.hash in said else "the heads know another"
+    reason = f"{what} {leaf.seq}: bad within {agreed + 1}..{leaf.seq}"
+    raise ChainBroken(log, agreed + 1, reason)
 
 
 def verify_leaf(leaf: Leaf) -> None:

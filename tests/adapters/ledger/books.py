@@ -145,7 +145,7 @@ from pathlib import Path
 from adapters.ledger import opening, open_ledger
 from gateway.errors import LedgerUnavailable
 from gateway.ports import CheckRow, PutCheck, Record
-from gateway.settings import AuditSection, LedgerSection
+from gateway.settings import LedgerSection
 from tests.fakes import FakeClock, FakeJournal, FakeMeter
 
 opening.BALLAST_BYTES = int(sys.argv[3])

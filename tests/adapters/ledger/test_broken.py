@@ -134,7 +134,7 @@ async def test_a_chain_written_anew_is_found_against_the_heads(tmp_path: Path) -
     journal = FakeJournal()
     await (await opened(tmp_path, journal=journal)).close()
     reasons = [fields.get("reason") for name, fields in journal.lines if name == "ledger.broken"]
-    assert reasons == ["gw1:1: 31 is not the record that the heads know: bad within 1..31"]
+    assert reasons == ["gw1:1: the heads know another 31: bad within 1..31"]
 
 
 async def test_only_the_newest_are_looked_at(
