@@ -20,26 +20,28 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from adapters import codecs, history, ledger, links, mqtt_access, pnc, relays
+from adapters import anchors, codecs, history, ledger, links, mqtt_access, pnc, relays
 from adapters.observers.journal import StructJournal
 from adapters.observers.loop_lag import LoopLag
 from adapters.observers.prometheus import PrometheusMeter
 from adapters.systemd import Notifier
 from adapters.web import WebServer, tell_export
 from gateway import __version__, settings
+from gateway.anchor_watch import AnchorWatch
 from gateway.bus import EventBus
 from gateway.cert_watch import CertWatch, Life
 from gateway.chain_watch import ChainWatch, prover
 from gateway.core import Core
-from gateway.errors import ConfigError, LedgerError, LedgerUnavailable
+from gateway.errors import AnchorFailed, ConfigError, LedgerError, LedgerUnavailable
 from gateway.messages import LinkState
-from gateway.ports import Clock, History, Ids, Journal, Ledger, Link, Pnc, Record, Returns
+from gateway.ports import Anchor, Clock, History, Ids, Journal, Ledger, Link, Pnc, Record, Returns
 from gateway.retention import Purge, Retention
 from gateway.settings import AuditSection, BrokerSection, Config, SerialSection, resolve
 from gateway.supervise import keep
 
 DRAIN_S = 4.0
 """SIGTERM ends within 5 s (docs/interfaces.md); what is left goes on after the next start."""
+ANCHOR_S = 5.0
 STOPPED_S = 1.0
 """A disk that hangs keeps nobody from stopping: then the stop is not on record."""
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -174,6 +176,16 @@ class Gateway:
         """Everything from start to drained stop. Raises LedgerError when it cannot even begin."""
         section = self.config.settings
         async with contextlib.AsyncExitStack() as stack:
+            keeper = AnchorWatch(
+                anchors_of(self.config),
+                clock=self.clock,
+                ids=self.ids,
+                meter=self.meter,
+                journal=self.journal,
+                alarm_after_s=section.audit.alarm_after_s,
+            )
+            anchored = await keeper.newest()
+            stack.push_async_callback(keeper.close)
             store = await ledger.open_ledger(
                 section.ledger,
                 state_dir=self.config.state_dir,
@@ -182,6 +194,8 @@ class Gateway:
                 journal=self.journal,
                 clock=self.clock,
                 audit=_audit_of(self.config),
+                anchored=anchored,
+                headed=keeper.offer,
             )
             stack.push_async_callback(store.close)
             if isinstance(self.ids, SystemIds):
@@ -211,7 +225,7 @@ class Gateway:
             )
             self.http_url = await server.start()
             stack.push_async_callback(server.stop)
-            await self._serve(core, self._retention(store.purge), ready)
+            await self._serve(core, keeper, self._retention(store.purge), ready)
         self.journal.note("stopped", exit=self._exit_code)
         return self._exit_code
 
@@ -239,7 +253,11 @@ class Gateway:
         return core
 
     async def _serve(
-        self, core: Core, retention: Retention, ready: Callable[[], None] | None
+        self,
+        core: Core,
+        keeper: AnchorWatch,
+        retention: Retention,
+        ready: Callable[[], None] | None,
     ) -> None:
         """Everything that runs until somebody says stop, in one TaskGroup."""
         self._known_by = await asyncio.to_thread(_known_by, self.config)
@@ -276,6 +294,7 @@ class Gateway:
             )
             tasks.append(group.create_task(proofs.run(), name="chain watch"))
             tasks.append(group.create_task(retention.run(), name="retention"))
+            tasks.append(group.create_task(keeper.run(), name="anchors"))
             tasks.append(
                 group.create_task(LoopLag(self.meter, self.journal).run(), name="loop lag")
             )
@@ -418,6 +437,23 @@ class Gateway:
         return await asyncio.to_thread(_lives, self.config)
 
 
+def anchors_of(config: Config) -> list[Anchor]:
+    """Raises ConfigError for a file that would be lost with the ledger, in profile production."""
+    gateway, audit = config.settings.gateway, config.settings.audit
+    found = [
+        f"audit.anchors[{n}].path: on the same file system as the state folder: off this host"
+        for n, anchor in enumerate(audit.anchors)
+        if gateway.profile == "production"
+        and anchor.kind == "file"
+        and anchors.on_this_disk(resolve(config.path, anchor.path), config.state_dir)
+    ]
+    if found:
+        findings: list[str] = []
+        settings.tell(config.path, found, findings)
+        raise ConfigError(findings)
+    return anchors.create(audit.anchors, config_path=config.path, instance=gateway.instance)
+
+
 def _audit_of(config: Config) -> AuditSection:
     """With its key's file found."""
     section = config.settings.audit
@@ -472,6 +508,12 @@ def _meter_for(config: Config) -> PrometheusMeter:
         areas=config.areas.areas,
         agencies=config.fleet.agencies,
         certs=tuple(_certificates(config)),
+        anchors=tuple(
+            each.name
+            for each in anchors.create(
+                section.audit.anchors, config_path=config.path, instance=section.gateway.instance
+            )
+        ),
         version=__version__,
     )
 
@@ -497,9 +539,42 @@ def load(path: Path) -> Config:
 def audit_verify(path: Path, heads: Sequence[Path], keys: Sequence[Path]) -> Iterator[str]:
     """`audit verify`: a line for each log. Raises ChainBroken, LedgerUnavailable."""
     config = load(path)
+    files, anchored, unread = asyncio.run(_anchored(config))
     yield from ledger.verify_chain(
-        config.settings.ledger, state_dir=config.state_dir, heads=heads, own=True, keys=keys
+        config.settings.ledger,
+        state_dir=config.state_dir,
+        heads=(*heads, *files),
+        own=True,
+        anchored=anchored,
+        keys=keys,
     )
+    for name in unread:
+        yield f"anchor {name} could not be asked"
+
+
+async def _anchored(config: Config) -> tuple[list[Path], dict[str, bytes], list[str]]:
+    """What the anchors know: files of all that they have, the newest head of others, and those that
+    could not be asked."""
+    files: list[Path] = []
+    newest: dict[str, bytes] = {}
+    unread: list[str] = []
+    for section, anchor in zip(config.settings.audit.anchors, anchors_of(config), strict=True):
+        if section.kind == "file":
+            path = resolve(config.path, section.path)
+            if path.exists():
+                files.append(path)
+            else:
+                unread.append(anchor.name)
+            continue
+        try:
+            async with asyncio.timeout(ANCHOR_S):
+                head = await anchor.newest()
+        except (AnchorFailed, TimeoutError):
+            unread.append(anchor.name)
+        else:
+            if head is not None:
+                newest[anchor.name] = head
+    return files, newest, unread
 
 
 def audit_export(

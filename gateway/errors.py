@@ -91,6 +91,10 @@ class LedgerFatal(LedgerError):
     """Stop the process: what was written may not be durable (EIO, deleted file). Exit non-zero."""
 
 
+class AnchorFailed(GatewayError):
+    """An anchor did not take a head, or cannot say which it has; its words name no person."""
+
+
 class DuplicateCheck(LedgerError):
     """The same question is already on record: give the stored answer."""
 
@@ -101,10 +105,6 @@ class DuplicateCheck(LedgerError):
 
 class DuplicateReceipt(LedgerError):
     """Another check has this receipt: draw another and commit again. Nothing was written."""
-
-
-class AnchorFailed(LedgerError):
-    """A head could not be put where nobody here can change it: keep it and try again."""
 
 
 EXIT_CHAIN = 6

@@ -452,21 +452,23 @@ class Ledger(Protocol):
         """Write what was accepted, then let go."""
 
 
-class Anchor(Protocol):
-    """A place off this host that keeps signed heads, so that a rewritten log is found out."""
-
-    name: str
-
-    async def put(self, head: bytes) -> None:
-        """One signed head, canonical JSON. Raises AnchorFailed."""
-
-    async def newest(self) -> bytes | None:
-        """The newest head put there; None when there is none, or it cannot be read back."""
-
-
 class History(Protocol):
     """Fixes and feed events for replay and reports. Never blocks; sheds and counts when full."""
 
     def keep(self, event: Event) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class Anchor(Protocol):
+    """A place off this host that keeps heads of the audit."""
+
+    name: str
+
+    async def put(self, head: bytes) -> None:
+        """Hand over one signed head, a line of JSON. Raises AnchorFailed; the caller owns the
+        deadline. The same one twice does no harm."""
+
+    async def newest(self) -> bytes | None:
+        """The newest one that it has; None when it has none or cannot be read back (syslog).
+        Raises AnchorFailed."""

@@ -51,11 +51,6 @@ class GatewaySection(Section, frozen=True, kw_only=True):
     areas: str = "areas.toml"
     policy: str = "policy.toml"
     warnings: str = "warnings.toml"
-    profile: str = "training"
-    """training or production: the latter refuses to start without what a real service needs."""
-
-
-PROFILES = ("training", "production")
 
 
 class ChecksSection(Section, frozen=True, kw_only=True):
@@ -497,8 +492,6 @@ def _check_audit(settings: Settings) -> list[str]:
         ("audit.heads_every", audit.heads_every, 1, 1000),
         ("audit.alarm_after_s", audit.alarm_after_s, 10, 86_400),
     )
-    if settings.gateway.profile not in PROFILES:
-        found.append(f"gateway.profile: one of {', '.join(PROFILES)}")
     if settings.gateway.profile == "production" and not audit.anchors:
         found.append("audit.anchors: profile production needs one: heads must leave this host")
     for n, anchor in enumerate(audit.anchors):

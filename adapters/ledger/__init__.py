@@ -35,13 +35,14 @@ async def open_ledger(
     clock: Clock,
     repair: bool = True,
     audit: AuditSection = _AUDIT,
+    anchored: Mapping[str, bytes] | None = None,
     headed: Callable[[bytes], None] | None = None,
 ) -> Store:
     """Open it for writing, off the loop. Raises LedgerUnavailable, which says what to do.
 
     repair: go on behind a chain that is broken or lacks records (docs/adr/0011), as the daemon
     must; whoever only wants to put an export on record leaves it as it is, and is refused.
-    headed: told of each signed head, in the loop.
+    anchored: what anchors have, by their name. headed: told of each signed head, in the loop.
     """
     from adapters.ledger.opening import open_store
 
@@ -57,6 +58,7 @@ async def open_ledger(
         clock=clock,
         repair=repair,
         audit=audit,
+        anchored=anchored or {},
         headed=None if headed is None else partial(_in_loop, loop, headed),
     )
 

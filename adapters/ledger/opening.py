@@ -11,17 +11,18 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import Connection, insert, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from adapters.ledger import canonical, remedy, url_of
+from adapters.ledger import canonical, remedy, signing, url_of
 from adapters.ledger.access import Access
 from adapters.ledger.ballast import BALLAST_BYTES, Ballast
 from adapters.ledger.broken import Broken, carry_over, set_aside, what_is_wrong
 from adapters.ledger.head_making import Headed, HeadMaker
-from adapters.ledger.heads import Head
+from adapters.ledger.heads import Head, decode
 from adapters.ledger.jobs import Waiting
 from adapters.ledger.schema import REVISION, meta
 from adapters.ledger.store import Store
@@ -31,6 +32,7 @@ from gateway.ports import Clock, Journal, Meter, Record
 from gateway.settings import AuditSection, LedgerSection
 
 _AUDIT = AuditSection()
+_NONE: Mapping[str, bytes] = {}
 WAL_RESET_FIXED = (3, 51, 3)
 """Older SQLite can corrupt a WAL database that two connections write at once; we have one."""
 
@@ -45,6 +47,7 @@ def open_store(
     clock: Clock,
     repair: bool = True,
     audit: AuditSection = _AUDIT,
+    anchored: Mapping[str, bytes] = _NONE,
     headed: Headed | None = None,
 ) -> Store:
     """Blocking. Raises LedgerUnavailable with what to do when it cannot be opened for writing."""
@@ -62,7 +65,8 @@ def open_store(
                 key_file=Path(audit.key_file) if audit.key_file else None,
                 headed=headed,
             )
-            known = heads.newest()
+            mine = heads.newest()
+            known = _furthest(mine, anchored, state_dir, instance, journal)
             broken = None
             wrong = what_is_wrong(url, path, instance, known)
             if wrong:
@@ -108,6 +112,9 @@ def open_store(
                 writer.append_now(segment)
             if repair:
                 _take_up_key(heads, writer, clock.wall_ms(), journal)
+            if headed is not None and mine is not None and mine is known and mine.v:
+                # An anchor that has a newer one must not be given an older one behind it.
+                headed(mine.line())
             undo.pop_all()
     except (DBAPIError, OSError) as error:
         why = remedy.said_of(error) if isinstance(error, DBAPIError) else f"{error.strerror}"
@@ -116,6 +123,30 @@ def open_store(
     return Store(
         writer, waiting, log=instance, fence=fence, meter=meter, journal=journal, clock=clock
     )
+
+
+def _furthest(
+    mine: Head | None, anchored: Mapping[str, bytes], state_dir: Path, log: str, journal: Journal
+) -> Head | None:
+    """The newest head of all that are known of this log. One that an anchor has and none of our
+    keys signed is said, and not gone by: an anchor must not make us leave numbers out."""
+    known = mine
+    keys = signing.read_public([state_dir]) if anchored else {}
+    for name, line in anchored.items():
+        head = decode(line)
+        if head is None or head.log != log:
+            journal.warn("ledger.anchor", link=name, state="unread", reason="no head of this log")
+            continue
+        if known is not None and head.seq <= known.seq:
+            continue
+        if not signing.signed(keys, head.key, head.message(), head.sig):
+            journal.warn(
+                "ledger.anchor", link=name, state="ahead", seq=head.seq, reason="key not known here"
+            )
+            continue
+        journal.warn("ledger.anchor", link=name, state="ahead", seq=head.seq)
+        known = head
+    return known
 
 
 def _take_up_key(heads: HeadMaker, writer: Writer, at_ms: int, journal: Journal) -> None:

@@ -41,7 +41,7 @@ OTHER = "other"
 BUCKETS = tuple(2.0**n / 1000 for n in range(7)) + tuple(2.0**n for n in range(-3, 6))
 """0.001 ... 0.064, 0.125 ... 32 s: objectives lie on edges (design ops.md, 1.4)."""
 
-LINK, AREA, AGENCY, CERT = "@link", "@area", "@agency", "@cert"
+LINK, AREA, AGENCY, CERT, ANCHOR = "@link", "@area", "@agency", "@cert", "@anchor"
 """Sets that come from the configuration."""
 
 KINDS = tuple(kind.value for kind in Kind)
@@ -300,6 +300,10 @@ METRICS: tuple[Metric, ...] = (
     _gauge("audit_last_verified_timestamp_seconds", "When the chain was last verified", False),
     _gauge("audit_chain_ok", "1 if the chain verified then", False),
     _gauge("audit_head_sequence", "Number of the newest record", False),
+    _gauge(
+        "audit_anchored_timestamp_seconds", "When an anchor took a head last", False, anchor=ANCHOR
+    ),
+    _counter("audit_anchor_failures_total", "Heads that an anchor did not take", anchor=ANCHOR),
     _gauge("audit_lag_seconds", "Age of the oldest record that waits to be written", False),
     _counter(
         "purged_items_total",
@@ -546,6 +550,7 @@ class PrometheusMeter:
         areas: Sequence[str],
         agencies: Sequence[str],
         certs: Sequence[str] = (),
+        anchors: Sequence[str] = (),
         version: str = "",
         commit: str = "",
         strict: bool = False,
@@ -557,6 +562,7 @@ class PrometheusMeter:
         self._registry = prometheus_client.CollectorRegistry(auto_describe=False)
         sets = {LINK: tuple(links), AREA: tuple(areas), AGENCY: tuple(agencies)}
         sets[CERT] = tuple(certs)
+        sets[ANCHOR] = tuple(anchors)
         self._families = {metric.name: _Family(metric, sets, links) for metric in METRICS}
         self._home = threading.get_ident()
         self._door = threading.Lock()

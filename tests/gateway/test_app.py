@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app import SystemClock, SystemIds, calm_collector
+from gateway.app import SystemClock, SystemIds, anchors_of, calm_collector, load
+from gateway.errors import ConfigError
 
 SHORT_FORMS = 8 * 4096
 RUNS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 50)), min_size=1, max_size=12)
@@ -71,3 +72,55 @@ def test_the_counter_is_the_machines_and_does_not_tell_its_id(
     assert first not in file.read_text()
     file.write_text("f123456789abcdef0123456789abcdef\n")
     assert SystemClock().counter != first
+
+
+CONFIG = Path(__file__).resolve().parents[2] / "config"
+
+
+def configured(folder: Path, profile: str, anchors: str) -> Path:
+    files = ("fleet", "areas", "policy", "warnings")
+    names = "\n".join(f'{name} = "{CONFIG}/{name}.toml"' for name in files)
+    people = (CONFIG / "people.toml").read_text("utf-8")
+    # Whoever holds a radio says so there: production knows no standing bookings.
+    (folder / "people.toml").write_text(people[: people.index("[[standing]]")], "utf-8")
+    path = folder / "gateway.toml"
+    path.write_text(
+        f'[gateway]\nprofile = "{profile}"\nstate_dir = "var"\n{names}\n'
+        f'people = "people.toml"\n[alarms]\nfile = "{CONFIG}/alarms.toml"\n'
+        f'[pnc]\nrecords = "{CONFIG}/pnc"\n[audit]\nanchors = [{anchors}]\n'
+    )
+    return path
+
+
+def test_production_needs_an_anchor_off_this_disk(tmp_path: Path) -> None:
+    """Heads that are lost with the ledger prove nothing; training may do without."""
+    here = f'{{ kind = "file", path = "{tmp_path}/heads.jsonl" }}'
+    there = '{ kind = "file", path = "/dev/shm/heads.jsonl" }'
+    with pytest.raises(ConfigError) as caught:
+        load(configured(tmp_path, "production", ""))
+    assert "audit.anchors: profile production needs one" in caught.value.findings[0]
+    with pytest.raises(ConfigError) as caught:
+        anchors_of(load(configured(tmp_path, "production", here)))
+    assert "audit.anchors[0].path: on the same file system" in caught.value.findings[0]
+    assert [each.name for each in anchors_of(load(configured(tmp_path, "production", there)))] == [
+        "file"
+    ]
+    both = load(configured(tmp_path, "training", f"{here}, {there}"))
+    assert [each.name for each in anchors_of(both)] == ["file", "file-2"]
+    assert anchors_of(load(configured(tmp_path, "training", ""))) == []
+
+
+@pytest.mark.parametrize(
+    ("anchor", "finding"),
+    [
+        ('{ kind = "tape" }', "audit.anchors[0].kind: one of file, syslog, http"),
+        ('{ kind = "file" }', "audit.anchors[0].path: needed by file"),
+        ('{ kind = "file", path = "x", url = "y" }', "audit.anchors[0].url: not used by file"),
+        ('{ kind = "syslog", address = "logs" }', "audit.anchors[0].address: udp://"),
+        ('{ kind = "http", url = "http://a.example/x" }', "audit.anchors[0].url: https://"),
+    ],
+)
+def test_an_anchor_that_cannot_be_is_named(tmp_path: Path, anchor: str, finding: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(configured(tmp_path, "training", anchor))
+    assert any(finding in each for each in caught.value.findings), caught.value.findings

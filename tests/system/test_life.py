@@ -108,6 +108,11 @@ async def test_second_daemon_on_the_same_ledger_is_refused(daemon: Daemon, tmp_p
             'adapter = "mokc"',
             "gateway.toml: pnc.adapter: one of http, mock (line",
         ),
+        (
+            'instance = "gwt"',
+            'instance = "gwt"\nprofile = "production"',
+            "audit.anchors: profile production needs one",
+        ),
     ],
 )
 async def test_bad_configuration_is_exit_78_and_starts_nothing(

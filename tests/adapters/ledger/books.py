@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -33,6 +33,7 @@ async def opened(
     journal: FakeJournal | None = None,
     audit: AuditSection | None = None,
     headed: Callable[[bytes], None] | None = None,
+    anchored: Mapping[str, bytes] | None = None,
 ) -> Store:
     store = await open_ledger(
         section or LedgerSection(),
@@ -43,6 +44,7 @@ async def opened(
         clock=FakeClock(),
         audit=audit or AuditSection(),
         headed=headed,
+        anchored=anchored,
     )
     assert isinstance(store, Store)
     return store

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sqlite3
 import subprocess
@@ -212,6 +213,79 @@ async def test_an_old_copy_put_back_is_said_and_its_numbers_are_not_used_again(
     )
     assert "NOT HERE, as is on record: 4..8" in found
     assert chain_faults(leaves) == []
+
+
+async def lives(folder: Path) -> tuple[dict[str, bytes], bytes]:
+    """A ledger of eight records, of which three are left with the heads of then: an old copy of all
+    that is on this host; and the head that an anchor has."""
+    store = await opened(folder)
+    await fill(store, range(3))
+    await store.close()
+    old = {name: (folder / name).read_bytes() for name in ("ledger.db", "heads.jsonl")}
+    store = await opened(folder)
+    await fill(store, range(5))
+    await store.close()
+    anchored = (folder / "heads.jsonl").read_bytes().splitlines()[-1]
+    for name, data in old.items():
+        (folder / name).write_bytes(data)
+    return old, anchored
+
+
+async def test_an_old_copy_of_ledger_and_heads_is_behind_its_anchor(tmp_path: Path) -> None:
+    """D12: said, no number is used twice, and what is missing is a gap on record."""
+    from adapters.ledger import verify_chain
+
+    _, anchored = await lives(tmp_path)
+    journal, told = FakeJournal(), list[bytes]()
+    given = {"http": anchored}
+    again = await opened(tmp_path, journal=journal, anchored=given, headed=told.append)
+    await again.commit([record(9)])
+    await again.close()
+    await settle()
+    assert [json.loads(line)["seq"] for line in told] == [10], "no older one behind the newer one"
+    said = dict(journal.lines)
+    assert (said["ledger.anchor"]["link"], said["ledger.anchor"]["state"]) == ("http", "ahead")
+    assert said["ledger.behind"]["reason"] == "history missing 4..8"
+    assert [leaf.seq for leaf in audit(tmp_path)] == [1, 2, 3, 9, 10]
+    found = next(
+        verify_chain(LedgerSection(), state_dir=tmp_path, own=True, anchored={"http": anchored})
+    )
+    assert "NOT HERE, as is on record: 4..8" in found
+
+
+async def test_an_anchor_that_none_of_our_keys_signed_is_said_and_not_gone_by(
+    tmp_path: Path,
+) -> None:
+    """Whoever holds the anchor must not make us leave out numbers; nor may it say nonsense."""
+    _, anchored = await lives(tmp_path)
+    forged = anchored.replace(b'"seq":8', b'"seq":9000000')
+    assert forged != anchored
+    journal = FakeJournal()
+    given = {"http": forged, "file": b"what?", "http-2": anchored.replace(b"gw1", b"gw2")}
+    again = await opened(tmp_path, journal=journal, anchored=given)
+    await again.commit([record(9)])
+    await again.close()
+    await settle()
+    said = [(line["link"], line["reason"]) for name, line in journal.lines if "anchor" in name]
+    assert said == [
+        ("http", "key not known here"),
+        ("file", "no head of this log"),
+        ("http-2", "no head of this log"),
+    ]
+    assert [leaf.seq for leaf in audit(tmp_path)] == [1, 2, 3, 4]
+
+
+async def test_the_newest_head_is_offered_again_at_the_start(tmp_path: Path) -> None:
+    """P11: killed between head and anchor; the same head, byte for byte."""
+    store = await opened(tmp_path)
+    await fill(store, range(3))
+    await store.close()
+    (line,) = (tmp_path / "heads.jsonl").read_bytes().splitlines()
+    told: list[bytes] = []
+    store = await opened(tmp_path, headed=told.append)
+    await settle()
+    assert told == [line]
+    await store.close()
 
 
 async def test_a_missing_ledger_goes_on_behind_the_heads(tmp_path: Path) -> None:

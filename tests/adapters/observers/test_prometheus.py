@@ -13,6 +13,7 @@ import pytest
 from adapters.observers import prometheus
 from adapters.observers.prometheus import (
     AGENCY,
+    ANCHOR,
     AREA,
     BUCKETS,
     CERT,
@@ -340,4 +341,4 @@ def test_the_documentation_says_what_the_table_says() -> None:
 def test_the_configured_sets_are_only_those() -> None:
     """A label set named by a word comes from the configuration; the rest stands in the table."""
     named = {v for m in METRICS for v in m.labels.values() if isinstance(v, str)}
-    assert named == {LINK, AREA, AGENCY, CERT}
+    assert named == {LINK, AREA, AGENCY, CERT, ANCHOR}
