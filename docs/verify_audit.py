@@ -326,10 +326,8 @@ def verify(export, heads, keys):
         )
 
 
-def verify_proof(path, keys):
-    """A file of `audit prove` or `audit consistency`. Raises Bad."""
-    with open(path, "rb") as file:
-        proof = json.load(file)
+def verify_proof(proof, keys):
+    """A line of `audit prove` or `audit consistency`. Raises Bad."""
     steps = [bytes.fromhex(step) for step in proof["proof"]]
     heads = [proof["head"], *([proof["old"]] if "old" in proof else [])]
     for head in heads:
@@ -376,7 +374,8 @@ def main(words=None):
     try:
         keys = read_keys(options.keys)
         if options.proof:
-            verify_proof(options.proof, keys)
+            for _, line in read_lines(options.proof):
+                verify_proof(json.loads(line), keys)
         if options.export:
             verify(options.export, read_heads(options.heads), keys)
     except Bad as error:

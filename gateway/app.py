@@ -616,6 +616,39 @@ def audit_show(path: Path, receipt: str, *, purpose: str, by: str) -> Iterator[b
     )
 
 
+def audit_prove(path: Path, what: str, *, purpose: str, by: str) -> Iterator[bytes]:
+    """`audit prove`: on record first, as `audit show`. Raises ChainBroken, LedgerUnavailable."""
+    config = load(path)
+    asyncio.run(_record_export(config, purpose, by))
+    yield from ledger.prove_records(
+        config.settings.ledger,
+        state_dir=config.state_dir,
+        log=config.settings.gateway.instance,
+        what=what,
+    )
+
+
+def audit_consistency(path: Path, old: int, new: int) -> bytes:
+    """`audit consistency`: of two heads, no record. Raises ChainBroken, LedgerUnavailable."""
+    config = load(path)
+    return ledger.prove_consistency(
+        config.settings.ledger,
+        state_dir=config.state_dir,
+        log=config.settings.gateway.instance,
+        old=old,
+        new=new,
+    )
+
+
+def audit_key(path: Path, *, new: bool) -> Iterator[str]:
+    """`audit key new|list`. Raises LedgerUnavailable."""
+    state_dir = load(path).state_dir
+    if new:
+        yield f"{ledger.new_key(state_dir)}: takes over at the next start"
+    else:
+        yield from ledger.keys_of(state_dir)
+
+
 async def _record_export(config: Config, purpose: str, by: str) -> None:
     http = config.settings.http
     instance = config.settings.gateway.instance

@@ -11,7 +11,7 @@ import asyncio
 import getpass
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -237,6 +237,37 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
     show.add_argument("--purpose", default="integrity-security", choices=PURPOSES)
     show.add_argument("--by", default=_whoami(), metavar="NAME", help="who looks")
     show.set_defaults(call=_audit_show)
+    prove = verbs.add_parser(
+        "prove",
+        help="proofs that records are under a signed head; looking is itself put on record",
+        epilog="examples:\n  radio-gateway audit prove 4F2A-91KQ --config config/gateway.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    prove.add_argument("what", type=str.upper, metavar="NUMBER|RECEIPT")
+    prove.add_argument("--config", type=Path, required=True, metavar="FILE")
+    prove.add_argument("--purpose", default="integrity-security", choices=PURPOSES)
+    prove.add_argument("--by", default=_whoami(), metavar="NAME", help="who looks")
+    prove.set_defaults(call=_audit_prove)
+    consistency = verbs.add_parser(
+        "consistency",
+        help="a proof that a head goes on from an older one",
+        epilog="examples:\n  radio-gateway audit consistency 1000 2000 "
+        "--config config/gateway.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    consistency.add_argument("old", type=int, metavar="OLD", help="a head's number (seq)")
+    consistency.add_argument("new", type=int, metavar="NEW", help="a later one's")
+    consistency.add_argument("--config", type=Path, required=True, metavar="FILE")
+    consistency.set_defaults(call=_audit_consistency)
+    key = verbs.add_parser(
+        "key",
+        help="the keys that sign heads: make the next one, or list them",
+        epilog="examples:\n  radio-gateway audit key new --config config/gateway.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    key.add_argument("act", choices=("new", "list"))
+    key.add_argument("--config", type=Path, required=True, metavar="FILE")
+    key.set_defaults(call=_audit_key)
 
 
 def _add_pki(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -278,11 +309,33 @@ def _audit_verify(arguments: argparse.Namespace) -> int:
 def _audit_show(arguments: argparse.Namespace) -> int:
     from gateway.app import audit_show
 
+    lines = audit_show(
+        arguments.config, arguments.receipt, purpose=arguments.purpose, by=arguments.by
+    )
+    return _written(lines, "no record has this receipt")
+
+
+def _audit_prove(arguments: argparse.Namespace) -> int:
+    from gateway.app import audit_prove
+
+    lines = audit_prove(
+        arguments.config, arguments.what, purpose=arguments.purpose, by=arguments.by
+    )
+    return _written(lines, "no record has this number or receipt")
+
+
+def _audit_consistency(arguments: argparse.Namespace) -> int:
+    from gateway.app import audit_consistency
+
+    return _written(
+        (audit_consistency(arguments.config, each, arguments.new) for each in (arguments.old,)), ""
+    )
+
+
+def _written(lines: Iterable[bytes], none: str) -> int:
     found = 0
     try:
-        for line in audit_show(
-            arguments.config, arguments.receipt, purpose=arguments.purpose, by=arguments.by
-        ):
+        for line in lines:
             sys.stdout.buffer.write(line)
             found += 1
     except ChainBroken as error:
@@ -290,8 +343,16 @@ def _audit_show(arguments: argparse.Namespace) -> int:
         return EXIT_CHAIN
     sys.stdout.flush()
     if not found:
-        sys.stderr.write("no record has this receipt\n")
+        sys.stderr.write(f"{none}\n")
         return EXIT_FAILED
+    return EXIT_OK
+
+
+def _audit_key(arguments: argparse.Namespace) -> int:
+    from gateway.app import audit_key
+
+    for said in audit_key(arguments.config, new=arguments.act == "new"):
+        sys.stdout.write(f"{said}\n")
     return EXIT_OK
 
 

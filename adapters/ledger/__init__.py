@@ -208,3 +208,51 @@ def show_receipt(section: LedgerSection, *, state_dir: Path, receipt: str) -> It
         for leaf in of_receipt(db, receipt):
             verify_leaf(leaf)
             yield line_of(leaf)
+
+
+def prove_records(
+    section: LedgerSection, *, state_dir: Path, log: str, what: str
+) -> Iterator[bytes]:
+    """A line for the record of that number, or for each of the check with that receipt, that proves
+    it to be under the newest signed head. Raises LedgerUnavailable, ChainBroken. Read-only."""
+    from adapters.ledger import proofs
+
+    url, heads = url_of(section, state_dir), state_dir / "heads.jsonl"
+    if what.isdigit():
+        yield from proofs.of_record(url, heads, log, int(what))
+    else:
+        yield from proofs.of_check(url, heads, what)
+
+
+def prove_consistency(
+    section: LedgerSection, *, state_dir: Path, log: str, old: int, new: int
+) -> bytes:
+    """That the head `new` goes on from the head `old`. Raises as `prove_records`. Read-only."""
+    from adapters.ledger.proofs import between
+
+    return between(url_of(section, state_dir), state_dir / "heads.jsonl", log, old, new)
+
+
+def new_key(state_dir: Path) -> str:
+    """Make the key that takes over at the next start; its id. Raises LedgerUnavailable."""
+    from adapters.ledger.signing import NEW, make_key
+
+    try:
+        if any(state_dir.glob(f"audit-*.key{NEW}")):
+            raise LedgerUnavailable("a new key is there already: it takes over at the next start")
+        return make_key(state_dir, NEW).id
+    except OSError as error:
+        raise LedgerUnavailable(f"the key cannot be made: {error.strerror}") from error
+
+
+def keys_of(state_dir: Path) -> Iterator[str]:
+    """A line for each public key: its id, and whether its private one is here."""
+    for path in sorted(state_dir.glob("audit-*.pub")):
+        name = path.name.removesuffix(".pub")
+        if (state_dir / f"{name}.key").exists():
+            how = "signs"
+        elif (state_dir / f"{name}.key.new").exists():
+            how = "takes over at the next start"
+        else:
+            how = "verifies only"
+        yield f"{name.removeprefix('audit-')}: {how}"

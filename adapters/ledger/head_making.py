@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from adapters.ledger import signing
 from adapters.ledger.heads import VERSION, Head, HeadsFile
-from adapters.ledger.schema import audit_leaf
+from adapters.ledger.readers import hashes
 from adapters.ledger.tree import Frontier
 from gateway.ports import Clock
-
-PAGE = 5000
 
 Headed = Callable[[bytes], None]
 """Told of each head that is written, from the writer's thread."""
@@ -67,7 +65,7 @@ class HeadMaker:
         """The tree as it stands with the record `seq`, the ledger's last one. Raises DBAPIError."""
         kept = self._kept(db, seq)
         self._first, self._tree = kept or (1, Frontier())
-        for number, leaf in _leaves(db, self._log, self._last):
+        for number, leaf in hashes(db, self._log, self._last):
             if number != self._last + 1:
                 self.begin_anew(number)
             self._tree.append(bytes.fromhex(leaf))
@@ -168,7 +166,7 @@ class HeadMaker:
         )
         if not believed:
             return None
-        here = next((leaf for _, leaf in _leaves(db, self._log, head.seq - 1, head.seq)), "")
+        here = next((leaf for _, leaf in hashes(db, self._log, head.seq - 1, head.seq)), "")
         return (head.first, tree) if here == head.hash else None
 
 
@@ -180,20 +178,3 @@ def _settle(keys: signing.Keys) -> None:
 
 def _for_us(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
-def _leaves(
-    db: Connection, log: str, after: int, until: int | None = None
-) -> Iterator[tuple[int, str]]:
-    """Numbers and hashes of a log's records, in order; a page is one transaction."""
-    query = select(audit_leaf.c.seq, audit_leaf.c.hash).where(audit_leaf.c.log == log)
-    if until is not None:
-        query = query.where(audit_leaf.c.seq <= until)
-    while True:
-        page = query.where(audit_leaf.c.seq > after).order_by(audit_leaf.c.seq).limit(PAGE)
-        found = [(int(row.seq), str(row.hash)) for row in db.execute(page)]
-        db.rollback()
-        yield from found
-        if len(found) < PAGE:
-            return
-        after = found[-1][0]

@@ -117,6 +117,23 @@ def leaves(
         after = found[-1].seq
 
 
+def hashes(
+    db: Connection, log: str, after: int, until: int | None = None
+) -> Iterator[tuple[int, str]]:
+    """Numbers and hashes of a log's records, in order; a page is one transaction."""
+    query = select(audit_leaf.c.seq, audit_leaf.c.hash).where(audit_leaf.c.log == log)
+    if until is not None:
+        query = query.where(audit_leaf.c.seq <= until)
+    while True:
+        page = query.where(audit_leaf.c.seq > after).order_by(audit_leaf.c.seq).limit(PAGE)
+        found = [(int(row.seq), str(row.hash)) for row in db.execute(page)]
+        db.rollback()
+        yield from found
+        if len(found) < PAGE:
+            return
+        after = found[-1][0]
+
+
 def of_receipt(db: Connection, receipt: str) -> list[Leaf]:
     """Every record of the check that has this receipt, in order, in all logs."""
     if not receipt:

@@ -91,7 +91,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
 def test_the_search_finds_what_does_not_exist() -> None:
     """The test above can fail."""
     assert fault("radio-gateway dmeo")
-    assert fault("radio-gateway audit prove --config x")
+    assert fault("radio-gateway audit deny --config x")
     assert fault("./run demo --durations 3")
     assert fault("./run test --everything")
     assert fault("./run simulate --seeds 3 --minutes 4")

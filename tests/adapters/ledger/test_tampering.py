@@ -21,7 +21,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.ledger import canonical, signing, verify_chain
+from adapters.ledger import (
+    canonical,
+    prove_consistency,
+    prove_records,
+    signing,
+    verify_chain,
+)
 from adapters.ledger.export import line_of
 from adapters.ledger.head_proof import Source, prove
 from adapters.ledger.heads import Head, all_heads
@@ -465,3 +471,64 @@ def test_both_find_whatever_is_changed_and_neither_blames_a_proved_record(
 
 def test_both_take_the_sound_one() -> None:
     assert (by_ours(SOUND), by_theirs(SOUND)) == (0, 0)
+
+
+# --------------------------------------------------------------------------- proofs
+
+
+def proved(books: Books, lines: bytes) -> tuple[int, str]:
+    path = books.state / "proof.jsonl"
+    path.write_bytes(lines)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        code = theirs.main(["--proof", str(path), "--keys", *map(str, books.keys.glob("*.pub"))])
+    return code, said.getvalue()
+
+
+def proof(books: Books, what: str) -> bytes:
+    section = LedgerSection()
+    return b"".join(prove_records(section, state_dir=books.state, log="gw1", what=what))
+
+
+@pytest.mark.parametrize("seq", [1, 2, 17, 25, 38])
+def test_one_record_is_proved_without_the_others(books: Books, seq: int) -> None:
+    """And no other record is, nor one with a word changed, nor with a step of the proof changed."""
+    line = proof(books, str(seq))
+    code, said = proved(books, line)
+    assert (code, said.split()[0]) == (0, f"gw1:{seq}")
+    assert "under head 38" in said
+    found = json.loads(line)
+    changes = [
+        {"record": found["record"].replace("opened", "closed")},
+        {"proof": found["proof"][:-1]},
+        {"proof": [*found["proof"][:-1], "00" * 32]},
+        {"head": {**found["head"], "root": "00" * 32}},
+        {"head": {**found["head"], "sig": "00" * 64}},
+    ]
+    for change in changes:
+        assert proved(books, json.dumps({**found, **change}).encode())[0] == 6, change
+
+
+def test_a_later_head_is_proved_to_go_on_from_an_earlier_one(books: Books) -> None:
+    for old, new in ((10, 20), (10, 38), (25, 38), (38, 38)):
+        line = prove_consistency(
+            LedgerSection(), state_dir=books.state, log="gw1", old=old, new=new
+        )
+        code, said = proved(books, line)
+        assert (code, said) == (0, f"gw1: head {new} goes on from head {old}, unchanged\n")
+        found = json.loads(line)
+        if found["proof"]:
+            found["proof"][0] = "00" * 32
+            assert proved(books, json.dumps(found).encode())[0] == 6
+    with pytest.raises(LedgerUnavailable, match="no signed head has the number 11"):
+        prove_consistency(LedgerSection(), state_dir=books.state, log="gw1", old=11, new=38)
+
+
+def test_what_was_changed_is_proved_by_nobody(books: Books) -> None:
+    """The record itself, or one that its proof needs."""
+    edit(books)
+    assert proved(books, proof(books, "17"))[0] == 6
+    assert proved(books, proof(books, "3"))[0] == 6
+    delete(books)
+    with pytest.raises(ChainBroken, match="gw1:17: missing"):
+        proof(books, "3")
