@@ -30,12 +30,11 @@ class Frontier:
         self.peaks = list(peaks)
 
     def append(self, leaf: bytes) -> None:
-        self.peaks.append(leaf)
         size = self.size
         while size & 1:
-            right = self.peaks.pop()
-            self.peaks[-1] = node(self.peaks[-1], right)
+            leaf = node(self.peaks.pop(), leaf)
             size >>= 1
+        self.peaks.append(leaf)
         self.size += 1
 
     def root(self) -> bytes:
