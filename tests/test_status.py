@@ -11,7 +11,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 STATUS = ROOT / "docs" / "status.md"
-STATEMENTS = {"The main job, end to end": range(1, 15), "The main job, proven": range(1, 11)}
+STATEMENTS = {
+    "The main job, end to end": range(1, 15),
+    "The main job, proven": range(1, 11),
+    "Who may know what": range(1, 12),
+}
 """Each issue's title, as its section begins, and its numbered statements."""
 
 NODE = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?(?:::(\w+))?`")
@@ -79,9 +83,9 @@ def test_every_statement_has_a_line_and_every_line_a_test(issue: str) -> None:
     numbers = [number for number, *_ in lines]
     assert len(set(numbers)) == len(numbers)
     assert numbers == sorted(numbers, key=lambda number: [int(part) for part in number.split(".")])
-    for number, says, tests, _ in lines:
+    for number, says, tests, seen in lines:
         assert says, number
-        assert NODE.search(tests), f"{number}: names no test"
+        assert NODE.search(tests) or seen.startswith("not reached"), f"{number}: names no test"
 
 
 def test_no_line_of_the_table_escapes_the_check() -> None:
