@@ -394,7 +394,8 @@ def test_files_from_before_people_had_one_say_what_to_do(folder: Folder) -> None
 
 
 def test_production_knows_no_standing_booking(folder: Folder) -> None:
-    folder.write("[gateway]\nprofile = 'production'")
+    anchored = "[audit]\nanchors = [{ kind = 'file', path = 'heads.jsonl' }]"
+    folder.write(f"[gateway]\nprofile = 'production'\n{anchored}")
     assert [each.split(":")[:2] for each in folder.findings()] == [["people.toml", " standing[0]"]]
     folder.write("[gateway]\nprofile = 'live'")
     assert any("gateway.profile: training or production" in each for each in folder.findings())
