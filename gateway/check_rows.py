@@ -56,6 +56,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     settled_at_s: float | None = None
     """Monotonic, by that counter: the wall clock may be set back before this is read (H08)."""
     parent: str = ""
+    level: str = ""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -87,6 +88,8 @@ class Check:
     restored: bool = False
     """Taken up after a restart: what was counted then is not counted again."""
     decision: Decision | None = None
+    level: str = ""
+    """At which it was last decided; over a restart, too. Empty: it is not even a question."""
     answer: PncAnswer | None = None
     hidden: bool = False
     """A record was withheld from the radio (covert, BLOCK)."""
@@ -180,6 +183,7 @@ def row_of(check: Check, stage: Stage | None = None) -> CheckRow:
         accepted_at_s=check.accepted_at_s,
         settled_at_s=check.decided_at_s,
         parent=check.parent,
+        level=check.level,
     )
     return CheckRow(
         id=check.id,
@@ -242,6 +246,7 @@ def read_row(row: CheckRow, clock: Clock) -> Check:
         counter=clock.counter,
         set_back_s=back_s,
         parent=stored.parent,
+        level=stored.level,
     )
 
 

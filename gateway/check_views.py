@@ -17,6 +17,7 @@ from gateway.messages import (
     CheckDone,
     CheckOpened,
     CheckStaged,
+    Level,
     Outcome,
     PncAnswer,
     Result,
@@ -27,9 +28,17 @@ DEFAULT_BUDGET = 140
 _CAUSES = frozenset(Cause)
 
 
+def below_l3(check: Check) -> bool:
+    """Whether nothing about the answer may show in what the terminal hears, or in when."""
+    return bool(check.level) and check.level < Level.L3.value
+
+
 def make_result(check: Check, outcome: Outcome, cause: str, rules: Rules, now_ms: int) -> None:
     """Put the Result, as it will be stored and sent, into the check."""
     view, as_of_ms = _view(check, outcome, cause, rules, now_ms)
+    if below_l3(check):
+        # How long the PNC took would tell a trace from none.
+        as_of_ms = check.opened_at_ms
     answer = _open_answer(check) if outcome is Outcome.ANSWERED else None
     clock_text = rendering.clock_text(as_of_ms, rules.zone)
     check.shown_class = (
@@ -85,7 +94,7 @@ def make_plain_failure(check: Check, now_ms: int) -> None:
         texts=(f"{check.short} 1/1 ??NO ANSWER. TREAT AS UNKNOWN. USE VOICE. CONTROL TOLD",),
         fields={},
         not_checked=(),
-        as_of_ms=now_ms,
+        as_of_ms=check.opened_at_ms if below_l3(check) else now_ms,
         level="",
         receipt=check.receipt,
         client_ref=check.client_ref,

@@ -73,6 +73,7 @@ from gateway.check_states import (
     stored_stage,
 )
 from gateway.check_views import (
+    below_l3,
     done_event,
     make_plain_failure,
     make_result,
@@ -553,7 +554,7 @@ class CheckDesk:
             "checks_received_total", kind=kind.value, agency=asker.agency, area=asker.area
         )
         decision = decide(self._rules, asker, request, now_ms=check.opened_at_ms).decision
-        check.decision = decision
+        check.decision, check.level = decision, decision.level.value
         self._meter.count(
             "policy_decisions_total",
             level=decision.level.value,
@@ -924,7 +925,7 @@ class CheckDesk:
         decision = decide(self._rules, asker, check.request, now_ms=check.opened_at_ms).decision
         if not decision.allowed:
             return Answered(denied=decision.why or Cause.NOT_YOUR_ROLE)
-        check.decision = decision
+        check.decision, check.level = decision, decision.level.value
         check.answer = answer
         return Answered(hold=decision.hold, prompt=decision.prompt)
 
@@ -1115,7 +1116,8 @@ class CheckDesk:
         settle()
 
     async def _say_late(self, check: Check, tell: bool) -> None:
-        """On record, then told: that a reply came late, and nothing of it (decision D1)."""
+        """On record, then told: that a reply came late, and nothing of it (decision D1). Below L3
+        the terminal is not told: when the PNC replied may show what it replied."""
         record = self._scribe.record(check, "late_answer", detail="after the outcome")
         if not await self._on_record(record):
             return
@@ -1129,7 +1131,7 @@ class CheckDesk:
                 terminal=check.terminal,
             )
         )
-        if tell and self._same_holder(check):
+        if tell and self._same_holder(check) and not below_l3(check):
             text = rendering.late_text(check.short)
             self._say(check, "late", text, expires_in_s=self._settings.stale_s)
 

@@ -223,7 +223,6 @@ def _tier_view(request: CheckRequest, answer: PncAnswer, tier: Tier) -> View:
         tier=tier.name,
         advice=tier.advice,
         dangers=_tier_words(tier),
-        as_of_ms=answer.as_of_ms,
         released=("safety",),
         fields={"safety": tier.name, "advice": ", ".join(tier.advice)},
     )
@@ -306,7 +305,6 @@ def _flags_view(
         flags=flags,
         details=tuple(details),
         not_checked=not_checked,
-        as_of_ms=answer.as_of_ms,
         released=tuple(used),
         fields={"safety": tier.name} | {name.lower(): value for name, value in flags.items()},
     )
