@@ -61,6 +61,7 @@ class AlarmCauses:
         self._alarms = alarms
         self._ages = ages
         self._under_way: OrderedDict[str, Issi] = OrderedDict()
+        self._in_slot: OrderedDict[str, tuple[About, int]] = OrderedDict()
 
     def seen(self, event: Event) -> None:
         match event:
@@ -97,12 +98,24 @@ class AlarmCauses:
         if event.state in ("read", "stale"):
             self._alarms.cause("unread", about, on=False)
         if event.state in ("delivered", "read", "stale"):
+            self._in_slot.pop(event.check, None)
             self._alarms.cause("undelivered", about, on=False)
 
     def awaits(self, terminal: Issi, check: str, short: str) -> None:
         """After a restart: this answer with danger words is not delivered yet."""
         about = About(terminal=terminal, check=check, short=short)
         self._alarms.cause("undelivered", about, on=True)
+
+    def in_slot(self, terminal: Issi, check: str, short: str, at_ms: int) -> None:
+        """This answer is not sent before then, and so it is undelivered from then on only."""
+        about = About(terminal=terminal, check=check, short=short)
+        if not self._alarms.is_on("undelivered", check):
+            return
+        self._alarms.cause("undelivered", about, on=False)
+        self._in_slot[check] = (about, at_ms)
+        if len(self._in_slot) > MOST_CHECKS:
+            about, _ = self._in_slot.popitem(last=False)[1]
+            self._alarms.cause("undelivered", about, on=True)
 
     def chain_verifies(self, verifies: bool) -> None:
         """What the proof of the whole audit said: a break is looked into while it is young."""
@@ -117,7 +130,14 @@ class AlarmCauses:
             self._alarms.cause("clock_off", About(terminal=terminal), on=off)
 
     def tick(self, now_ms: int) -> None:
-        """Once a second: whose position is too old to help by."""
+        """Once a second: whose slot has begun, and whose position is too old to help by."""
+        for check, (about, at_ms) in tuple(self._in_slot.items()):
+            if now_ms >= at_ms:
+                del self._in_slot[check]
+                self._alarms.cause("undelivered", about, on=True)
+        self._tick_positions(now_ms)
+
+    def _tick_positions(self, now_ms: int) -> None:
         limit_s = self._alarms.limit_s("position_old")
         if limit_s is None:
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -170,7 +170,11 @@ class CheckMemory:
         return check if check is not None and self.typed_repeats(check, now_s) else None
 
     def typed_repeats(self, check: Check, now_s: float) -> bool:
-        return check.settled_at_s is None or now_s - check.settled_at_s <= self._typed_repeat_s
+        if check.settled_at_s is None:
+            return True
+        # From when it could be heard: until then nothing may tell whether it is settled.
+        heard_at_s = max(check.settled_at_s, check.slot_s or 0.0)
+        return now_s - heard_at_s <= self._typed_repeat_s
 
     def typed_may_be_on_record(self, now_s: float) -> bool:
         """Whether a check of some text may have been settled lately, only not in memory. That an
@@ -187,11 +191,13 @@ class CheckMemory:
                 return check
         return None
 
-    def newest_open(self, terminal: Issi, ref: str) -> Check | None:
-        """The newest question of this terminal that has no outcome yet."""
+    def newest_open(
+        self, terminal: Issi, ref: str, hushed: Callable[[Check], bool]
+    ) -> Check | None:
+        """The newest question of this terminal that has no outcome yet, as far as it may know."""
         for check in reversed(self._open.values()):
-            mine = check.terminal == terminal and check.state.stage in BEFORE_OUTCOME
-            if mine and (not ref or _is_called(check, ref)):
+            mine = check.terminal == terminal and (not ref or _is_called(check, ref))
+            if mine and (check.state.stage in BEFORE_OUTCOME or hushed(check)):
                 return check
         return None
 

@@ -112,6 +112,8 @@ class Check:
     """The same moment, monotonic."""
     counter: str = ""
     """By which its monotonic times count."""
+    slot_s: float | None = None
+    """When its terminal may first hear of its outcome; monotonic. None until that is ready."""
     set_back_s: float = 0.0
     """By so much at least the wall clock was set back since its outcome, or since it was asked."""
     acked: Callable[[], None] | None = None

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from gateway import rendering
+from gateway import rendering, slots
 from gateway.admission import Rules, decide
 from gateway.asking import Asking
 from gateway.breaker import Circuit
@@ -119,7 +119,7 @@ from gateway.ports import (
     Record,
 )
 from gateway.roster import holder_of
-from gateway.settings import ChecksSection
+from gateway.settings import ChecksSection, SlotsSection
 from gateway.supervise import Crew
 from gateway.timers import Timers
 from gateway.trials import TRIALS_MOST, Trials
@@ -185,6 +185,7 @@ class Posts(Protocol):
         *,
         expires_in_s: float,
         holder: str = "",
+        not_before_s: float = 0.0,
     ) -> None: ...
 
     def waiting(self, check: str) -> bool: ...
@@ -208,6 +209,7 @@ class CheckDesk:
         self,
         *,
         settings: ChecksSection,
+        slots: SlotsSection,
         rules: Rules,
         clock: Clock,
         ids: Ids,
@@ -220,6 +222,7 @@ class CheckDesk:
         fatal: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
+        self._slots = slots
         self._rules = rules
         self._clock = clock
         self._ids = ids
@@ -243,6 +246,10 @@ class CheckDesk:
         self._trials = Trials(ledger=ledger, clock=clock, ids=ids, crew=self.crew, fatal=fatal)
         self.clock_seen: Callable[[Issi, float], None] = lambda _terminal, _skew_s: None
         """Told how far a terminal's clock is off, with each check that says when it was sent."""
+        self.in_slot: Callable[[Issi, str, str, int], None] = lambda _issi, _check, _short, _ms: (
+            None
+        )
+        """Told of each answer that waits for its slot, and when that begins."""
         self._asking = Asking(
             settings,
             clock=clock,
@@ -297,11 +304,15 @@ class CheckDesk:
         it is still on its way).
 
         Returns what was taken back; None when there is none, and then `settle` is left to the
-        caller.
+        caller. What was asked and must not show whether it is answered is not taken back: its
+        officer hears the outcome in its slot, and that is all.
         """
-        found = self._memory.newest_open(terminal, ref)
+        found = self._memory.newest_open(terminal, ref, self._hushed)
         if found is None:
             return self._cancel_early(terminal, ref.upper(), settle) if ref else None
+        if found.state.stage is not Stage.OPENING and self._hushed(found):
+            settle()
+            return found.short
         found.settle_too(settle)
         self._feed(found, Cancelled())
         return found.short
@@ -365,6 +376,7 @@ class CheckDesk:
             if check.terminal == terminal
             and check.state.stage is Stage.PROMPTED
             and self._same_holder(check)
+            and not self._hushed(check)
         ]
         for check in found:
             self._feed(check, FreeToReceive())
@@ -766,10 +778,10 @@ class CheckDesk:
         """Receipt, and the stored answer if it was released: to the same holder, on record."""
         if not self._same_holder(check):
             self._say_receipt(check, accepted=False, why="ASKED BY OTHER OFFICER")
-        elif not may_still_see(check, self._rules):
+        elif not self._hushed(check) and not may_still_see(check, self._rules):
             self._say_receipt(check, accepted=False, why=Cause.NOT_YOUR_ROLE)
         else:
-            refused = check.state.outcome is Outcome.REFUSED
+            refused = check.state.outcome is Outcome.REFUSED and not self._hushed(check)
             self._say_receipt(check, accepted=not refused, why=check.state.cause if refused else "")
             if _was_released(check) and not await self._shown_again(check):
                 return
@@ -802,6 +814,7 @@ class CheckDesk:
                     check.result,
                     expires_in_s=RECEIPT_EXPIRES_S,
                     holder=check.holder,
+                    not_before_s=check.slot_s or 0.0,
                 )
         return True
 
@@ -1165,8 +1178,37 @@ class CheckDesk:
 
     # ----------------------------------------------------------------- what is said
 
+    def _in_slots(self, check: Check) -> bool:
+        """Whether its terminal hears of its outcome at fixed moments: its answer must not show in
+        when it comes, nor must what came in place of an answer."""
+        return bool(self._slots.below_l3_s) and below_l3(check) and check.state.attempts > 0
+
+    def _hushed(self, check: Check) -> bool:
+        """Whether its terminal may not yet hear, or find out, that it has an outcome."""
+        if not self._in_slots(check) or check.state.stage in ENDED:
+            return False
+        return check.slot_s is None or self._clock.monotonic_s() < check.slot_s
+
+    def _slot_s(self, check: Check) -> float:
+        """When its terminal may hear what is to be said now; 0.0 at once."""
+        if check.state.outcome is None or not self._in_slots(check):
+            return 0.0
+        age_s = self._clock.monotonic_s() - check.accepted_at_s
+        if check.state.outcome is Outcome.ANSWERED and check.state.hold:
+            slot_s = slots.release_slot_s(self._slots.release_s, age_s=age_s)
+        else:
+            deadline_s = (check.deadline_ms - check.opened_at_ms) / 1000
+            given_s = self._slots.below_l3_s
+            slot_s = slots.answer_slot_s(given_s, deadline_s=deadline_s, age_s=age_s)
+        return check.accepted_at_s + slot_s
+
     def _hand_over(self, check: Check, stale_in_s: float) -> None:
         assert check.result is not None
+        now_s = self._clock.monotonic_s()
+        check.slot_s = self._slot_s(check)
+        if check.slot_s > now_s:
+            begins_ms = self._clock.wall_ms() + round((check.slot_s - now_s) * 1000)
+            self.in_slot(check.terminal, check.id, check.short, begins_ms)
         self._courier.post(
             Parcel(
                 id=check.id,
@@ -1175,9 +1217,10 @@ class CheckDesk:
                 terminal=check.terminal,
                 holder=check.holder,
                 message=check.result,
-                stale_at_s=self._clock.monotonic_s() + stale_in_s,
+                stale_at_s=max(now_s, check.slot_s) + stale_in_s,
                 priority=0 if check.danger else 1,
                 accepted_at_s=None if check.restored else check.accepted_at_s,
+                not_before_s=check.slot_s,
             )
         )
 
@@ -1221,7 +1264,8 @@ class CheckDesk:
 
     def _say(self, check: Check, kind: str, text: str, *, expires_in_s: float) -> None:
         notice = Notice(kind=kind, text=text, check=check.id, short=check.short)
-        self._courier.tell(check.terminal, notice, expires_in_s=expires_in_s)
+        slot_s = self._slot_s(check)
+        self._courier.tell(check.terminal, notice, expires_in_s=expires_in_s, not_before_s=slot_s)
 
     def _say_unrecorded(self, check: Check) -> None:
         """The record cannot be written: the officer hears NO ANSWER, once, without content."""
@@ -1235,6 +1279,8 @@ class CheckDesk:
         self._say(check, "unrecorded", text, expires_in_s=RECEIPT_EXPIRES_S)
 
     def _say_prompt(self, check: Check) -> None:
+        if check.slot_s is None:
+            check.slot_s = self._slot_s(check)
         text = rendering.waiting_text(check.short)
         self._say(check, "waiting", text, expires_in_s=self._settings.stale_s)
 
@@ -1247,6 +1293,9 @@ class CheckDesk:
         so it is said again, ever more rarely."""
         settled_s = check.settled_at_s
         since_s = settled_s if settled_s is not None else self._clock.monotonic_s()
+        if check.state.stage is Stage.PROMPTED and check.slot_s:
+            since_s = max(since_s, check.slot_s)
+            await self._clock.sleep(max(0.0, since_s - self._clock.monotonic_s()))
         stale_at_s = since_s + self._settings.stale_s
         pause_s = self._settings.resend_s
         while check.state.stage in AWAITING - {Stage.DELIVERING}:

@@ -123,6 +123,7 @@ class Core:
         )
         self.checks = CheckDesk(
             settings=section.checks,
+            slots=section.slots,
             rules=self._rules(config),
             clock=clock,
             ids=ids,
@@ -136,6 +137,7 @@ class Core:
         )
         self.courier.stale = self.checks.delivery_stale
         self.checks.clock_seen = self.causes.clock_is_off
+        self.checks.in_slot = self.causes.in_slot
         self.board = ControlRoom(
             epoch=ids.occurrence(),
             clock=clock,

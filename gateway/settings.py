@@ -95,6 +95,13 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     all_fixes_burst: int = 10000
 
 
+class SlotsSection(Section, frozen=True, kw_only=True):
+    """When terminals below L3 hear of their questions (slots.py). below_l3_s empty: at once."""
+
+    below_l3_s: tuple[float, ...] = ()
+    release_s: float = 10.0
+
+
 class TrackingSection(Section, frozen=True, kw_only=True):
     future_s: float = 30.0
     oldest_s: float = 86400.0
@@ -244,6 +251,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
     gateway: GatewaySection = GatewaySection()
     checks: ChecksSection = ChecksSection()
+    slots: SlotsSection = SlotsSection()
     limits: LimitsSection = LimitsSection()
     tracking: TrackingSection = TrackingSection()
     pnc: PncSection = PncSection()
@@ -450,6 +458,7 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     )
     found += _check_audit(settings)
     found += [f"limits.{text}" for text in _check_limits(settings.limits)]
+    found += [f"slots.{text}" for text in _check_slots(settings.slots)]
     if pnc.adapter == "http" and not pnc.url:
         found.append("pnc.url: needed by adapter http")
     if pnc.adapter == "http" and not pnc.allow_remote and not _local_url(pnc.url):
@@ -525,6 +534,15 @@ def _check_limits(limits: LimitsSection) -> list[str]:
         ("all_fixes_per_s", limits.all_fixes_per_s, limits.fixes_per_s, 1e6),
         ("all_fixes_burst", limits.all_fixes_burst, limits.fixes_burst, 1_000_000),
     )
+
+
+def _check_slots(slots: SlotsSection) -> list[str]:
+    found = _out_of_range(("release_s", slots.release_s, 1, 600))
+    given = slots.below_l3_s
+    if len(given) > 16 or list(given) != sorted(set(given)):
+        found.append("below_l3_s: at most 16, each later than the one before")
+    found += _out_of_range(*(("below_l3_s", slot_s, 0.1, 3600) for slot_s in given))
+    return found
 
 
 _DEVICE_SERVER = re.compile(r"socket://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})\Z")

@@ -31,6 +31,7 @@ SAMPLE = ROOT / "config" / "gateway.toml"
 
 NOT_THE_DEFAULT = {
     "gateway.state_dir",
+    "slots.below_l3_s",
     "serial.name",
     "serial.port",
     "serial.terminal",
@@ -55,7 +56,7 @@ def shown() -> dict[str, tuple[str, str]]:
     for line in SAMPLE.read_text("utf-8").splitlines():
         if header := re.fullmatch(r"\[+([a-z]+)\]+", line):
             table, comment = header[1], ""
-        elif pair := re.fullmatch(r"(?:# )?([a-z_]+) = (.+)", line):
+        elif pair := re.fullmatch(r"(?:# )?([a-z0-9_]+) = (.+)", line):
             assert f"{table}.{pair[1]}" not in found, f"{pair[1]} stands twice in [{table}]"
             found[f"{table}.{pair[1]}"] = (pair[2], comment)
             after_pair = True
@@ -110,6 +111,7 @@ def test_every_key_is_explained_where_it_stands() -> None:
 
 def test_a_key_that_is_not_the_default_says_what_is() -> None:
     assert 'default "var"' in shown()["gateway.state_dir"][1]
+    assert "Default [], at once" in shown()["slots.below_l3_s"][1]
 
 
 @pytest.fixture(params=["no broker", "mosquitto"])

@@ -7,21 +7,46 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 import pytest
 
-from gateway.errors import PncGarbled
-from gateway.messages import Noticed, Outcome, Result
+from gateway.errors import PncGarbled, PncInvalid
+from gateway.messages import (
+    CancelRequest,
+    CheckRequest,
+    Notice,
+    Noticed,
+    Outcome,
+    Receipt,
+    Result,
+    StatusReport,
+)
+from gateway.settings import Config, SlotsSection
 from tests.fake_pnc import Reply, vehicle_answer
 from tests.fakes import settle
 from tests.gateway.house import ISSI, House, config
+from tests.gateway.test_checks import with_rule
 
 COUNCIL = "5001008"
 """A council officer: vehicles at L2, persons at L1."""
 
 
+def in_slots(base: Config | None = None) -> Config:
+    base = base if base is not None else config()
+    section = SlotsSection(below_l3_s=(4.0, 9.0), release_s=10.0)
+    settings = msgspec.structs.replace(base.settings, slots=section)
+    return msgspec.structs.replace(base, settings=settings)
+
+
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     async with House() as house:
+        yield house
+
+
+@pytest.fixture
+async def slotted() -> AsyncIterator[House]:
+    async with House(in_slots()) as house:
         yield house
 
 
@@ -83,3 +108,202 @@ async def test_of_a_late_reply_the_terminal_hears_nothing(house: House) -> None:
     assert len(house.link.sent) == before
     assert [each.kind for each in house.events if isinstance(each, Noticed)] == ["late"]
     assert len(house.on_record("late_answer")) == 1
+
+
+# --------------------------------------------------------------------------- in its slot
+
+
+class Heard:
+    """When this terminal was sent what, in seconds from its question."""
+
+    def __init__(self, house: House, issi: str = COUNCIL) -> None:
+        self.house, self.issi = house, issi
+        self.asked_s = house.clock.monotonic_s()
+        self.at: list[tuple[str, float]] = []
+        self.listen()
+
+    def listen(self) -> None:
+        """From now on; anew after a restart."""
+        self.house.link.took = self._took
+
+    def _took(self, terminal: str, message: object) -> None:
+        if terminal == self.issi:
+            at_s = self.house.clock.monotonic_s() - self.asked_s
+            self.at.append((type(message).__name__, round(at_s, 3)))
+
+    def of(self, name: str) -> list[float]:
+        return [at_s for what, at_s in self.at if what == name]
+
+
+async def answered_after(house: House, took_s: float, reply: Reply = vehicle_answer) -> Heard:
+    """A council officer asks, the PNC replies after so long, and half a minute passes."""
+    heard = Heard(house)
+    hang = house.pnc.hang()
+    await house.ask("TE99ABC", issi=COUNCIL, reason="8")
+    await house.passes(took_s)
+    hang.answer(reply)
+    await settle(60)
+    await house.passes(30 - took_s)
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("took_s", "slot_s"),
+    [(0.05, 4.0), (3.9, 4.0), (4.1, 9.0), (8.9, 9.0), (9.1, 15.5), (14.9, 15.5), (20.0, 15.5)],
+)
+async def test_what_became_of_it_is_heard_in_its_slot(
+    slotted: House, took_s: float, slot_s: float
+) -> None:
+    """The first moment that is not over when the outcome is on record; the last is the deadline's.
+    The receipt comes at once."""
+    heard = await answered_after(slotted, took_s)
+    assert heard.of("Result")[0] == slot_s
+    assert heard.of("Receipt") == [0.0]
+
+
+@pytest.mark.parametrize("reply", [PncGarbled("oversize"), PncInvalid("400")])
+async def test_a_failure_is_heard_in_its_slot(slotted: House, reply: BaseException) -> None:
+    """It may come of what is on record: of a reply that is too large, say."""
+    heard = await answered_after(slotted, 0.3, reply)
+    assert heard.of("Result")[0] == 4.0
+
+
+async def test_an_answer_that_cannot_be_written_is_said_in_its_slot(slotted: House) -> None:
+    """When the record failed is when the answer came."""
+    heard = Heard(slotted)
+    hang = slotted.pnc.hang()
+    await slotted.ask("TE99ABC", issi=COUNCIL, reason="8")
+    slotted.ledger.down = True
+    await slotted.passes(0.3)
+    hang.answer()
+    await slotted.passes(5.7)
+    assert heard.of("Notice") == [4.0]
+
+
+async def test_what_was_never_asked_is_refused_at_once(slotted: House) -> None:
+    """Not asked, so it says nothing of any record."""
+    heard = Heard(slotted)
+    await slotted.ask("TE99ABC", issi=COUNCIL, reason="99")
+    assert heard.of("Result") == [0.0]
+    assert slotted.pnc.asked == []
+
+
+async def test_at_l3_an_answer_comes_at_once(slotted: House) -> None:
+    heard = Heard(slotted, ISSI)
+    await slotted.ask("TE99ABC", issi=ISSI)
+    assert heard.of("Result") == [0.0]
+
+
+async def test_after_a_restart_the_slots_are_those_of_its_question(slotted: House) -> None:
+    """What was ready waits for its slot; killed after it, it comes in the next one."""
+    for dead_s, slot_s in ((1.0, 4.0), (5.0, 9.0)):
+        heard = Heard(slotted)
+        await slotted.ask("TE99ABC", issi=COUNCIL, reason="8")
+        await slotted.passes(0.5)
+        await slotted.kill()
+        await slotted.clock.advance(dead_s)
+        await slotted.restart()
+        heard.listen()
+        await slotted.passes(10)
+        assert heard.of("Result")[0] == slot_s
+        await slotted.read(slotted.newest(), issi=COUNCIL)
+
+
+# --------------------------------------------------------------------------- asked for it
+
+
+async def heard_of(
+    said: Callable[[House, CheckRequest], object], took_s: float, reply: Reply = vehicle_answer
+) -> tuple[list[tuple[str, float]], list[str]]:
+    """What the terminal hears, and when, if it says this a second after its question."""
+    async with House(in_slots()) as house:
+        heard = Heard(house)
+        hang = house.pnc.hang()
+        question = house.question("TE99ABC", reason="8")
+        house.say(question, issi=COUNCIL)
+        for at_s in sorted((took_s, 1.0)):
+            await house.passes(at_s - (house.clock.monotonic_s() - heard.asked_s))
+            if at_s == took_s:
+                hang.answer(reply)
+            else:
+                said(house, question)
+            await settle(60)
+        await house.passes(3.9 - max(took_s, 1.0))
+        texts = [str(m.text) for m in house.heard(Notice, COUNCIL)]
+        texts += [f"{m.accepted} {m.why}" for m in house.heard(Receipt, COUNCIL)]
+        return heard.at, texts
+
+
+def again(house: House, question: CheckRequest) -> None:
+    house.say(question, issi=COUNCIL)
+
+
+def take_back(house: House, question: CheckRequest) -> None:
+    house.say(CancelRequest(check=question.ref), issi=COUNCIL)
+
+
+def take_back_whichever(house: House, _question: CheckRequest) -> None:
+    house.say(CancelRequest(), issi=COUNCIL)
+
+
+@pytest.mark.parametrize("said", [again, take_back, take_back_whichever])
+async def test_a_terminal_cannot_find_out_whether_it_is_answered(
+    said: Callable[[House, CheckRequest], object],
+) -> None:
+    """Ready or not, refused by the PNC or not: until its slot a repeat and a cancellation are
+    heard alike, and neither brings it on."""
+    waiting, words = await heard_of(said, 2.0)
+    assert (waiting, words) == await heard_of(said, 0.1)
+    assert (waiting, words) == await heard_of(said, 0.1, PncInvalid("400"))
+    assert "Result" not in [what for what, _ in waiting]
+
+
+async def test_free_to_speak_before_it_is_asked_brings_nothing_on() -> None:
+    """Prompted below L3: RESULT WAITING has its slot, and 15 before it is 15 for nothing."""
+    heard = {}
+    for took_s in (0.1, 2.0):
+        async with House(in_slots(with_rule(config(), prompt=True))) as house:
+            heard[took_s] = Heard(house)
+            hang = house.pnc.hang()
+            await house.ask("TE99ABC", issi=COUNCIL, reason="8")
+            await house.passes(took_s)
+            hang.answer()
+            await house.passes(2.5 - took_s)
+            house.say(StatusReport(code=15), issi=COUNCIL)
+            await house.passes(4.5)
+            house.say(StatusReport(code=15), issi=COUNCIL)
+            await house.passes(10)
+    assert heard[0.1].at == heard[2.0].at
+    assert heard[0.1].of("Notice") == [4.0]
+    assert heard[0.1].of("Result")[0] == 9.0
+
+
+async def test_what_an_operator_releases_comes_on_a_grid_of_its_own() -> None:
+    """How long an operator looked at it tells of it, too."""
+    async with House(in_slots(with_rule(config(), hold=True))) as house:
+        heard = Heard(house)
+        await house.ask("TE99ABC", issi=COUNCIL, reason="8")
+        await house.passes(12.5)
+        assert house.core.checks.release(house.newest())
+        await house.passes(10)
+        assert heard.of("Result")[0] == 20.0
+
+
+async def test_danger_is_undelivered_from_its_slot_on(slotted: House) -> None:
+    """DNR: five seconds that the terminal had, not five that we made it wait."""
+    heard = Heard(slotted)
+    slotted.pnc.hang().answer()
+    await slotted.ask("TE99STV", issi=COUNCIL, reason="8")
+    await slotted.passes(8.5)
+    assert heard.of("Result") == [4.0]
+    assert [alarm.rule for alarm in slotted.core.alarms.open()] == []
+    await slotted.passes(2)
+    assert [alarm.rule for alarm in slotted.core.alarms.open()] == ["DNR"]
+
+
+async def test_what_is_delivered_in_its_slot_raises_nothing(slotted: House) -> None:
+    await slotted.ask("TE99STV", issi=COUNCIL, reason="8")
+    await slotted.passes(4.5)
+    await slotted.read(slotted.newest(), issi=COUNCIL)
+    await slotted.passes(20)
+    assert slotted.core.alarms.open() == ()
