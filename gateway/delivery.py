@@ -37,6 +37,8 @@ SEND_DEADLINE_S = 5.0
 TELL_MOST = 2_000
 """Receipts and notices under way at once; more are dropped and counted."""
 RESEND_MOST_S = 120.0
+TURN_S = 0.25
+"""Between two looks at what is due to come again."""
 AT_ONCE = 32
 """Answers that are given up, and terminals that are served anew, in one turn of the loop: after an
 outage thousands are due together, and everybody else waits for the loop meanwhile."""
@@ -185,7 +187,9 @@ class Courier:
         and sleeps while nothing waits."""
         while True:
             await self._any_waits.wait()
-            await self._clock.sleep(0.25)
+            # On a grid of its own: turns that counted from when an answer was posted would show, by
+            # when it comes again, when it was there.
+            await self._clock.sleep(TURN_S - self._clock.monotonic_s() % TURN_S)
             now_s = self._clock.monotonic_s()
             # A dict, not a set: terminals are served in an order that a seed repeats.
             due: dict[Issi, None] = {}

@@ -19,12 +19,13 @@ class FakeClock:
 
     def __init__(self, wall_ms: int = 1_795_325_047_120) -> None:
         self._wall_ms = wall_ms
-        self._mono_s = 1000.0
+        self._mono_s = self._began_s = 1000.0
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._n = 0
 
     def wall_ms(self) -> int:
-        return self._wall_ms
+        # From the whole, so that what sleeps in between rounds nothing away.
+        return self._wall_ms + round((self._mono_s - self._began_s) * 1000)
 
     def monotonic_s(self) -> float:
         return self._mono_s
@@ -52,14 +53,10 @@ class FakeClock:
                 break
             at, _, future = due[0]
             self._sleepers = [s for s in self._sleepers if s[2] is not future]
-            step = max(0.0, at - self._mono_s)
-            self._mono_s += step
-            self._wall_ms += round(step * 1000)
+            self._mono_s = max(self._mono_s, at)
             future.set_result(None)
             await settle()
-        rest = end - self._mono_s
         self._mono_s = end
-        self._wall_ms += round(rest * 1000)
         await settle()
 
 
