@@ -16,6 +16,8 @@ import msgspec
 EMERGENCY = "EMG"
 
 EMERGENCY_CAUSE = "emergency"
+COVERT = "COV"
+COVERT_CAUSE = "covert"
 AGAIN = frozenset({"link_down", "link_silent", "pnc_down", "undelivered", "unread", "slow"})
 """Causes that the world tells of anew after a restart; an alarm of another cause, restored, ends
 by itself unless its cause is seen again."""
@@ -190,6 +192,10 @@ def _check_rule(rule: AlarmRule, rules: AlarmRules) -> list[str]:
 def _check_emergency(rule: AlarmRule) -> list[str]:
     if (rule.id == EMERGENCY) is not (rule.cause == EMERGENCY_CAUSE):
         return [f"id: {EMERGENCY} is the cause {EMERGENCY_CAUSE}, and nothing else is"]
+    if (rule.id == COVERT) is not (rule.cause == COVERT_CAUSE):
+        return [f"id: {COVERT} is the cause {COVERT_CAUSE}, and nothing else is"]
+    if rule.id == COVERT and rule.audience != SUPERVISOR:
+        return [f"audience: of {COVERT} supervisors alone"]
     if rule.id != EMERGENCY:
         return []
     found = []

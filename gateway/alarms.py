@@ -19,7 +19,7 @@ from gateway import alarm_engine as engine
 from gateway import alarm_life as life
 from gateway.alarm_engine import Acted, Answer, Change, Engine, Flooded, Happened, Off, On
 from gateway.alarm_life import CLEARED, About, Effect, Refuse, Show, Write
-from gateway.alarm_rules import EMERGENCY, EMERGENCY_CAUSE, AlarmRules
+from gateway.alarm_rules import COVERT, EMERGENCY, EMERGENCY_CAUSE, AlarmRules
 from gateway.errors import LedgerUnavailable
 from gateway.messages import (
     AlarmChanged,
@@ -52,6 +52,10 @@ PENDING_MOST = 4096
 
 class LedgerInDoubt(LedgerUnavailable):
     """No answer in time: what was to be written may yet be written, or never."""
+
+
+Prepared = tuple[list[Record], list[PutAlarm], Callable[[], None]]
+"""Records and rows for a transaction, and what is to be called once that is durable."""
 
 
 # --------------------------------------------------------------------------- the desk
@@ -148,6 +152,23 @@ class AlarmDesk:
             self._meter.count("queue_dropped_total", queue="console", reason="full")
         about = self._placed(about)
         self._feed(Happened(cause, about, self._ids.occurrence()), self._clock.wall_ms())
+
+    def prepared(self, cause: str, about: About) -> Prepared:
+        """As `happened`, for what goes on record with something else: nothing is shown before
+        `adopt` says that its records and rows are durable."""
+        about, now_ms = self._placed(about), self._clock.wall_ms()
+        _, answers = self._step(Happened(cause, about, self._ids.occurrence()), now_ms)
+        records: list[Record] = []
+        alarms: list[AlarmChanged] = []
+        for answer in answers:
+            if isinstance(answer, Change):
+                writes = [effect for effect in answer.effects if isinstance(effect, Write)]
+                records += [_record(effect, answer.alarm) for effect in writes]
+                alarms += [answer.alarm] if writes else []
+        if not alarms:
+            self._meter.count("queue_dropped_total", queue="console", reason="full")
+        rows = [PutAlarm(alarm, open=alarm.state != CLEARED) for alarm in alarms]
+        return records, rows, lambda: self.restore(alarms)
 
     def is_on(self, cause: str, subject: str) -> bool:
         """Whether this cause is there, as it was said last."""
@@ -391,6 +412,9 @@ class AlarmDesk:
                 )
             )
         self._publish(alarm)
+        if alarm.rule == COVERT:
+            # Beside what became of the check, a line of the log would say of which.
+            return
         self._journal.note(
             "alarm.changed",
             alarm=alarm.id,

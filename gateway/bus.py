@@ -87,6 +87,8 @@ def visible(viewer: Viewer, event: Event) -> Event | None:
         case AlarmChanged():
             if event.audience == "supervisor" and "supervise" not in rights:
                 return None
+            if event.rule == "COV" and "covert" not in rights:
+                return None
             if event.rule == "EMG" and "emergency" not in rights:
                 return None
             if event.rule in {"DNR", "DUR"} and "class" not in rights:

@@ -116,6 +116,8 @@ class Check:
     """When its terminal may first hear of its outcome; monotonic. None until that is ready."""
     set_back_s: float = 0.0
     """By so much at least the wall clock was set back since its outcome, or since it was asked."""
+    outcome_stands: Callable[[], None] | None = None
+    """To be called once its outcome is durable."""
     acked: Callable[[], None] | None = None
     """Lets the acknowledgement of the terminal's own acknowledgement go."""
     timer: Timer | None = None

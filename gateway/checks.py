@@ -114,6 +114,7 @@ from gateway.ports import (
     Meter,
     OutboxRow,
     Pnc,
+    PutAlarm,
     PutCheck,
     PutOutbox,
     Record,
@@ -169,6 +170,9 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             received_at_s=envelope.received_at_s,
         )
 
+
+Told = tuple[list[Record], list[PutAlarm], Callable[[], None]]
+"""What goes on record with an outcome, and is shown to others once that is durable."""
 
 _Begin = Callable[[Asked, Asker, CheckRequest, str], None]
 
@@ -246,6 +250,8 @@ class CheckDesk:
         self._trials = Trials(ledger=ledger, clock=clock, ids=ids, crew=self.crew, fatal=fatal)
         self.clock_seen: Callable[[Issi, float], None] = lambda _terminal, _skew_s: None
         """Told how far a terminal's clock is off, with each check that says when it was sent."""
+        self.covert: Callable[[Check], Told] = lambda _check: ([], [], _nothing)
+        """Of an answer of which something was withheld from the radio: who is told."""
         self.in_slot: Callable[[Issi, str, str, int], None] = lambda _issi, _check, _short, _ms: (
             None
         )
@@ -967,6 +973,7 @@ class CheckDesk:
         check.settled_at_ms, check.decided_at_s = now_ms, started_s
         self._asking.took("format", started_s)
         records = [] if check.recorded else [self._scribe.opened(check)]
+        alarms: list[PutAlarm] = []
         event = "refused" if outcome is Outcome.REFUSED else "answered"
         records.append(
             self._scribe.record(
@@ -983,11 +990,13 @@ class CheckDesk:
         if check.hidden:
             withheld = "record withheld from the radio"
             records.append(self._scribe.record(check, "security", detail=withheld))
+            told, alarms, check.outcome_stands = self.covert(check)
+            records += told
         if check.misdirected:
             swapped = "reply to another question, shown to nobody"
             records.append(self._scribe.record(check, "security", detail=swapped))
         stage = stored_stage(check.state, disclose)
-        changes: list[Change] = [PutCheck(row_of(check, stage))]
+        changes: list[Change] = [PutCheck(row_of(check, stage)), *alarms]
         if disclose:
             if outcome is Outcome.ANSWERED:
                 records.append(self._scribe.disclosed(check))
@@ -1055,6 +1064,9 @@ class CheckDesk:
             check.settled_at_s = self._clock.monotonic_s()
             _let_go(check)
             check.settle_once()
+            stands, check.outcome_stands = check.outcome_stands, None
+            if stands is not None:
+                stands()
         self._feed(check, Recorded(what))
 
     async def _rewrite(self, check: Check) -> None:

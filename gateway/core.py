@@ -16,6 +16,8 @@ import msgspec
 from gateway import __version__
 from gateway.admission import Rules
 from gateway.alarm_causes import AlarmCauses
+from gateway.alarm_life import About
+from gateway.alarm_rules import COVERT_CAUSE
 from gateway.alarms import AlarmDesk
 from gateway.audit_watch import WatchedLedger
 from gateway.board import ControlRoom
@@ -138,6 +140,9 @@ class Core:
         self.courier.stale = self.checks.delivery_stale
         self.checks.clock_seen = self.causes.clock_is_off
         self.checks.in_slot = self.causes.in_slot
+        self.checks.covert = lambda check: self.alarms.prepared(
+            COVERT_CAUSE, About(terminal=check.terminal, check=check.id, short=check.short)
+        )
         self.board = ControlRoom(
             epoch=ids.occurrence(),
             clock=clock,

@@ -40,7 +40,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from gateway.messages import Event, UnitFix
+from gateway.alarm_rules import COVERT
+from gateway.messages import AlarmChanged, Event, UnitFix
 from gateway.ports import Meter
 from gateway.settings import HistorySection
 
@@ -112,7 +113,10 @@ class HistoryStore:
     # ----------------------------------------------------------------- the loop's side
 
     def keep(self, event: Event) -> None:
-        """Never waits; sheds and counts what does not fit."""
+        """Never waits; sheds and counts what does not fit. That something was withheld from a
+        radio is not kept: it is for supervisors, and the audit has it."""
+        if isinstance(event, AlarmChanged) and event.rule == COVERT:
+            return
         if self._closing or len(self._waiting) >= self._limit:
             self._meter.count("queue_dropped_total", queue="history", reason="full")
             return

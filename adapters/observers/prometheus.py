@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from gateway.alarm_rules import COVERT
 from gateway.limits import Scope, Traffic
 from gateway.messages import (
     FIX_REASONS,
@@ -682,7 +683,7 @@ class PrometheusMeter:
                     kind=event.kind.value,
                     outcome=metric_outcome(event),
                 )
-            case AlarmChanged():
+            case AlarmChanged() if event.rule != COVERT:
                 self._alarm(event)
             case _:
                 pass

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.alarm_rules import CAUSES, EMERGENCY
+from gateway.alarm_rules import CAUSES, COVERT, EMERGENCY
 from gateway.errors import ConfigError
 from gateway.settings import load
 from tests.gateway.strategies import CONFIG, RULES
@@ -57,6 +57,12 @@ def test_every_cause_has_its_rule_and_every_rule_its_response(folder: Folder) ->
             'audience = "supervisor"\nescalate_s = 9.0',
             "only where an operator",
         ),
+        ('id = "COV"', 'id = "WTH"', "COV is the cause covert, and nothing else is"),
+        (
+            'sound = "single"\naudience = "supervisor"',
+            'sound = "single"\naudience = "operator"',
+            "audience: of COV supervisors alone",
+        ),
         ('["CHX", "CHO"]', '["CHX", "XXX"]', "rules[5].collapses: XXX is no other rule"),
         ('["CHX", "CHO"]', '["DNR"]', "rules[5].collapses: DNR is priority 1"),
         ('["CHX", "CHO"]', '["EMG"]', "rules[5].collapses: EMG is priority 1"),
@@ -83,8 +89,9 @@ def test_no_alarms_no_start(folder: Folder) -> None:
 
 
 def test_the_code_holds_no_rule(folder: Folder) -> None:
-    """Ids, texts and priorities are data: of the ids the core knows EMG alone."""
-    others = {f'"{rule.id}"' for rule in RULES.rules if rule.id != EMERGENCY}
+    """Ids, texts and priorities are data: of the ids the core knows EMG alone, and COV, which no
+    file may show to more than supervisors."""
+    others = {f'"{rule.id}"' for rule in RULES.rules if rule.id not in (EMERGENCY, COVERT)}
     says = {f'"{rule.says}"' for rule in RULES.rules} | {rule.response for rule in RULES.rules}
     core = CONFIG.parent / "gateway"
     for path in core.glob("alarm*.py"):

@@ -636,7 +636,7 @@ def test_visible_takes_out_what_is_not_granted() -> None:
 
 async def test_what_is_the_supervisors_alone_is_due_to_nobody_else() -> None:
     """No console of an operator, no relay; what escalated to supervisors stays everybody's."""
-    alarm = AlarmChanged("A1", "COV", 2, "unack-active", 0, 0, audience="supervisor")
+    alarm = AlarmChanged("A1", "RVL", 3, "unack-active", 0, 0, audience="supervisor")
     above = msgspec.structs.replace(CONSOLE, rights=ALL | {"supervise"})
     assert visible(CONSOLE, alarm) is None
     assert visible(above, alarm) == alarm

@@ -16,7 +16,15 @@ import pytest
 
 from adapters.history import NoHistory, open_history
 from adapters.history.store import HistoryStore, moment_of
-from gateway.messages import CheckStaged, Event, FixSource, LinkChanged, LinkState, UnitFix
+from gateway.messages import (
+    AlarmChanged,
+    CheckStaged,
+    Event,
+    FixSource,
+    LinkChanged,
+    LinkState,
+    UnitFix,
+)
 from gateway.settings import HistorySection
 from tests.fakes import FakeMeter
 from tests.services import require
@@ -57,6 +65,16 @@ async def test_what_was_kept_is_there_after_close(tmp_path: Path) -> None:
     assert kept[0] == (NOW_MS, "unit.fix", "5001001")
     assert kept[-1] == (NOW_MS, "link", "")
     assert (tmp_path / "history.db").stat().st_mode & 0o077 == 0
+
+
+async def test_what_was_withheld_from_a_radio_is_not_kept(tmp_path: Path) -> None:
+    """COV is for supervisors: it stands in the audit, and not where feed events are replayed."""
+    path = tmp_path / "history.db"
+    history = HistoryStore(HistorySection(), path=path, meter=FakeMeter(), wall_ms=lambda: NOW_MS)
+    for rule in ("COV", "CHX"):
+        history.keep(AlarmChanged("A1", rule, 2, "unack-active", NOW_MS, NOW_MS))
+    await history.close()
+    assert [type_ for _, type_, _ in rows(tmp_path)] == ["alarm"]
 
 
 async def test_what_does_not_fit_is_shed_and_counted(tmp_path: Path) -> None:
