@@ -1214,13 +1214,18 @@ class CheckDesk:
             slot_s = slots.answer_slot_s(given_s, deadline_s=deadline_s, age_s=age_s)
         return check.accepted_at_s + slot_s
 
+    def tell_slot(self, check: Check) -> None:
+        """If it waits for its slot, whoever minds how long it takes is told so."""
+        now_s = self._clock.monotonic_s()
+        if check.slot_s is not None and check.slot_s > now_s:
+            begins_ms = self._clock.wall_ms() + round((check.slot_s - now_s) * 1000)
+            self.in_slot(check.terminal, check.id, check.short, begins_ms)
+
     def _hand_over(self, check: Check, stale_in_s: float) -> None:
         assert check.result is not None
         now_s = self._clock.monotonic_s()
         check.slot_s = self._slot_s(check)
-        if check.slot_s > now_s:
-            begins_ms = self._clock.wall_ms() + round((check.slot_s - now_s) * 1000)
-            self.in_slot(check.terminal, check.id, check.short, begins_ms)
+        self.tell_slot(check)
         self._courier.post(
             Parcel(
                 id=check.id,

@@ -212,6 +212,7 @@ class Core:
         restored = await self.checks.restore()
         for check in self.checks.danger_awaiting():
             self.causes.awaits(check.terminal, check.id, check.short)
+            self.checks.tell_slot(check)
         self.started = True
         self.journal.note("started", version=__version__, restored=restored)
         return restored
