@@ -21,25 +21,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from gateway.messages import (
-    AlarmChanged,
-    ChallengeChanged,
-    CheckDelivery,
-    CheckDone,
-    CheckOpened,
-    CheckStaged,
-    Event,
-    LinkChanged,
-    MessageChanged,
-    Noticed,
-    PolicyChanged,
-    ReleaseChanged,
-    UnitEmergency,
-    UnitFix,
-    UnitMeta,
-    Viewer,
-)
+from gateway.messages import AlarmChanged, Event, UnitEmergency, UnitFix, UnitMeta, Viewer
 from gateway.ports import Clock, Meter
+from gateway.projection import visible
 
 Project = Callable[[Viewer, Event], Event | None]
 """What of this event the viewer is due now; None when nothing."""
@@ -54,65 +38,6 @@ BATCH_EVENTS = 500
 """Events handed over at once: what one write must carry within its deadline stays small."""
 
 MAX_GROUPS = 64
-
-
-def visible(viewer: Viewer, event: Event) -> Event | None:
-    """The default projection: what is not granted by a right is taken out or not due at all.
-
-    `identity` links anything to a unit; `position`, `callsign`, `class` (result class, danger
-    words and all that would betray them), `emergency`, `release`, `message` as their names say;
-    challenges are for `supervise`.
-    """
-    rights = viewer.rights
-    match event:
-        case UnitFix():
-            return event if {"position", "identity"} <= rights else None
-        case UnitMeta():
-            if "identity" not in rights:
-                return None
-            return event if "callsign" in rights else _without(event, callsign="")
-        case UnitEmergency():
-            if not {"emergency", "identity"} <= rights:
-                return None
-            if "position" in rights:
-                return event
-            return _without(event, lat=None, lon=None, fix_age_s=None)
-        case CheckDone():
-            shown: Event = event
-            if "class" not in rights:
-                shown = _without(
-                    event, result_class="", danger=(), not_checked=(), parts=0, level=""
-                )
-            return _unlinked(shown, rights)
-        case AlarmChanged():
-            if event.audience == "supervisor" and "supervise" not in rights:
-                return None
-            if event.rule == "COV" and "covert" not in rights:
-                return None
-            if event.rule == "EMG" and "emergency" not in rights:
-                return None
-            if event.rule in {"DNR", "DUR"} and "class" not in rights:
-                return None
-            return _unlinked(event, rights)
-        case CheckOpened() | CheckStaged() | CheckDelivery() | Noticed():
-            return _unlinked(event, rights)
-        case ReleaseChanged():
-            return _unlinked(event, rights) if "release" in rights else None
-        case MessageChanged():
-            return _unlinked(event, rights) if "message" in rights else None
-        case ChallengeChanged():
-            return _unlinked(event, rights) if "supervise" in rights else None
-        case LinkChanged() | PolicyChanged():
-            return event
-
-
-def _unlinked(event: Event, rights: frozenset[str]) -> Event:
-    return event if "identity" in rights else _without(event, terminal="")
-
-
-def _without(event: Event, **changes: object) -> Event:
-    shown: Event = msgspec.structs.replace(event, **changes)
-    return shown
 
 
 def is_urgent(event: Event) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.bus import BATCH_EVENTS, Batch, EventBus, Subscription, visible
+from gateway.bus import BATCH_EVENTS, Batch, EventBus, Subscription
 from gateway.messages import (
     RIGHTS,
     AlarmChanged,
@@ -32,6 +32,7 @@ from gateway.messages import (
     UnitMeta,
     Viewer,
 )
+from gateway.projection import visible
 from tests.fakes import FakeClock, FakeMeter, settle
 
 ALL = frozenset({"class", "callsign", "position", "identity", "emergency"})

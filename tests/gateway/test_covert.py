@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from gateway.bus import visible
 from gateway.messages import RIGHTS, AlarmChanged, PersonKey, PncAnswer, PncQuery, Viewer
+from gateway.projection import visible
 from tests.fakes import settle
 from tests.gateway.house import House
 from tests.gateway.strategies import COVERT, answer, person
