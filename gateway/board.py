@@ -27,6 +27,8 @@ from gateway.messages import (
     LinkChanged,
     LinkState,
     Snapshot,
+    UnitFix,
+    UnitMeta,
     UnitNow,
     Viewer,
 )
@@ -114,23 +116,29 @@ class ControlRoom:
                 for alarm in self._alarms.open()
                 if isinstance(shown := self._bus.projected(viewer, alarm), AlarmChanged)
             ),
-            links=tuple(self._links.values()),
+            links=tuple(
+                shown
+                for link in self._links.values()
+                if isinstance(shown := self._bus.projected(viewer, link), LinkChanged)
+            ),
             counts=self._counts(units),
         )
 
     def _units(self, viewer: Viewer, now_ms: int) -> list[UnitNow]:
         rights = viewer.rights
-        if "identity" not in rights:
-            return []
         newest = self._tracker.newest()
         raised = {a.terminal for a in self._alarms.open() if a.rule == "EMG"}
         units = []
         for meta in self._roster().metas(now_ms):
-            shown = meta if "callsign" in rights else msgspec.structs.replace(meta, callsign="")
+            shown = self._bus.projected(viewer, meta)
+            if not isinstance(shown, UnitMeta):
+                continue
+            at = newest.get(meta.terminal)
+            fix = self._bus.projected(viewer, at) if at is not None else None
             units.append(
                 UnitNow(
                     meta=shown,
-                    fix=newest.get(meta.terminal) if "position" in rights else None,
+                    fix=fix if isinstance(fix, UnitFix) else None,
                     band=self._tracker.band(meta.terminal, now_ms),
                     contact_ms=self._contact_ms(meta.terminal, now_ms),
                     emergency="emergency" in rights and meta.terminal in raised,

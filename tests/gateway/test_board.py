@@ -164,3 +164,18 @@ async def test_a_status_shows_and_a_link_event_replaces_the_last(house: House) -
     house.core.link_seen("air", "mqtt", LinkState.UP, "")
     house.core.link_seen("air", "mqtt", LinkState.UP, "")
     assert len([e for e in house.events if isinstance(e, LinkChanged)]) == before + 1
+
+
+async def test_nothing_in_the_picture_goes_past_the_projection(house: House) -> None:
+    """Units, positions, checks, alarms and links: what the stream would not show is not there."""
+    house.core.link_seen("air", "mqtt", LinkState.UP, "")
+    await house.status(0)
+    await house.ask()
+    full = house.core.board.snapshot(OPERATOR)
+    assert full.units
+    assert full.checks
+    assert full.alarms
+    assert full.links
+    house.core.bus.project_by(lambda _viewer, _event: None)
+    none = house.core.board.snapshot(OPERATOR)
+    assert (none.units, none.checks, none.alarms, none.links) == ((), (), (), ())
