@@ -99,6 +99,7 @@ class Waiting:
         self._reads: deque[Job] = deque()
         self._wake = threading.Condition()
         self._closing = False
+        self._ringing = False
         self._dead: LedgerFatal | None = None
 
     def __len__(self) -> int:
@@ -115,6 +116,16 @@ class Waiting:
             if len(lane) >= self.limit:
                 raise LedgerUnavailable("queue full")
             lane.append(job)
+            if self._ringing:
+                return
+            self._ringing = True
+        # At the end of this turn of the loop: what it still brings goes along, and a thread that
+        # is woken in the middle of it would only wait for the interpreter's lock.
+        job.loop.call_soon(self._ring)
+
+    def _ring(self) -> None:
+        with self._wake:
+            self._ringing = False
             self._wake.notify()
 
     def withdraw(self, job: Job) -> None:
