@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import random
 import shutil
 import socket
 from pathlib import Path
@@ -50,6 +52,10 @@ def require_chromium() -> str:
     return path
 
 
+OUR_PORTS = (16_000, 32_000)
+"""Below what the system hands out by itself (/proc/sys/net/ipv4/ip_local_port_range)."""
+
+
 def require_faketime() -> str:
     """The library that gives a process another wall clock."""
     require("faketime")
@@ -59,7 +65,11 @@ def require_faketime() -> str:
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that was free a moment ago, and that no outgoing connection is given: one whose
+    server is away for a while (a restart) would be taken by somebody's connection meanwhile."""
+    chance = random.SystemRandom()  # a test may have seeded the other one
+    while True:
+        port = chance.randrange(*OUR_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
