@@ -251,18 +251,10 @@ class WebServer:
     # ------------------------------------------------------------------ changes
 
     async def _acknowledge(self, request: web.Request) -> web.Response:
-        act = await self._decoded(request, Act)
-        actor = Actor(id=requests.who(act.by))
-        return await self._act(
-            request, f"ack {actor.id}", lambda id_: self._board.acknowledge(id_, actor)
-        )
+        return await self._act_by(request, "ack", self._board.acknowledge)
 
     async def _close(self, request: web.Request) -> web.Response:
-        act = await self._decoded(request, Act)
-        actor = Actor(id=requests.who(act.by))
-        return await self._act(
-            request, f"close {actor.id}", lambda id_: self._board.close_alarm(id_, actor)
-        )
+        return await self._act_by(request, "close", self._board.close_alarm)
 
     async def _shelve(self, request: web.Request) -> web.Response:
         act = await self._decoded(request, ShelveAct)
@@ -274,18 +266,20 @@ class WebServer:
         )
 
     async def _unshelve(self, request: web.Request) -> web.Response:
-        act = await self._decoded(request, Act)
-        actor = Actor(id=requests.who(act.by))
-        return await self._act(
-            request, f"unshelve {actor.id}", lambda id_: self._board.unshelve_alarm(id_, actor)
-        )
+        return await self._act_by(request, "unshelve", self._board.unshelve_alarm)
 
     async def _mistake(self, request: web.Request) -> web.Response:
-        act = await self._decoded(request, Act)
-        actor = Actor(id=requests.who(act.by))
-        return await self._act(
-            request, f"mistake {actor.id}", lambda id_: self._board.mark_mistake(id_, actor)
-        )
+        return await self._act_by(request, "mistake", self._board.mark_mistake)
+
+    async def _act_by(
+        self,
+        request: web.Request,
+        verb: str,
+        change: Callable[[str, Actor], Awaitable[AlarmChanged]],
+    ) -> web.Response:
+        """An act of which nothing is said but who does it."""
+        actor = Actor(id=requests.who((await self._decoded(request, Act)).by))
+        return await self._act(request, f"{verb} {actor.id}", lambda id_: change(id_, actor))
 
     async def _export(self, request: web.Request) -> web.Response:
         """Only the record of it: the lines are read by the command line, read-only."""
