@@ -202,7 +202,7 @@ class AlarmDesk:
         """Whether an emergency of this terminal stands, acknowledged or not."""
         return (EMERGENCY, terminal) in self._engine.by_cause
 
-    def tick(self, now_ms: int) -> None:
+    def tick(self, _now_s: float, now_ms: int) -> None:
         """Once a second: raise, clear, escalate and give back what time has made due; figures.
 
         What it changed waits in `record` (see `unrecorded`).

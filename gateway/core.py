@@ -164,7 +164,7 @@ class Core:
             over=lambda link: self.alarms.suspicion(link, on=False),
         )
         self.limits = Limits(section.limits, clock.monotonic_s())
-        self.minded: list[Minded] = [self.security]
+        self.minded: list[Minded] = [self.security, self.alarms]
         self.switchboard = Switchboard(
             desks=self._desks(),
             roster=lambda: self.roster,
@@ -240,14 +240,11 @@ class Core:
             if self.ledger.stalled():
                 self.checks.tell_stalled(self.config.settings.ledger.stall_s)
             self.limits.sweep(now_s)
+            self.causes.tick(self.clock.wall_ms())
             for desk in self.minded:
                 desk.tick(now_s, self.clock.wall_ms())
                 if desk.unrecorded:
                     self._mind(type(desk).__name__, partial(self._record_of, desk))
-            self.causes.tick(self.clock.wall_ms())
-            self.alarms.tick(self.clock.wall_ms())
-            if self.alarms.unrecorded:
-                self._mind("alarms", self._record_alarms)
             if self._gap_since_s is not None:
                 self._mind("gap", self._record_gap)
             if now_s - self._looked_at_s >= LOOK_EVERY_S:
@@ -269,13 +266,6 @@ class Core:
         """What this desk could not put on record at once."""
         try:
             await desk.record()
-        except LedgerFatal as error:
-            self._fatal(error)
-
-    async def _record_alarms(self) -> None:
-        """Whatever alarm is not yet on record: of a link, or of an emergency in a long outage."""
-        try:
-            await self.alarms.record()
         except LedgerFatal as error:
             self._fatal(error)
 

@@ -85,7 +85,7 @@ class Room:
     async def pass_s(self, seconds: int) -> None:
         for _ in range(seconds):
             await self.clock.advance(1.0)
-            self.desk.tick(self.clock.wall_ms())
+            self.desk.tick(self.clock.monotonic_s(), self.clock.wall_ms())
 
 
 @pytest.fixture
