@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from adapters import anchors, codecs, history, ledger, links, mqtt_access, pnc, relays
+from adapters.keyed import open_keyed
 from adapters.observers.journal import StructJournal
 from adapters.observers.loop_lag import LoopLag
 from adapters.observers.prometheus import PrometheusMeter
@@ -34,7 +35,19 @@ from gateway.chain_watch import ChainWatch, prover
 from gateway.core import Core
 from gateway.errors import AnchorFailed, ConfigError, LedgerError, LedgerUnavailable
 from gateway.messages import LinkState
-from gateway.ports import Anchor, Clock, History, Ids, Journal, Ledger, Link, Pnc, Record, Returns
+from gateway.ports import (
+    Anchor,
+    Clock,
+    History,
+    Ids,
+    Journal,
+    Keyed,
+    Ledger,
+    Link,
+    Pnc,
+    Record,
+    Returns,
+)
 from gateway.retention import Purge, Retention
 from gateway.settings import AuditSection, BrokerSection, Config, SerialSection, resolve
 from gateway.supervise import keep
@@ -198,6 +211,7 @@ class Gateway:
                 headed=keeper.offer,
             )
             stack.push_async_callback(store.close)
+            keyed = await asyncio.to_thread(open_keyed, self.config.state_dir)
             if isinstance(self.ids, SystemIds):
                 self.ids.go_on_after((await store.head())[0])
             past = await history.open_history(
@@ -212,7 +226,7 @@ class Gateway:
                 ids=self.ids,
             )
             stack.push_async_callback(source.close)
-            core = self._wire(store, source, past)
+            core = self._wire(store, source, past, keyed)
             await core.begin()
             stack.push_async_callback(self._drain, core)
             server = WebServer(
@@ -229,7 +243,7 @@ class Gateway:
         self.journal.note("stopped", exit=self._exit_code)
         return self._exit_code
 
-    def _wire(self, store: Ledger, source: Pnc, past: History) -> Core:
+    def _wire(self, store: Ledger, source: Pnc, past: History, keyed: Keyed) -> Core:
         self.bus.tap(past.keep)
         self.bus.tap(self.meter.seen)
         core = Core(
@@ -241,6 +255,7 @@ class Gateway:
             bus=self.bus,
             ledger=store,
             pnc=source,
+            keyed=keyed,
             fatal=lambda _error: self.stop(1),
         )
         lines: list[SerialSection | BrokerSection] = [

@@ -38,7 +38,7 @@ from gateway.messages import (
     Privacy,
     Suspicion,
 )
-from gateway.ports import Clock, Ids, Journal, Ledger, Link, Meter, Minded, Pnc, Record
+from gateway.ports import Clock, Ids, Journal, Keyed, Ledger, Link, Meter, Minded, Pnc, Record
 from gateway.roster import Roster
 from gateway.security import SecurityWatch
 from gateway.settings import BrokerSection, Config, SerialSection
@@ -76,9 +76,11 @@ class Core:
         bus: EventBus,
         ledger: Ledger,
         pnc: Pnc,
+        keyed: Keyed,
         fatal: Callable[[BaseException], None],
     ) -> None:
         self.config = config
+        self.keyed = keyed
         self.clock = clock
         self.meter = meter
         self.journal = journal

@@ -37,7 +37,7 @@ from gateway.settings import ChecksSection, Config, LimitsSection, Settings, loa
 from tests.fake_ledger import Disk, FakeLedger
 from tests.fake_link import FakeLink
 from tests.fake_pnc import FakePnc
-from tests.fakes import FakeClock, FakeIds, FakeJournal, FakeMeter, settle
+from tests.fakes import FakeClock, FakeIds, FakeJournal, FakeKeyed, FakeMeter, settle
 from tests.gateway.strategies import held_by
 
 CONFIG = load(Path(__file__).parents[2] / "config" / "gateway.toml")
@@ -132,6 +132,7 @@ class House:
             bus=bus,
             ledger=self.ledger,
             pnc=self.pnc,
+            keyed=FakeKeyed(),
             fatal=self.fatal.append,
         )
         self.core.links["air"] = self.link

@@ -36,7 +36,7 @@ from gateway.messages import (
 from gateway.ports import Change, Handle, PutCheck, Record
 from gateway.settings import Config
 from gateway.supervise import keep
-from tests.fakes import FakeIds, FakeMeter
+from tests.fakes import FakeIds, FakeKeyed, FakeMeter
 from tests.simulation import oracles
 from tests.simulation.bearers import SimBearer, SimBroker, SimLine
 from tests.simulation.consoles import ALL_RIGHTS, Console, control_room
@@ -231,6 +231,7 @@ class World:
             bus=bus,
             ledger=SimLedger(self),
             pnc=SimPnc(self),
+            keyed=FakeKeyed(),
             fatal=self._fatal,
         )
         for bearer in self.bearers:
