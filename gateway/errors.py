@@ -91,6 +91,10 @@ class LedgerFatal(LedgerError):
     """Stop the process: what was written may not be durable (EIO, deleted file). Exit non-zero."""
 
 
+class FactorsBusy(GatewayError):
+    """Too many factors are being checked: nothing was, come again."""
+
+
 class AnchorFailed(GatewayError):
     """An anchor did not take a head, or cannot say which it has; its words name no person."""
 

@@ -176,7 +176,10 @@ class Factors(Protocol):
     """Second factors, stored so that whoever reads the store has none."""
 
     async def matches(self, stored: str, given: Secret) -> bool:
-        """Whether this is it; the same work for stored == "" (no such person). Off the loop."""
+        """Whether this is it; the same work for stored == "" (no such person). Off the loop.
+
+        Raises FactorsBusy when too many are being checked.
+        """
 
     def made(self, given: Secret) -> str:
         """What to store: a PHC string. Slow on purpose; for the command line, not for the loop."""
