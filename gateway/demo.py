@@ -313,7 +313,13 @@ async def _demo(
                 tasks.append(
                     group.create_task(
                         scenarios.play(
-                            play, radios, clock=clock, seed=seed, caption=feed.caption, pnc=pnc
+                            play,
+                            radios,
+                            clock=clock,
+                            seed=seed,
+                            caption=feed.caption,
+                            screen=feed.screen,
+                            pnc=pnc,
                         ),
                         name="scenario",
                     )

@@ -30,6 +30,8 @@ from gateway.messages import (
 )
 
 WIDTH = 80
+SCREEN = 64
+"""Columns for what stands on a radio, behind its call-sign."""
 COUNTER_EVERY_S = 10.0
 KINDS_MOST = 1000
 SILENT_STAGES = frozenset({"queued", "disclosing", "delivering"})
@@ -209,6 +211,14 @@ class Feed:
     def caption(self, text: str) -> None:
         for piece in textwrap.wrap(text, WIDTH - 3):
             self.line(Line(f"== {piece}", "caption"))
+
+    def screen(self, callsign: str, parts: Sequence[str]) -> None:
+        """What stands on a simulated radio, part by part, as its officer reads it."""
+        for number, part in enumerate(parts or ["(nothing yet)"], start=1):
+            rows = [row for text in part.splitlines() for row in textwrap.wrap(text, SCREEN) or [""]]
+            for place, row in enumerate(rows):
+                head = f"{callsign} {number}" if place == 0 else ""
+                self.line(Line(f"   {head:<9}| {row}", "caption"))
 
     def line(self, line: Line) -> None:
         self._clear()

@@ -80,6 +80,11 @@ class Exchange(msgspec.Struct, kw_only=True, eq=False):
         """What is on the screen, part by part; a part that has not come is missing."""
         return [self.pages[n] for n in sorted(self.pages)]
 
+    def screen(self) -> list[str]:
+        """What the officer reads, part by part; a refusal without a part by its words; empty:
+        nothing has come yet."""
+        return self.text() or ([f"XX {self.why}"] if self.why else [])
+
 
 class Note(msgspec.Struct, frozen=True):
     """One line of the trace. way: `>` said, `<` heard, `!` what the officer makes of it."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
 import msgspec
 
 from simulators.clock import Clock
+from simulators.handset import Exchange
 from simulators.patrol import AREAS, Pace
 from simulators.radio import BadEnquiry, Radio, enquiry
 
@@ -23,7 +24,7 @@ FOLDER = Path(__file__).parent / "scenarios"
 PNC = "pnc"
 """The actor that is no radio."""
 
-Action = Literal["check", "status", "emergency", "unplug", "plug", "fault", "say"]
+Action = Literal["check", "status", "emergency", "unplug", "plug", "fault", "say", "screen"]
 Fault = Literal["none", "hang", "down", "slow"]
 
 
@@ -49,7 +50,8 @@ class Step(_Table, frozen=True, kw_only=True):
     """One thing that happens, at_s seconds after the start (or after a repetition began).
 
     check: `text` is a KeySDS enquiry. status: `code`. fault: actor `pnc`, `fault`. say: only the
-    caption. caption: said aloud when it happens; empty: nothing is said.
+    caption. screen: what stands on the actor's radio by then of the last question that a step asked.
+    caption: said aloud when it happens; empty: nothing is said.
     """
 
     at_s: float
@@ -170,12 +172,13 @@ async def play(
     clock: Clock,
     seed: int,
     caption: Callable[[str], None],
+    screen: Callable[[str, Sequence[str]], None] | None = None,
     pnc: PncFaults | None = None,
 ) -> None:
     """Run the steps and the background, by the clock. Returns after the last step unless there
-    is a background or a repetition; then never."""
+    is a background or a repetition; then never. screen: call-sign, the parts on its screen."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(_steps(scenario, radios, clock, caption, pnc), name="scenario")
+        group.create_task(_steps(scenario, radios, clock, caption, screen, pnc), name="scenario")
         if scenario.background is not None:
             group.create_task(
                 _background(scenario, scenario.background, radios, clock, seed), name="background"
@@ -187,33 +190,40 @@ async def _steps(
     radios: Mapping[str, Radio],
     clock: Clock,
     caption: Callable[[str], None],
+    screen: Callable[[str, Sequence[str]], None] | None,
     pnc: PncFaults | None,
 ) -> None:
     start_s = clock.monotonic_s()
+    asked: dict[str, Exchange] = {}
     steps = sorted(scenario.steps, key=lambda step: step.at_s)
     while True:
         for step in steps:
             await clock.sleep(max(0.0, start_s + step.at_s - clock.monotonic_s()))
             if step.caption:
                 caption(step.caption)
-            act(step, radios, pnc)
+            if step.action == "screen" and screen is not None:
+                screen(step.actor, asked[step.actor].screen() if step.actor in asked else [])
+            exchange = act(step, radios, pnc)
+            if exchange is not None:
+                asked[step.actor] = exchange
         if scenario.repeat_every_s is None:
             return
         start_s += scenario.repeat_every_s
 
 
-def act(step: Step, radios: Mapping[str, Radio], pnc: PncFaults | None) -> None:
-    """Do one step. A PNC that somebody else runs cannot be given a fault: then nothing happens."""
-    if step.action == "say":
-        return
+def act(step: Step, radios: Mapping[str, Radio], pnc: PncFaults | None) -> Exchange | None:
+    """Do one step; returns the question, if it was one. A PNC that somebody else runs cannot be
+    given a fault: then nothing happens."""
+    if step.action in ("say", "screen"):
+        return None
     if step.action == "fault":
         if pnc is not None:
             pnc.fault = None if step.fault == "none" else step.fault
-        return
+        return None
     radio = radios[step.actor]
     match step.action:
         case "check":
-            radio.ask(step.text)
+            return radio.ask(step.text)
         case "status":
             radio.status(step.code)
         case "emergency":
@@ -222,6 +232,7 @@ def act(step: Step, radios: Mapping[str, Radio], pnc: PncFaults | None) -> None:
             radio.unplug()
         case "plug":
             radio.plug()
+    return None
 
 
 async def _background(

@@ -189,6 +189,23 @@ def feed(out: io.StringIO, *, colour: bool) -> Feed:
     return Feed(out, callsigns=CALLSIGNS, zone=datetime.UTC, colour=colour)
 
 
+def test_a_screen_is_shown_row_by_row_and_no_wider() -> None:
+    """A part of four lines stands as four lines behind its call-sign, a long one is folded; a
+    screen with nothing on it says so."""
+    out = io.StringIO()
+    feed = Feed(out, callsigns=CALLSIGNS, zone=datetime.UTC, colour=False)
+    feed.screen("N-201", ["SAFETY: CAUTION+\nTWO OFFICERS", "WORD " * 40])
+    feed.screen("E-101", [])
+    lines = out.getvalue().splitlines()
+    assert lines[:3] == [
+        "   N-201 1  | SAFETY: CAUTION+",
+        "            | TWO OFFICERS",
+        "   N-201 2  | " + "WORD " * 12 + "WORD",
+    ]
+    assert lines[-1] == "   E-101 1  | (nothing yet)"
+    assert max(map(len, lines)) <= WIDTH
+
+
 def test_pipe_gets_plain_lines_and_few_counters() -> None:
     """In a pipe: no escape codes, and the counter once in ten seconds."""
     out = io.StringIO()

@@ -224,6 +224,39 @@ async def test_steps_happen_at_their_times(tmp_path: Path) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_a_screen_is_of_the_question_that_a_step_asked() -> None:
+    """Everyday checks between the question and the look at the radio change nothing; an actor that
+    no step made ask has nothing on its screen."""
+    step = scenarios.Step
+    play = scenarios.Scenario(
+        title="t",
+        actors=(),
+        steps=(
+            step(at_s=1.0, actor="E-101", action="check", text="V TE99ABC R1"),
+            step(at_s=3.0, actor="E-101", action="screen"),
+            step(at_s=3.0, actor="N-201", action="screen"),
+        ),
+    )
+    clock, shown = FakeClock(), list[tuple[str, list[str]]]()
+    radios = {name: Recorded(clock, name) for name in ("E-101", "N-201")}
+    task = asyncio.create_task(
+        scenarios.play(
+            play,
+            radios,
+            clock=clock,
+            seed=1,
+            caption=lambda _text: None,
+            screen=lambda name, parts: shown.append((name, list(parts))),
+        )
+    )
+    await clock.advance(2.0)
+    radios["E-101"].handset.exchanges[-1].pages = {1: "!!STOLEN", 2: "TAX Y"}
+    radios["E-101"].ask("V TE99AAA R1")
+    await clock.advance(2.0)
+    assert shown == [("E-101", ["!!STOLEN", "TAX Y"]), ("N-201", [])]
+    await task
+
+
 async def test_background_is_seeded_and_spares_the_quiet() -> None:
     """Same seed, same everyday checks; who is quiet or unplugged asks nothing; each by its role."""
     scenario = scenarios.load("demo")

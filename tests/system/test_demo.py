@@ -21,6 +21,72 @@ ANSWER_WITHIN_S = 10.0
 """From the start of the process, the page included (issue statement 2)."""
 
 
+STOLEN_CAR = {
+    "E-101": (
+        "!!STOLEN !!VIOLENT OCCUPANT TE99STV. WAIT FOR BACKUP. AUDI A3 GREY. STOLEN CONFIRMED 35NB "
+        "35NB/S/0004 20H AGO. OCCUPANT: VI VIOLENT. TAX Y MOT Y INS Y. INSURER: SYNTHA MUTUAL. "
+        "KEEPER: TESTER CLEAN. KEEPER AT 1 TEST STREET, PETERBOROUGH, ZZ99 9ZZ. KEEPER SINCE "
+        "15/01/24. PREVIOUS KEEPERS 1. YEAR 2020. VIN TSTZZZ00000000005. AS AT hh:mm"
+    ),
+    "E-104": (
+        "!!STOLEN TE99STV !!VIOLENT OCCUPANT WAIT FOR BACKUP Cnnn 1/4 OK=MORE AUDI A3 GREY STOLEN "
+        "CONFIRMED 35NB 35NB/S/0004 20H Cnnn 2/4 OK=MORE AGO OCCUPANT: VI VIOLENT TAX Y MOT Y INS "
+        "Y Cnnn 3/4 OK=MORE +5 FIELDS: ASK CONTROL Cnnn 4/4 hh:mm PNC"
+    ),
+    "S-303": (
+        "!!CAUTION+ !!STOLEN TE99STV STOLEN Y INTEREST N Cnnn 1/2 OK=MORE TAX Y MOT Y INS Y TWO "
+        "OFFICERS Cnnn 2/2 hh:mm PNC"
+    ),
+    "N-205": (
+        "!!CAUTION+ !!STOLEN TE99STV STOLEN Y INTEREST N Cnnn 1/2 OK=MORE TWO OFFICERS Cnnn 2/2 "
+        "hh:mm PNC"
+    ),
+}
+"""What each reads of TE99STV: the constable all, the PCSO what helps at the roadside, parking and
+fire flags; only parking's with tax, MOT and insurance (domain reference, section 14)."""
+WANTED_PERSON = {
+    "E-101": (
+        "!!WANTED-ARREST TESTER WANDA 06/06/88 MATCH:FULL. CONFIRM WITH OWNER. WANTED - ARREST: "
+        "BURGLARY DWELLING 35NB 35NB/W/0006 PACE S.24 dd/mm/yy. CONFIRM WITH OWNER BEFORE ARREST. "
+        "170CM. BROWN HAIR. GREEN EYES. PNCID 2099/0000006M. AS AT hh:mm"
+    ),
+    "E-104": (
+        "!!WANTED - ARREST TESTER W 06/06/88 CONFIRM WITH OWNER Cnnn 1/4 MATCH:FULL WANTED - "
+        "ARREST: BURGLARY DWELLING 35NB 35NB/W/0006 Cnnn 2/4 OK=MORE PACE S.24 dd/mm/yy CONFIRM "
+        "WITH OWNER BEFORE ARREST Cnnn 3/4 OK=MORE 170CM BROWN HAIR GREEN EYES Cnnn 4/4 hh:mm PNC"
+    ),
+    "S-303": "XXREFUSED NOT YOUR ROLE ASK CONTROL Cnnn 1/1 hh:mm",
+    "N-205": "SAFETY: CAUTION+ TWO OFFICERS CALL CONTROL Cnnn 1/1 hh:mm",
+}
+"""What each reads of WANDA TESTER, who is wanted: only the constable gets the PNCID, parking is
+refused, and fire is told to take care, not why."""
+
+
+def four_screens(lines: list[str], subject: str) -> dict[str, str]:
+    """What the demo shows of the four radios under that caption, by call-sign, in one line each;
+    times, dates of today's making and references replaced."""
+    text = "\n".join(lines)
+    start = text.index("== What each of the four reads of the same " + subject)
+    screens: dict[str, str] = {}
+    callsign = ""
+    for line in text[start:].splitlines()[1:]:
+        row = re.fullmatch(r"   (?:([ENS]-\d{3}) \d|         ) *\| (.*)", line)
+        if row is None:
+            # The feed goes on between the screens; the next question ends them.
+            if line.startswith("==") and len(screens) == len(STOLEN_CAR):
+                break
+            continue
+        callsign = row[1] or callsign
+        screens[callsign] = " ".join(f"{screens.get(callsign, '')} {row[2]}".split())
+    for told, as_ in (
+        (r"\b\d{2}:\d{2}\b", "hh:mm"),
+        (r"\bC[0-9A-F]{3}\b", "Cnnn"),
+        (r"S\.24 \d{2}/\d{2}/\d{2}", "S.24 dd/mm/yy"),
+    ):
+        screens = {name: re.sub(told, as_, words) for name, words in screens.items()}
+    return screens
+
+
 class Demo:
     """The demo as a process, its output read line by line."""
 
@@ -111,6 +177,8 @@ async def test_demo_answers_on_both_bearers_shows_it_and_ends_with_a_summary(
     for happening in ("stolen", "wanted", "no trace", "slow", "does not answer", "unplug"):
         assert happening in demo.text.lower(), f"no caption says {happening}"
     assert "NO ANSWER" in demo.text
+    assert four_screens(demo.lines, "stolen car") == STOLEN_CAR
+    assert four_screens(demo.lines, "wanted person") == WANTED_PERSON
     assert demo.process is not None
     assert left_behind(demo.process.pid, tmp_path) == []
 
