@@ -215,8 +215,8 @@ class Feed:
     def screen(self, callsign: str, parts: Sequence[str]) -> None:
         """What stands on a simulated radio, part by part, as its officer reads it."""
         for number, part in enumerate(parts or ["(nothing yet)"], start=1):
-            rows = [row for text in part.splitlines() for row in textwrap.wrap(text, SCREEN) or [""]]
-            for place, row in enumerate(rows):
+            rows = [textwrap.wrap(row, SCREEN) for row in part.splitlines()]
+            for place, row in enumerate(piece for pieces in rows for piece in pieces):
                 head = f"{callsign} {number}" if place == 0 else ""
                 self.line(Line(f"   {head:<9}| {row}", "caption"))
 
