@@ -50,8 +50,8 @@ class Step(_Table, frozen=True, kw_only=True):
     """One thing that happens, at_s seconds after the start (or after a repetition began).
 
     check: `text` is a KeySDS enquiry. status: `code`. fault: actor `pnc`, `fault`. say: only the
-    caption. screen: what stands on the actor's radio by then of the question that a step made it ask
-    last. caption: said aloud when it happens; empty: nothing is said.
+    caption. screen: what stands on the actor's radio by then of the last question that a step made
+    it ask. caption: said aloud when it happens; empty: nothing is said.
     """
 
     at_s: float
