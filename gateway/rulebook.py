@@ -85,10 +85,35 @@ class Standing(Section, frozen=True, kw_only=True):
     """A collar number of officers."""
 
 
+ROLES = ("operator", "supervisor", "auditor", "ops")
+"""What an operator may be: a closed set. What each may see stands in Policy.console, what each may
+do in the route table of adapters.web."""
+
+
+class Operator(Section, frozen=True, kw_only=True):
+    """One person who may log in to the control room."""
+
+    id: str
+    """What they log in with, and what stands on record for them."""
+    name: str = ""
+    roles: tuple[str, ...]
+    """Of ROLES."""
+    agency: str = ""
+    """Whose units they see; empty: all."""
+    areas: tuple[str, ...] = ()
+    """Where; empty: everywhere."""
+    subject: str = ""
+    """Who they are to the identity provider (`sub`), with auth.mode = "oidc"."""
+    password: str = ""
+    """As `account add` stores it (Argon2id). Empty: no log-in by password."""
+    revoked: bool = False
+
+
 class People(Section, frozen=True, kw_only=True):
     version: str
     officers: tuple[Officer, ...] = ()
     standing: tuple[Standing, ...] = ()
+    operators: tuple[Operator, ...] = ()
 
 
 class Ward(Section, frozen=True, kw_only=True):
@@ -189,6 +214,7 @@ class Warnings(Section, frozen=True, kw_only=True):
 
 
 _ISSI = re.compile(r"[0-9]{1,8}\Z")
+_OPERATOR = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}\Z")
 
 
 def check_fleet(fleet: Fleet, areas: Areas | None) -> list[str]:
@@ -255,6 +281,33 @@ def check_people(people: People, fleet: Fleet | None, *, production: bool) -> li
     return found
 
 
+def check_operators(people: People, fleet: Fleet | None, areas: Areas | None) -> list[str]:
+    found: list[str] = []
+    ids: set[str] = set()
+    subjects: set[str] = set()
+    for place, operator in enumerate(people.operators):
+        where = f"operators[{place}]"
+        if not _OPERATOR.match(operator.id):
+            found.append(f"{where}.id: a-z, 0-9, `.`, `_`, `-`, at most 32")
+        if operator.id in ids:
+            found.append(f"{where}.id: stands twice")
+        ids.add(operator.id)
+        if operator.subject and operator.subject in subjects:
+            found.append(f"{where}.subject: stands twice")
+        subjects.add(operator.subject)
+        if len(operator.name) > 40 or not operator.name.isprintable():
+            found.append(f"{where}.name: at most 40 printable characters")
+        if not operator.roles or not set(operator.roles) <= set(ROLES):
+            found.append(f"{where}.roles: some of {', '.join(ROLES)}")
+        if fleet is not None and operator.agency not in ("", *fleet.agencies):
+            found.append(f"{where}.agency: not one of agencies in the fleet file")
+        if areas is not None and not set(operator.areas) <= set(areas.areas):
+            found.append(f"{where}.areas: not of areas in the areas file")
+        if operator.password and not operator.password.startswith("$argon2id$"):
+            found.append(f"{where}.password: as `account add` makes it, never a password itself")
+    return found
+
+
 def check_areas(areas: Areas) -> list[str]:
     found: list[str] = []
     if len(set(areas.areas)) != len(areas.areas):
@@ -293,6 +346,8 @@ def check_policy(policy: Policy) -> list[str]:
         for right in console.rights:
             if right not in RIGHTS:
                 found.append(f"console[{place}].rights: of {', '.join(RIGHTS)}")
+        if console.role not in ROLES:
+            found.append(f"console[{place}].role: one of {', '.join(ROLES)}")
         if console.other_areas not in _OTHER_AREAS:
             found.append(f"console[{place}].other_areas: one of {', '.join(_OTHER_AREAS)}")
     return found

@@ -7,6 +7,7 @@ to the file.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from gateway.errors import ConfigError
 from gateway.findings import Lines, Place, faults, spelt
 from gateway.messages import Kind
 from gateway.rulebook import (
+    ROLES,
     Areas,
     Fleet,
     People,
@@ -28,6 +30,7 @@ from gateway.rulebook import (
     Warnings,
     check_areas,
     check_fleet,
+    check_operators,
     check_people,
     check_policy,
     check_warnings,
@@ -230,10 +233,44 @@ class HistorySection(Section, frozen=True, kw_only=True):
     keep_days: int = 31
 
 
+class AuthSection(Section, frozen=True, kw_only=True):
+    """How operators log in (adapters.web)."""
+
+    mode: str = "local"
+    """local: id and password of the people file. oidc: an identity provider says who it is."""
+    issuer: str = ""
+    client_id: str = ""
+    client_secret_file: str = ""
+    redirect_url: str = ""
+    """Our own /login/callback, as the provider knows it."""
+    role_claim: str = "groups"
+    roles: dict[str, str] = msgspec.field(default_factory=dict)
+    """Value of that claim -> role. Where there are any, a role counts only when provider and
+    people file both give it."""
+    require_acr: str = ""
+    """The authentication context that the provider must have reached, say by a second factor."""
+    allow_local_in_production: bool = False
+    """Passwords alone are no second factor: production must mean it."""
+    idle_s: float = 900.0
+    absolute_s: float = 43_200.0
+    sessions_each: int = 2
+
+
 class HttpSection(Section, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
-    """Until log-in exists: loopback only."""
+    """Off loopback only with TLS."""
     port: int = 8080
+    names: tuple[str, ...] = ()
+    """By which browsers may call us, besides `host` and those of loopback."""
+    cert_file: str = ""
+    key_file: str = ""
+    min_tls: str = "1.3"
+    """1.3, or 1.2 for clients that know no better."""
+    metrics_from: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks that may read /metrics and /readyz without a token."""
+    metrics_token_file: str = ""
+    """A bearer token with which anybody may."""
+    per_session_per_s: float = 20.0
     max_connections: int = 1000
     max_per_address: int = 50
     header_deadline_s: float = 5.0
@@ -259,6 +296,7 @@ class Settings(Section, frozen=True, kw_only=True):
     audit: AuditSection = AuditSection()
     history: HistorySection = HistorySection()
     http: HttpSection = HttpSection()
+    auth: AuthSection = AuthSection()
     alarms: AlarmsSection = AlarmsSection()
     serial: tuple[SerialSection, ...] = ()
     mqtt: tuple[BrokerSection, ...] = ()
@@ -311,6 +349,7 @@ def load(path: Path) -> Config:
     if people:
         production = named.profile == "production"
         found = check_people(people, fleet, production=production)
+        found += check_operators(people, fleet, areas)
         tell(resolve(path, named.people), found, findings)
     if areas:
         tell(resolve(path, named.areas), check_areas(areas), findings)
@@ -432,8 +471,8 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         found.append("gateway.timezone: no such zone; an IANA name, as Europe/London")
     if gateway.profile not in ("training", "production"):
         found.append("gateway.profile: training or production")
-    if http.host not in _LOOPBACK:
-        found.append("http.host: only loopback (127.0.0.1) until log-in exists")
+    found += [f"http.{text}" for text in _check_http(path, http)]
+    found += [f"auth.{text}" for text in _check_auth(path, settings)]
     for name, value in (
         ("deadline_s", checks.deadline_s),
         ("stale_s", checks.stale_s),
@@ -545,6 +584,48 @@ def _check_slots(slots: SlotsSection) -> list[str]:
     return found
 
 
+def _check_http(path: Path, http: HttpSection) -> list[str]:
+    found: list[str] = []
+    if http.host not in _LOOPBACK:
+        found.append("host: only loopback (127.0.0.1) until log-in exists")
+    for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+        if getattr(http, one) and not getattr(http, other):
+            found.append(f"{one}: needs {other}")
+    for key in ("cert_file", "key_file", "metrics_token_file"):
+        found += _missing(path, http, key)
+    if http.min_tls not in ("1.3", "1.2"):
+        found.append("min_tls: 1.3 or 1.2")
+    for place, network in enumerate(http.metrics_from):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            found.append(f"metrics_from[{place}]: a network, as 10.1.0.0/16")
+    return found + _out_of_range(("per_session_per_s", http.per_session_per_s, 1, 100_000))
+
+
+def _check_auth(path: Path, settings: Settings) -> list[str]:
+    auth = settings.auth
+    found = _out_of_range(
+        ("idle_s", auth.idle_s, 1, 3600),
+        ("absolute_s", auth.absolute_s, 1, 86_400),
+        ("sessions_each", auth.sessions_each, 1, 1000),
+    )
+    if auth.mode not in ("local", "oidc"):
+        found.append("mode: local or oidc")
+    for key in ("issuer", "redirect_url") if auth.mode == "oidc" else ():
+        url = getattr(auth, key)
+        if not url.startswith("https://") and not (url.startswith("http://") and _local_url(url)):
+            found.append(f"{key}: https://, or http:// on loopback")
+    if auth.mode == "oidc" and not auth.client_id:
+        found.append("client_id: needed by mode oidc")
+    if auth.mode == "oidc" and not auth.redirect_url.endswith("/login/callback"):
+        found.append("redirect_url: ends with /login/callback")
+    for value, role in auth.roles.items():
+        if role not in ROLES:
+            found.append(f"roles.{value}: one of {', '.join(ROLES)}")
+    return found + _missing(path, auth, "client_secret_file")
+
+
 _DEVICE_SERVER = re.compile(r"socket://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})\Z")
 
 
@@ -615,8 +696,8 @@ def _check_broker(path: Path, broker: BrokerSection) -> list[str]:
     return found + _missing(path, broker, "ca_file")
 
 
-def _missing(path: Path, broker: BrokerSection, key: str) -> list[str]:
-    value = getattr(broker, key)
+def _missing(path: Path, section: Section, key: str) -> list[str]:
+    value = getattr(section, key)
     return [f"{key}: no such file"] if value and not resolve(path, value).is_file() else []
 
 

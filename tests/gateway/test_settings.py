@@ -90,7 +90,7 @@ def test_every_key_of_the_data_files_is_explained() -> None:
         ("[gatewayy]", "gateway.toml: gatewayy: unknown; did you mean gateway? (line 1)"),
         (
             "[gps]",
-            "gateway.toml: gps: unknown; known are alarms, audit, checks, gateway, history, http",
+            "gateway.toml: gps: unknown; known are alarms, audit, auth, checks, gateway, history",
         ),
         (
             "[gateway]\ninstanse = 'a'",
@@ -109,6 +109,21 @@ def test_every_key_of_the_data_files_is_explained() -> None:
         ("[gateway]\ntimezone = '../etc'", "gateway.toml: gateway.timezone: no such zone"),
         ("[gateway]\ntimezone = ''", "gateway.toml: gateway.timezone: no such zone"),
         ("[http]\nhost = '0.0.0.0'", "gateway.toml: http.host: only loopback"),
+        ("[http]\ncert_file = 'x.pem'", "gateway.toml: http.cert_file: needs key_file"),
+        ("[http]\nkey_file = 'x.key'", "gateway.toml: http.key_file: needs cert_file"),
+        ("[http]\nmin_tls = '1.1'", "gateway.toml: http.min_tls: 1.3 or 1.2"),
+        ("[http]\nmetrics_from = ['me']", "gateway.toml: http.metrics_from[0]: a network"),
+        ("[http]\nmetrics_token_file = 'x'", "gateway.toml: http.metrics_token_file: no such"),
+        ("[http]\nper_session_per_s = 0.0", "gateway.toml: http.per_session_per_s: between"),
+        ("[auth]\nmode = 'none'", "gateway.toml: auth.mode: local or oidc"),
+        ("[auth]\nmode = 'oidc'", "gateway.toml: auth.client_id: needed by mode oidc"),
+        ("[auth]\nmode = 'oidc'", "gateway.toml: auth.redirect_url: https://"),
+        ("[auth]\nmode = 'oidc'\nissuer = 'http://192.0.2.1'", "gateway.toml: auth.issuer: https"),
+        ("[auth]\nroles = { x = 'king' }", "gateway.toml: auth.roles.x: one of operator, super"),
+        ("[auth]\nidle_s = 0.0", "gateway.toml: auth.idle_s: between 1 and 3600"),
+        ("[auth]\nabsolute_s = 1e6", "gateway.toml: auth.absolute_s: between"),
+        ("[auth]\nsessions_each = 0", "gateway.toml: auth.sessions_each: between"),
+        ("[auth]\nclient_secret_file = 'x'", "gateway.toml: auth.client_secret_file: no such"),
         ("[http]\nport = 'x'", "gateway.toml: http.port: Expected int, got str (line 2)"),
         ("http = 3", "gateway.toml: http: Expected object, got int (line 1)"),
         ("[checks]\ndeadline_s = 0.0", "gateway.toml: checks.deadline_s"),
@@ -393,6 +408,39 @@ def test_files_from_before_people_had_one_say_what_to_do(folder: Folder) -> None
     assert len(told) == 6
 
 
+OPERATOR = '[[operators]]\nid = "ann"\nroles = ["operator"]\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"ann"', '"Ann Synth"', "operators[0].id: a-z"),
+        ('["operator"]', '["king"]', "operators[0].roles: some of operator"),
+        ('["operator"]', "[]", "operators[0].roles: some of operator"),
+        ('["operator"]', '["ops"]\nareas = ["Mars"]', "operators[0].areas: not of areas"),
+        ('["operator"]', '["ops"]\nagency = "navy"', "operators[0].agency: not one of"),
+        ('["operator"]', '["ops"]\nname = "a\\u0007"', "operators[0].name: at most 40"),
+        ('["operator"]', '["ops"]\npassword = "hunter2"', "operators[0].password: as `account"),
+        ('["operator"]', '["ops"]\n' + OPERATOR, "operators[1].id: stands twice"),
+        (
+            '["operator"]',
+            '["ops"]\nsubject = "s"\n[[operators]]\nid = "bob"\nroles = ["ops"]\nsubject = "s"',
+            "operators[1].subject: stands twice",
+        ),
+    ],
+)
+def test_an_operator_is_somebody(folder: Folder, old: str, new: str, told: str) -> None:
+    """And a password that somebody wrote down in clear is refused, without being said."""
+    people = (folder.path / "people.toml").read_text()
+    assert load(folder.main).people.operators == (), "nobody has an account by default"
+    folder.write(people + OPERATOR, "people.toml")
+    assert load(folder.main).people.operators[0].id == "ann"
+    folder.write(people + OPERATOR.replace(old, new), "people.toml")
+    found = folder.findings()
+    assert any(f"people.toml: {told}" in each for each in found), found
+    assert not any("hunter2" in each for each in found)
+
+
 def test_production_knows_no_standing_booking(folder: Folder) -> None:
     anchored = "[audit]\nanchors = [{ kind = 'file', path = 'heads.jsonl' }]"
     folder.write(f"[gateway]\nprofile = 'production'\n{anchored}")
@@ -415,10 +463,10 @@ def test_what_a_console_role_may_see_is_of_closed_sets(folder: Folder) -> None:
     rule = '\n[[console]]\nrole = "operator"\nrights = ["class"]\nother_areas = "dot"\n'
     policy = (folder.path / "policy.toml").read_text()
     folder.write(policy + rule, "policy.toml")
-    (taken,) = load(folder.main).policy.console
+    *_, taken = load(folder.main).policy.console
     assert (taken.role, taken.rights, taken.other_areas) == ("operator", ("class",), "dot")
     faulty = rule.replace('"class"', '"everything"').replace('"dot"', '"some"')
     folder.write(policy + faulty, "policy.toml")
     found = "\n".join(folder.findings())
-    assert "console[0].rights: of class, callsign" in found
-    assert "console[0].other_areas: one of full" in found
+    assert "console[4].rights: of class, callsign" in found
+    assert "console[4].other_areas: one of full" in found
