@@ -27,7 +27,7 @@ from gateway.messages import (
     search_key,
 )
 from gateway.policy import Decision
-from gateway.ports import CheckRow, Clock, OutboxRow, Record
+from gateway.ports import Change, CheckRow, Clock, Ids, OutboxRow, PutCheck, PutOutbox, Record
 from gateway.rulebook import Policy
 from gateway.timers import Timer
 
@@ -265,6 +265,42 @@ def outbox_row_of(check: Check, *, now_ms: int, stale_s: float) -> OutboxRow:
         stale_at_ms=now_ms + round(stale_s * 1000),
         priority=0 if check.danger else 1,
     )
+
+
+def draw_again(check: Check, ids: Ids) -> None:
+    """Another receipt, for a check that nobody was told of: its own was given before."""
+    check.receipt = ids.receipt()
+    if check.result is not None:
+        check.result = msgspec.structs.replace(check.result, receipt=check.receipt)
+        check.result_bytes = msgspec.json.encode(check.result)
+
+
+def under_its_receipt(
+    check: Check, records: list[Record], changes: list[Change]
+) -> tuple[list[Record], list[Change]]:
+    """What was made to be written, with the receipt that the check has now."""
+    old = {each.receipt for each in records if each.check == check.id} - {"", check.receipt}
+    if not old:
+        return records, changes
+    return (
+        [_renamed_record(each, check) if each.receipt in old else each for each in records],
+        [_renamed_change(each, check) for each in changes],
+    )
+
+
+def _renamed_record(record: Record, check: Check) -> Record:
+    shown = check.result_bytes if record.event == "disclosed" else record.content
+    return msgspec.structs.replace(record, receipt=check.receipt, content=shown)
+
+
+def _renamed_change(change: Change, check: Check) -> Change:
+    shown = check.result_bytes
+    if isinstance(change, PutCheck) and change.row.id == check.id:
+        result = shown if change.row.result is not None else None
+        return PutCheck(msgspec.structs.replace(change.row, receipt=check.receipt, result=result))
+    if isinstance(change, PutOutbox) and change.row.id == check.id:
+        return PutOutbox(msgspec.structs.replace(change.row, payload=shown or b""))
+    return change
 
 
 # --------------------------------------------------------------------------- records

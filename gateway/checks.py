@@ -24,7 +24,15 @@ from gateway.admission import Rules, decide
 from gateway.asking import Asking
 from gateway.breaker import Circuit
 from gateway.check_memory import CheckMemory, dedupe_key, own_names
-from gateway.check_rows import Check, Scribe, outbox_row_of, read_row, row_of
+from gateway.check_rows import (
+    Check,
+    Scribe,
+    draw_again,
+    outbox_row_of,
+    read_row,
+    row_of,
+    under_its_receipt,
+)
 from gateway.check_states import (
     AWAITING,
     ENDED,
@@ -83,7 +91,7 @@ from gateway.check_views import (
 )
 from gateway.clocks import TerminalClocks
 from gateway.early_cancels import WINDOW_S, EarlyCancels
-from gateway.errors import DuplicateCheck, LedgerFatal, LedgerUnavailable
+from gateway.errors import DuplicateCheck, DuplicateReceipt, LedgerFatal, LedgerUnavailable
 from gateway.messages import (
     AckState,
     Asker,
@@ -126,6 +134,8 @@ from gateway.timers import Timers
 from gateway.trials import TRIALS_MOST, Trials
 
 RECEIPT_EXPIRES_S = 60.0
+RECEIPTS_MOST = 4
+"""Receipts drawn for one check: that three are taken by chance, nobody lives to see."""
 REWRITE_S = 1.0
 """Between two tries to write what must be written."""
 OVERDUE_S = 1.0
@@ -1044,11 +1054,11 @@ class CheckDesk:
     ) -> None:
         started_s = self._clock.monotonic_s()
         try:
-            await self._ledger.commit(records, changes)
+            await self._commit_as_new(check, records, changes)
         except DuplicateCheck as error:
             await self._duplicate_on_record(check, error.check)
             return
-        except LedgerUnavailable:
+        except (LedgerUnavailable, DuplicateReceipt):
             self._feed(check, RecordFailed(what))
             return
         except LedgerFatal as error:
@@ -1068,6 +1078,20 @@ class CheckDesk:
             if stands is not None:
                 stands()
         self._feed(check, Recorded(what))
+
+    async def _commit_as_new(
+        self, check: Check, records: list[Record], changes: list[Change]
+    ) -> None:
+        """A check that is on record keeps its receipt; nobody was told of one that is not."""
+        for drawn in range(1, RECEIPTS_MOST + 1):
+            try:
+                await self._ledger.commit(*under_its_receipt(check, records, changes))
+            except DuplicateReceipt:
+                if check.recorded or drawn == RECEIPTS_MOST:
+                    raise
+                draw_again(check, self._ids)
+            else:
+                return
 
     async def _rewrite(self, check: Check) -> None:
         await self._clock.sleep(REWRITE_S)

@@ -387,7 +387,8 @@ class KeptRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PutCheck(msgspec.Struct, frozen=True):
-    """Insert or replace by id. A new id whose dedupe stands already: DuplicateCheck."""
+    """Insert or replace by id. A new id whose dedupe stands already: DuplicateCheck; whose receipt
+    another check has, or had: DuplicateReceipt."""
 
     row: CheckRow
 
@@ -429,8 +430,8 @@ class Ledger(Protocol):
 
         In the order of the calls: a later commit never takes effect before an earlier one that
         still waits, so that what was written last is what stands.
-        Raises DuplicateCheck (nothing written), LedgerUnavailable (nothing written; try later),
-        LedgerFatal (the process must stop).
+        Raises DuplicateCheck, DuplicateReceipt (nothing written), LedgerUnavailable (nothing
+        written; try later), LedgerFatal (the process must stop).
         """
 
     async def open_checks(self) -> list[CheckRow]: ...

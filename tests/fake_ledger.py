@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from gateway.errors import DuplicateCheck, LedgerFatal, LedgerUnavailable
+from gateway.errors import DuplicateCheck, DuplicateReceipt, LedgerFatal, LedgerUnavailable
 from gateway.messages import AlarmChanged, Issi
 from gateway.ports import (
     Change,
@@ -38,16 +38,28 @@ class Disk:
         self.outbox: dict[str, OutboxRow] = {}
         self.alarms: dict[str, AlarmChanged] = {}
         self.kept: dict[tuple[str, str], KeptRow] = {}
+        self._given: dict[str, str] = {}
+        """Receipt -> check, also of those that are gone."""
 
     def of(self, check: str) -> list[str]:
         """The events on record of one check, in order."""
         return [record.event for record in self.records if record.check == check]
 
     def write(self, records: Sequence[Record], changes: Sequence[Change]) -> None:
-        """All of it, or DuplicateCheck and none of it."""
+        """All of it, or DuplicateCheck or DuplicateReceipt and none of it."""
         for change in changes:
             if isinstance(change, PutCheck):
                 self._refuse_twin(change.row)
+        given = dict(self._given)
+        for change in changes:
+            if isinstance(change, PutCheck):
+                new = change.row.id not in self.checks
+                if given.setdefault(change.row.receipt, change.row.id) != change.row.id and new:
+                    raise DuplicateReceipt
+        self._given = given
+        for record in records:
+            if record.receipt and record.check:
+                self._given.setdefault(record.receipt, record.check)
         self.records += records
         for change in changes:
             match change:

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Dialect, Table, bindparam, delete, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from adapters.ledger.schema import alarms, checks, kept, outbox
+from adapters.ledger.schema import alarms, audit_leaf, checks, kept, outbox
 from adapters.ledger.statements import Query, Statement
 from gateway.messages import AlarmChanged
 from gateway.ports import (
@@ -119,6 +119,11 @@ class Changes:
         same = select(checks.c.dedupe, checks.c.id, checks.c.opened_at_ms)
         self._same = Query(same.where(checks.c.dedupe == bindparam("key")), dialect)
         self._known = select(checks.c.id).where(checks.c.id == bindparam("mine"))
+        had = select(audit_leaf.c.check_id.label("id")).where(
+            audit_leaf.c.receipt == bindparam("receipt")
+        )
+        has = select(checks.c.id).where(checks.c.receipt == bindparam("receipt"))
+        self._holders = had.union(has)
         self._forget = update(checks).where(checks.c.id == bindparam("old")).values(dedupe=None)
         self._checks: list[dict[str, Any]] = []
         self._askers: dict[str, tuple[str, int] | None] = {}
@@ -175,6 +180,16 @@ class Changes:
         self.begin()
         self.take(change)
         self.flush(db)
+
+    def taken(self, db: Connection, changes: Iterable[Change]) -> bool:
+        """Whether one of these has the receipt of another check, be that purged. Raises DBAPIError,
+        ValueError."""
+        for change in changes:
+            if isinstance(change, PutCheck):
+                holders = db.execute(self._holders, {"receipt": change.row.receipt})
+                if any(holder.id != change.row.id for holder in holders):
+                    return True
+        return False
 
     def take(self, change: Change) -> None:
         """Make this one with the next `flush`."""

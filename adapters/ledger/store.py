@@ -15,7 +15,7 @@ from adapters.ledger.purging import batch
 from adapters.ledger.rows import check_row, kept_row, outbox_row, too_large
 from adapters.ledger.schema import alarms, checks, kept, outbox
 from adapters.ledger.writer import Writer
-from gateway.errors import DuplicateCheck, LedgerError, LedgerUnavailable
+from gateway.errors import DuplicateCheck, DuplicateReceipt, LedgerError, LedgerUnavailable
 from gateway.messages import AlarmChanged, Issi
 from gateway.ports import Change, CheckRow, Clock, Journal, KeptRow, Meter, OutboxRow, Record
 
@@ -72,7 +72,7 @@ class Store:
             self._waiting.withdraw(job)
             raise
         except LedgerError as error:
-            if not isinstance(error, DuplicateCheck):
+            if not isinstance(error, DuplicateCheck | DuplicateReceipt):
                 self._meter.count("audit_write_failures_total")
             raise
 

@@ -31,7 +31,13 @@ from adapters.ledger.remedy import Remedy
 from adapters.ledger.rows import Changes
 from adapters.ledger.schema import audit_content, audit_leaf, meta
 from adapters.ledger.statements import Query, Statement
-from gateway.errors import DuplicateCheck, LedgerFatal, LedgerUnavailable
+from gateway.errors import (
+    DuplicateCheck,
+    DuplicateReceipt,
+    LedgerError,
+    LedgerFatal,
+    LedgerUnavailable,
+)
 from gateway.ports import Journal, Meter, Record
 
 CHECKPOINT_ROWS = 1000
@@ -196,13 +202,26 @@ class Writer:
             for job in group:
                 self._serve([job])
         elif what is Remedy.CALLER:
-            tell(group, LedgerUnavailable(f"refused: {name}"))
+            tell(group, self._refused(group[0], name))
         elif what is Remedy.ROOM and self._ballast is not None and self._ballast.spend():
             self._low = True
             self._journal.warn("ledger.unavailable", reason="disk full", error=name)
             self._serve(group)
         else:
             tell(group, LedgerUnavailable("disk full" if what is Remedy.ROOM else name))
+
+    def _refused(self, job: Job, name: str) -> LedgerError:
+        """Why a constraint refused what one caller writes. Receipts are looked for only now: that
+        one is taken hardly ever happens, and each commit would pay for the question."""
+        refused = LedgerUnavailable(f"refused: {name}")
+        try:
+            db = self._db()
+            with db.begin():
+                return DuplicateReceipt() if self._changes.taken(db, job.changes) else refused
+        except (DBAPIError, ValueError, LedgerError) as error:
+            # What is worse than that is found again by the next commit.
+            self._back_out(error)
+            return refused
 
     def _admitted(self, group: list[Job]) -> list[Job]:
         """While the ballast is spent: only what brings something under way to its end (D01)."""

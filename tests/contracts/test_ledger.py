@@ -14,7 +14,7 @@ import pytest
 
 from adapters.ledger import open_ledger
 from gateway.app import SystemClock
-from gateway.errors import DuplicateCheck
+from gateway.errors import DuplicateCheck, DuplicateReceipt
 from gateway.messages import AlarmChanged
 from gateway.ports import (
     CheckRow,
@@ -176,6 +176,38 @@ async def test_the_same_question_is_refused_and_nothing_of_it_stands(opening: Op
     assert caught.value.check == "C0001"
     assert await ledger.check("C0002") is None
     assert await ledger.outbox() == []
+
+
+async def test_a_receipt_that_another_check_has_is_refused(opening: Open) -> None:
+    """DuplicateReceipt, over a restart, too; nothing of it stands, and its own check goes on."""
+    ledger = await opening()
+    first = row("C0001", receipt="SAME")
+    await ledger.commit([record(check="C0001", receipt="SAME")], [PutCheck(first)])
+    again = await opening()
+    second = PutCheck(row("C0002", receipt="SAME"))
+    with pytest.raises(DuplicateReceipt):
+        await again.commit([record(check="C0002", receipt="SAME")], [second])
+    assert await again.check("C0002") is None
+    await again.commit([], [PutCheck(msgspec.structs.replace(first, open=False))])
+    await again.commit([], [PutCheck(row("C0002", receipt="OTHER"))])
+    assert [each.id for each in await again.open_checks()] == ["C0002"]
+
+
+async def test_of_two_that_have_one_receipt_at_once_one_is_refused(opening: Open) -> None:
+    ledger = await opening()
+    commits = [ledger.commit([], [PutCheck(row(f"C{n:04}", receipt="SAME"))]) for n in range(8)]
+    ends = await asyncio.gather(*commits, return_exceptions=True)
+    assert sorted(type(end).__name__ for end in ends) == ["DuplicateReceipt"] * 7 + ["NoneType"]
+    assert len(await ledger.open_checks()) == 1
+
+
+async def test_a_question_asked_twice_is_that_before_its_receipt_is_looked_at(
+    opening: Open,
+) -> None:
+    ledger = await opening()
+    await ledger.commit([], [PutCheck(row("C0001", dedupe="same", receipt="SAME"))])
+    with pytest.raises(DuplicateCheck):
+        await ledger.commit([], [PutCheck(row("C0002", dedupe="same", receipt="SAME"))])
 
 
 async def test_after_a_day_the_same_key_is_a_new_question(opening: Open) -> None:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from gateway.check_memory import dedupe_key
-from gateway.errors import DuplicateCheck, LedgerUnavailable, PncDown, PncGarbled, PncInvalid
+from gateway.errors import (
+    DuplicateCheck,
+    DuplicateReceipt,
+    LedgerUnavailable,
+    PncDown,
+    PncGarbled,
+    PncInvalid,
+)
 from gateway.messages import (
     AckState,
     Bearer,
@@ -153,7 +160,7 @@ class SimLedger(FakeLedger):
             return LedgerUnavailable("full")
         try:
             self.disk.write(job.records, job.changes)
-        except DuplicateCheck as error:
+        except (DuplicateCheck, DuplicateReceipt) as error:
             return error
         self._world.loop.note("disk", *(record.event for record in job.records))
         return None
