@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +33,7 @@ from gateway.anchor_watch import AnchorWatch
 from gateway.bus import EventBus
 from gateway.cert_watch import CertWatch, Life
 from gateway.chain_watch import ChainWatch, prover
+from gateway.check_memory import under_key
 from gateway.core import Core
 from gateway.errors import AnchorFailed, ConfigError, LedgerError, LedgerUnavailable
 from gateway.messages import LinkState
@@ -212,6 +214,7 @@ class Gateway:
             )
             stack.push_async_callback(store.close)
             keyed = await asyncio.to_thread(open_keyed, self.config.state_dir)
+            await store.hide_questions(partial(under_key, keyed))
             if isinstance(self.ids, SystemIds):
                 self.ids.go_on_after((await store.head())[0])
             past = await history.open_history(

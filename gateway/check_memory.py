@@ -17,11 +17,12 @@ import msgspec
 from gateway.check_rows import Check
 from gateway.check_states import BEFORE_OUTCOME, ENDED, Stage
 from gateway.messages import CheckRequest, Issi, Kind, search_key
+from gateway.ports import Keyed
 
 _WITH_COURIER = ENDED | {Stage.DELIVERING}
 
 
-def dedupe_key(terminal: Issi, request: CheckRequest, received_at_ms: int) -> str:
+def dedupe_key(keyed: Keyed, terminal: Issi, request: CheckRequest, received_at_ms: int) -> str:
     """What the ledger's unique constraint holds. For typed text the moment of receipt stands in
     for the reference, since its repeats are known by the text."""
     moment = request.sent_at_ms if request.sent_at_ms is not None else -received_at_ms
@@ -37,7 +38,12 @@ def dedupe_key(terminal: Issi, request: CheckRequest, received_at_ms: int) -> st
             request.full,
         ]
     )
-    return hashlib.sha256(parts).hexdigest()
+    return under_key(keyed, hashlib.sha256(parts).hexdigest())
+
+
+def under_key(keyed: Keyed, digest: str) -> str:
+    """A digest that nobody who has the ledger alone can try number plates against."""
+    return f"k:{keyed('question', digest).hex()}"
 
 
 class CheckMemory:

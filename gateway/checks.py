@@ -118,6 +118,7 @@ from gateway.ports import (
     DropOutbox,
     Ids,
     Journal,
+    Keyed,
     Ledger,
     Meter,
     OutboxRow,
@@ -231,6 +232,7 @@ class CheckDesk:
         journal: Journal,
         ledger: Ledger,
         pnc: Pnc,
+        keyed: Keyed,
         courier: Posts,
         publish: Callable[[Event], None],
         fatal: Callable[[BaseException], None],
@@ -243,6 +245,7 @@ class CheckDesk:
         self._meter = meter
         self._journal = journal
         self._ledger = ledger
+        self._keyed = keyed
         self._courier = courier
         self._publish = publish
         self._fatal = fatal
@@ -560,7 +563,7 @@ class CheckDesk:
     def _take(self, how: Asked, asker: Asker, request: CheckRequest, begin: _Begin) -> None:
         """A new question, or one that is known already."""
         now_s = how.received_at_s  # it may have waited since, for its turn
-        dedupe = how.dedupe or dedupe_key(asker.issi, request, how.received_at_ms)
+        dedupe = how.dedupe or dedupe_key(self._keyed, asker.issi, request, how.received_at_ms)
         same = self._memory.same(dedupe)
         if same is None and request.typed:
             same = self._memory.same_typed(asker.issi, request.typed, now_s)
@@ -710,7 +713,7 @@ class CheckDesk:
         """It was delivered before, perhaps to a life that it ended: after the third, never again,
         and its officer is told (M13)."""
         try:
-            key = dedupe_key(asker.issi, request, 0)
+            key = dedupe_key(self._keyed, asker.issi, request, 0)
             died, through = await self._trials.begin(key)
         except Exception as error:  # noqa: BLE001 - as in submit
             self._poisoned(how, asker, request, error)
@@ -765,7 +768,7 @@ class CheckDesk:
             self._repeat(same, how.settle)
             return
         try:
-            dedupe = how.dedupe or dedupe_key(asker.issi, request, how.received_at_ms)
+            dedupe = how.dedupe or dedupe_key(self._keyed, asker.issi, request, how.received_at_ms)
             begin(how, asker, request, dedupe)
         except Exception as error:  # noqa: BLE001 - as in submit
             self._poisoned(how, asker, request, error)

@@ -135,6 +135,7 @@ class Core:
             journal=journal,
             ledger=self.ledger,
             pnc=pnc,
+            keyed=keyed,
             courier=self.courier,
             publish=publish,
             fatal=self._fatal,

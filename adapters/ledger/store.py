@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from sqlalchemy import Connection, select
 
+from adapters.ledger import rekeying
 from adapters.ledger.jobs import Job, Waiting
 from adapters.ledger.purging import batch
 from adapters.ledger.rows import check_row, kept_row, outbox_row, too_large
@@ -129,6 +130,11 @@ class Store:
     async def head(self) -> tuple[int, str]:
         """Sequence and hash of the newest durable record."""
         return await self._read(lambda _db: self._writer.head)
+
+    async def hide_questions(self, keyed: Callable[[str], str]) -> None:
+        """Make digests that were written plainly into what `keyed` gives."""
+        while await self._submit(Job(work=rekeying.batch(keyed, self._clock.wall_ms()))):
+            pass
 
     async def purge(self, before_ms: int) -> int:
         """Destroy personal content older than this; each step of it is on record with what it

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from adapters.keyed import KeyedDigest
+from gateway.check_memory import dedupe_key, under_key
 from gateway.checks import Asked
 from gateway.errors import PncDown
 from gateway.messages import (
@@ -16,9 +18,10 @@ from gateway.messages import (
     CheckStaged,
     MalformedCheck,
     Outcome,
+    VehicleKey,
 )
 from gateway.ports import CheckRow
-from tests.fakes import settle
+from tests.fakes import FakeKeyed, settle
 from tests.gateway.house import ISSI, OTHER, House, config, other_holder
 from tests.gateway.test_checks import with_policy, with_rule
 
@@ -504,3 +507,19 @@ async def test_a_question_that_somebody_brings_is_a_check_of_its_own(house: Hous
     await house.restart()
     await house.read(opened[0].check)
     assert [record.parent for record in house.on_record("read")] == ["01TEST000000C000"]
+
+
+async def test_what_is_asked_cannot_be_tried_out_against_the_ledger(house: House) -> None:
+    """Of two instances the same question has two digests; one of before has its own, keyed."""
+    question = CheckRequest(
+        key=VehicleKey(vrm="TE99ABC"), reason="5", ref="r1", sent_at_ms=1_795_325_040_000
+    )
+    plain = "f8a7cbce98acb7d77ed5bee70abe84ea98d1aab8f089cb89067cf1bda366d42c"
+    ours = dedupe_key(FakeKeyed(), ISSI, question, 0)
+    assert ours == under_key(FakeKeyed(), plain)
+    assert ours != dedupe_key(KeyedDigest(b"k" * 32), ISSI, question, 0)
+    house.say(question)
+    await settle()
+    [row] = house.disk.checks.values()
+    assert row.dedupe == ours
+    assert plain not in row.dedupe

@@ -37,6 +37,7 @@ from gateway.policy import may_ask
 from gateway.ports import CheckRow, Record
 from gateway.roster import Roster
 from gateway.trials import TRIALS_MOST, Trial, trial_id
+from tests.fakes import FakeKeyed
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -125,7 +126,7 @@ def result_allowed(world: World, terminal: Issi, result: Result) -> None:
 
 def _put_away(world: World, terminal: Issi, request: CheckRequest) -> bool:
     """M13: enough lives ended with it, and its failure is on record, without a word of it."""
-    row = world.disk.checks.get(trial_id(dedupe_key(terminal, request, 0)))
+    row = world.disk.checks.get(trial_id(dedupe_key(FakeKeyed(), terminal, request, 0)))
     if row is None or row.state is None:
         return False
     lives = msgspec.json.decode(row.state, type=Trial).lives
@@ -155,7 +156,7 @@ def acknowledgement_allowed(
         excused = told or gone or world.faults.disk_full
         assert made or excused, "M13: poison acknowledged before its failure was on record"
         return
-    key = dedupe_key(terminal, request, 0)
+    key = dedupe_key(FakeKeyed(), terminal, request, 0)
     known = any(row.dedupe == key for row in world.disk.checks.values())
     excused = told or gone or key in world.refused
     assert known or excused, "decision 3: acknowledged before the commit"

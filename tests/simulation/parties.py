@@ -41,6 +41,7 @@ from gateway.messages import (
 from gateway.ports import Also, Change, PutCheck, Record, nothing_more
 from tests.fake_ledger import Disk, FakeLedger
 from tests.fake_pnc import vehicle_answer
+from tests.fakes import FakeKeyed
 from tests.simulation.faults import DISK_EVENTS
 
 if TYPE_CHECKING:
@@ -329,7 +330,7 @@ class SimTerminal:
             location="BRIDGE ST",
         )
         if key is not None and world.chance("deadly"):
-            world.deadly[dedupe_key(self.issi, self.sent[name], 0)] = Deadly()
+            world.deadly[dedupe_key(FakeKeyed(), self.issi, self.sent[name], 0)] = Deadly()
         return name
 
     async def ask(self, *, dated: bool = False) -> None:

@@ -336,7 +336,7 @@ class World:
             back = TakenBack(self.life, self.loop.now_s, self.officer(terminal))
             self.taken_back[terminal, message.check.lower()] = back
         if self.deadly and isinstance(message, CheckRequest) and not envelope.redelivered:
-            deadly = self.deadly.get(dedupe_key(terminal, message, 0))
+            deadly = self.deadly.get(dedupe_key(FakeKeyed(), terminal, message, 0))
             if deadly is not None:
                 deadly.fresh += 1
         self._published = []
