@@ -89,6 +89,9 @@ ROLES = ("operator", "supervisor", "auditor", "ops")
 """What an operator may be: a closed set. What each may see stands in Policy.console, what each may
 do in the route table of adapters.web."""
 
+RELAY = "relay"
+"""The role of the feed: nobody logs in as it."""
+
 
 class Operator(Section, frozen=True, kw_only=True):
     """One person who may log in to the control room."""
@@ -346,8 +349,8 @@ def check_policy(policy: Policy) -> list[str]:
         for right in console.rights:
             if right not in RIGHTS:
                 found.append(f"console[{place}].rights: of {', '.join(RIGHTS)}")
-        if console.role not in ROLES:
-            found.append(f"console[{place}].role: one of {', '.join(ROLES)}")
+        if console.role not in (*ROLES, RELAY):
+            found.append(f"console[{place}].role: one of {', '.join((*ROLES, RELAY))}")
         if console.other_areas not in _OTHER_AREAS:
             found.append(f"console[{place}].other_areas: one of {', '.join(_OTHER_AREAS)}")
     return found
