@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from gateway import rendering, slots
+from gateway import rendering
 from gateway.admission import Rules, decide
 from gateway.asking import Asking
 from gateway.breaker import Circuit
@@ -89,6 +89,7 @@ from gateway.check_views import (
     opened_event,
     staged_event,
 )
+from gateway.check_voice import RECEIPT_EXPIRES_S, CheckVoice, Posts
 from gateway.clocks import TerminalClocks
 from gateway.early_cancels import WINDOW_S, EarlyCancels
 from gateway.errors import DuplicateCheck, DuplicateReceipt, LedgerFatal, LedgerUnavailable
@@ -106,11 +107,8 @@ from gateway.messages import (
     Noticed,
     Outcome,
     PncAnswer,
-    Receipt,
-    Result,
     kind_of,
 )
-from gateway.parcels import Parcel
 from gateway.ports import (
     Change,
     CheckRow,
@@ -134,7 +132,6 @@ from gateway.supervise import Crew
 from gateway.timers import Timers
 from gateway.trials import TRIALS_MOST, Trials
 
-RECEIPT_EXPIRES_S = 60.0
 RECEIPTS_MOST = 4
 """Receipts drawn for one check: that three are taken by chance, nobody lives to see."""
 REWRITE_S = 1.0
@@ -188,32 +185,6 @@ Told = tuple[list[Record], list[PutAlarm], Callable[[], None]]
 _Begin = Callable[[Asked, Asker, CheckRequest, str], None]
 
 
-class Posts(Protocol):
-    """What the desk needs of the Courier; desks never import each other's doings."""
-
-    def post(self, parcel: Parcel) -> None: ...
-
-    def tell(
-        self,
-        terminal: Issi,
-        message: Receipt | Notice | Result,
-        *,
-        expires_in_s: float,
-        holder: str = "",
-        not_before_s: float = 0.0,
-    ) -> None: ...
-
-    def waiting(self, check: str) -> bool: ...
-
-    def again(self, check: str) -> None: ...
-
-    def find(self, terminal: Issi, ref: str) -> str | None: ...
-
-    def took(self, check: str, part: int, state: AckState) -> AckState | None: ...
-
-    def done(self, check: str) -> None: ...
-
-
 class CheckDesk:
     """Takes questions, owns them until their one outcome is on the officer's screen.
 
@@ -238,7 +209,6 @@ class CheckDesk:
         fatal: Callable[[BaseException], None],
     ) -> None:
         self._settings = settings
-        self._slots = slots
         self._rules = rules
         self._clock = clock
         self._ids = ids
@@ -257,6 +227,7 @@ class CheckDesk:
             typed_repeat_s=settings.typed_repeat_s,
             since_s=clock.monotonic_s(),
         )
+        self.voice = CheckVoice(clock=clock, courier=courier, slots=slots, stale_s=settings.stale_s)
         self._early = EarlyCancels(meter)
         self._scribe = Scribe(clock=clock, rules=lambda: self._rules)
         self._clocks = TerminalClocks()
@@ -265,10 +236,6 @@ class CheckDesk:
         """Told how far a terminal's clock is off, with each check that says when it was sent."""
         self.covert: Callable[[Check], Told] = lambda _check: ([], [], _nothing)
         """Of an answer of which something was withheld from the radio: who is told."""
-        self.in_slot: Callable[[Issi, str, str, int], None] = lambda _issi, _check, _short, _ms: (
-            None
-        )
-        """Told of each answer that waits for its slot, and when that begins."""
         self._asking = Asking(
             settings,
             clock=clock,
@@ -326,10 +293,10 @@ class CheckDesk:
         caller. What was asked and must not show whether it is answered is not taken back: its
         officer hears the outcome in its slot, and that is all.
         """
-        found = self._memory.newest_open(terminal, ref, self._hushed)
+        found = self._memory.newest_open(terminal, ref, self.voice.hushed)
         if found is None:
             return self._cancel_early(terminal, ref.upper(), settle) if ref else None
-        if found.state.stage is not Stage.OPENING and self._hushed(found):
+        if found.state.stage is not Stage.OPENING and self.voice.hushed(found):
             settle()
             return found.short
         found.settle_too(settle)
@@ -395,7 +362,7 @@ class CheckDesk:
             if check.terminal == terminal
             and check.state.stage is Stage.PROMPTED
             and self._same_holder(check)
-            and not self._hushed(check)
+            and not self.voice.hushed(check)
         ]
         for check in found:
             self._feed(check, FreeToReceive())
@@ -512,7 +479,7 @@ class CheckDesk:
             if left_s <= 0 or check.result is None:
                 self._feed(check, WentStale())
             else:
-                self._hand_over(check, min(left_s, self._settings.stale_s))
+                self.voice.hand_over(check, min(left_s, self._settings.stale_s))
 
     async def _quarantine(self, row: CheckRow, error: Exception) -> None:
         """Close a row that we cannot go on with: a failure on record, never a silent loss."""
@@ -796,12 +763,14 @@ class CheckDesk:
     async def _answer_again(self, check: Check, settle: Callable[[], None]) -> None:
         """Receipt, and the stored answer if it was released: to the same holder, on record."""
         if not self._same_holder(check):
-            self._say_receipt(check, accepted=False, why="ASKED BY OTHER OFFICER")
-        elif not self._hushed(check) and not may_still_see(check, self._rules):
-            self._say_receipt(check, accepted=False, why=Cause.NOT_YOUR_ROLE)
+            self.voice.receipt(check, accepted=False, why="ASKED BY OTHER OFFICER")
+        elif not self.voice.hushed(check) and not may_still_see(check, self._rules):
+            self.voice.receipt(check, accepted=False, why=Cause.NOT_YOUR_ROLE)
         else:
-            refused = check.state.outcome is Outcome.REFUSED and not self._hushed(check)
-            self._say_receipt(check, accepted=not refused, why=check.state.cause if refused else "")
+            refused = check.state.outcome is Outcome.REFUSED and not self.voice.hushed(check)
+            self.voice.receipt(
+                check, accepted=not refused, why=check.state.cause if refused else ""
+            )
             if _was_released(check) and not await self._shown_again(check):
                 return
         settle()
@@ -820,7 +789,7 @@ class CheckDesk:
         try:
             await self._ledger.commit([record])
         except LedgerUnavailable:
-            self._tell_unrecorded(check)
+            self.voice.unrecorded(check)
         except LedgerFatal as error:
             self._fatal(error)
             return False
@@ -853,7 +822,7 @@ class CheckDesk:
         except msgspec.DecodeError:
             self._journal.warn("check.unreadable", check=original)
         if known is None:
-            self._say_receipt(check, accepted=False, why=f"{why}. {USE_VOICE}")
+            self.voice.receipt(check, accepted=False, why=f"{why}. {USE_VOICE}")
             settle()
             return
         await self._answer_again(known, settle)
@@ -896,7 +865,7 @@ class CheckDesk:
             case GiveReceipt():
                 # In this order the bearer's acknowledgement leaves with the receipt, in one write.
                 try:
-                    self._say_receipt(check, accepted=effect.accepted, why=effect.why)
+                    self.voice.receipt(check, accepted=effect.accepted, why=effect.why)
                 finally:
                     check.settle_once()
             case Enqueue():
@@ -912,12 +881,12 @@ class CheckDesk:
             case ShowOutcome():
                 self._show_outcome(check)
             case Post():
-                self._hand_over(check, self._settings.stale_s)
+                self.voice.hand_over(check, self._settings.stale_s)
                 self._count_answer(check)
             case AwaitRelease():
                 self._await_officer(check)
             case PromptOfficer():
-                self._say_prompt(check)
+                self.voice.prompt(check)
                 self._await_officer(check)
             case SayUnrecorded():
                 self._say_unrecorded(check)
@@ -1184,8 +1153,7 @@ class CheckDesk:
             )
         )
         if tell and self._same_holder(check) and not below_l3(check):
-            text = rendering.late_text(check.short)
-            self._say(check, "late", text, expires_in_s=self._settings.stale_s)
+            self.voice.late(check)
 
     def _reply_unused(self, check: Check, attempt: int, reason: str, fingerprint: bytes) -> None:
         """A reply that no outcome mentions (P06, or P04 come late): on record, on no screen."""
@@ -1217,57 +1185,6 @@ class CheckDesk:
 
     # ----------------------------------------------------------------- what is said
 
-    def _in_slots(self, check: Check) -> bool:
-        """Whether its terminal hears of its outcome at fixed moments: its answer must not show in
-        when it comes, nor must what came in place of an answer."""
-        return bool(self._slots.below_l3_s) and below_l3(check) and check.state.attempts > 0
-
-    def _hushed(self, check: Check) -> bool:
-        """Whether its terminal may not yet hear, or find out, that it has an outcome."""
-        if not self._in_slots(check) or check.state.stage in ENDED:
-            return False
-        return check.slot_s is None or self._clock.monotonic_s() < check.slot_s
-
-    def _slot_s(self, check: Check) -> float:
-        """When its terminal may hear what is to be said now; 0.0 at once."""
-        if check.state.outcome is None or not self._in_slots(check):
-            return 0.0
-        age_s = self._clock.monotonic_s() - check.accepted_at_s
-        if check.state.outcome is Outcome.ANSWERED and check.state.hold:
-            slot_s = slots.release_slot_s(self._slots.release_s, age_s=age_s)
-        else:
-            deadline_s = (check.deadline_ms - check.opened_at_ms) / 1000
-            given_s = self._slots.below_l3_s
-            slot_s = slots.answer_slot_s(given_s, deadline_s=deadline_s, age_s=age_s)
-        return check.accepted_at_s + slot_s
-
-    def tell_slot(self, check: Check) -> None:
-        """If it waits for its slot, whoever minds how long it takes is told so."""
-        now_s = self._clock.monotonic_s()
-        if check.slot_s is not None and check.slot_s > now_s:
-            begins_ms = self._clock.wall_ms() + round((check.slot_s - now_s) * 1000)
-            self.in_slot(check.terminal, check.id, check.short, begins_ms)
-
-    def _hand_over(self, check: Check, stale_in_s: float) -> None:
-        assert check.result is not None
-        now_s = self._clock.monotonic_s()
-        check.slot_s = self._slot_s(check)
-        self.tell_slot(check)
-        self._courier.post(
-            Parcel(
-                id=check.id,
-                check=check.id,
-                short=check.short,
-                terminal=check.terminal,
-                holder=check.holder,
-                message=check.result,
-                stale_at_s=max(now_s, check.slot_s) + stale_in_s,
-                priority=0 if check.danger else 1,
-                accepted_at_s=None if check.restored else check.accepted_at_s,
-                not_before_s=check.slot_s,
-            )
-        )
-
     def _count_answer(self, check: Check) -> None:
         if check.danger:
             self._meter.count("danger_results_total", state="answered")
@@ -1295,38 +1212,12 @@ class CheckDesk:
         )
         self._publish(done)
 
-    def _say_receipt(self, check: Check, *, accepted: bool, why: str) -> None:
-        receipt = Receipt(
-            ref=check.ref,
-            check=check.id,
-            short=check.short,
-            accepted=accepted,
-            why=why,
-            client_ref=check.client_ref,
-        )
-        self._courier.tell(check.terminal, receipt, expires_in_s=RECEIPT_EXPIRES_S)
-
-    def _say(self, check: Check, kind: str, text: str, *, expires_in_s: float) -> None:
-        notice = Notice(kind=kind, text=text, check=check.id, short=check.short)
-        slot_s = self._slot_s(check)
-        self._courier.tell(check.terminal, notice, expires_in_s=expires_in_s, not_before_s=slot_s)
-
     def _say_unrecorded(self, check: Check) -> None:
         """The record cannot be written: the officer hears NO ANSWER, once, without content."""
         if not check.unrecorded_said:
             check.unrecorded_said = True
             check.settle_once()
-            self._tell_unrecorded(check)
-
-    def _tell_unrecorded(self, check: Check) -> None:
-        text = rendering.unrecorded_text(check.short)
-        self._say(check, "unrecorded", text, expires_in_s=RECEIPT_EXPIRES_S)
-
-    def _say_prompt(self, check: Check) -> None:
-        if check.slot_s is None:
-            check.slot_s = self._slot_s(check)
-        text = rendering.waiting_text(check.short)
-        self._say(check, "waiting", text, expires_in_s=self._settings.stale_s)
+            self.voice.unrecorded(check)
 
     def _await_officer(self, check: Check) -> None:
         if check.waiter is None or check.waiter.done():
@@ -1350,7 +1241,7 @@ class CheckDesk:
             await self._clock.sleep(min(pause_s, left_s))
             pause_s = min(2 * pause_s, REMIND_MOST_S)
             if check.state.stage is Stage.PROMPTED and self._clock.monotonic_s() < stale_at_s:
-                self._say_prompt(check)
+                self.voice.prompt(check)
 
     def _forget(self, check: Check) -> None:
         """It needs no more work; memory keeps it a while for repeats."""

@@ -142,7 +142,7 @@ class Core:
         )
         self.courier.stale = self.checks.delivery_stale
         self.checks.clock_seen = self.causes.clock_is_off
-        self.checks.in_slot = self.causes.in_slot
+        self.checks.voice.in_slot = self.causes.in_slot
         self.checks.covert = lambda check: self.alarms.prepared(
             COVERT_CAUSE, About(terminal=check.terminal, check=check.id, short=check.short)
         )
@@ -215,7 +215,7 @@ class Core:
         restored = await self.checks.restore()
         for check in self.checks.danger_awaiting():
             self.causes.awaits(check.terminal, check.id, check.short)
-            self.checks.tell_slot(check)
+            self.checks.voice.tell_slot(check)
         self.started = True
         self.journal.note("started", version=__version__, restored=restored)
         return restored
