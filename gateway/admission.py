@@ -29,6 +29,8 @@ class Rules(msgspec.Struct, frozen=True):
     roster: Roster
     budgets: dict[str, int]
     zone: str
+    prompting: frozenset[str] = frozenset()
+    """The device classes whose officers are asked FREE TO SPEAK? first."""
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -46,6 +48,8 @@ def decide(rules: Rules, asker: Asker, request: CheckRequest, *, now_ms: int) ->
     if asker.accredited_until and _day(now_ms, rules.zone) > asker.accredited_until:
         return _denied(TRAINING_EXPIRED)
     decision = policy.may_ask(rules.policy, asker, request)
+    if decision.prompt and asker.device_class not in rules.prompting:
+        decision = msgspec.structs.replace(decision, prompt=False)
     return Admission(decision, decision.why)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway import originator
+from gateway import originator, results
 from gateway.admission import Rules
 from gateway.check_states import ENDED, CheckState, Stage
 from gateway.messages import (
@@ -33,6 +33,8 @@ from gateway.timers import Timer
 
 PNC = "PNC"
 """The source of a consultation, as its record names it."""
+WITH_THE_PROMPT = "with the prompt"
+"""Detail of the first phase of a disclosure."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +59,23 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """Monotonic, by that counter: the wall clock may be set back before this is read (H08)."""
     parent: str = ""
     level: str = ""
+    waiting: str = ""
+    """What its officer is asked before they get it: danger words, FREE TO SPEAK?"""
+    danger_fields: tuple[str, ...] = ()
+    answer: PncAnswer | None = None
+    """While it is held, for less of it may be released; without covert parts."""
+
+
+class Ruling(msgspec.Struct, kw_only=True):
+    """What an operator decides of a held answer. by, role: who. act: released, amended, withheld.
+    level: at which; why: of a refusal. over: told once it is written, or was not."""
+
+    by: str
+    role: str
+    act: str
+    level: str = ""
+    why: str = ""
+    over: Callable[[], None]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -103,6 +122,10 @@ class Check:
     shown_danger: tuple[str, ...] = ()
     released: tuple[str, ...] = ()
     """The field groups that the result holds."""
+    waiting: str = ""
+    """The prompt that goes before the result, with all its danger words."""
+    danger_fields: tuple[str, ...] = ()
+    """The field groups that those are of."""
     result: Result | None = None
     result_bytes: bytes | None = None
     settled_at_s: float | None = None
@@ -118,6 +141,8 @@ class Check:
     """By so much at least the wall clock was set back since its outcome, or since it was asked."""
     outcome_stands: Callable[[], None] | None = None
     """To be called once its outcome is durable."""
+    ruling: Ruling | None = None
+    """What an operator decided of it, held: newest, written or being written."""
     acked: Callable[[], None] | None = None
     """Lets the acknowledgement of the terminal's own acknowledgement go."""
     timer: Timer | None = None
@@ -188,6 +213,9 @@ def row_of(check: Check, stage: Stage | None = None) -> CheckRow:
         settled_at_s=check.decided_at_s,
         parent=check.parent,
         level=check.level,
+        waiting=check.waiting if state.prompt and state.stage not in ENDED else "",
+        danger_fields=check.danger_fields,
+        answer=_kept_answer(check) if state.stage is Stage.HELD else None,
     )
     return CheckRow(
         id=check.id,
@@ -201,6 +229,10 @@ def row_of(check: Check, stage: Stage | None = None) -> CheckRow:
         outcome=state.outcome.value if state.outcome else "",
         result=check.result_bytes if state.outcome is not None else None,
     )
+
+
+def _kept_answer(check: Check) -> PncAnswer | None:
+    return results.without_covert(check.answer).answer if check.answer is not None else None
 
 
 def read_row(row: CheckRow, clock: Clock) -> Check:
@@ -251,6 +283,9 @@ def read_row(row: CheckRow, clock: Clock) -> Check:
         set_back_s=back_s,
         parent=stored.parent,
         level=stored.level,
+        waiting=stored.waiting,
+        danger_fields=stored.danger_fields,
+        answer=stored.answer,
     )
 
 
@@ -289,7 +324,8 @@ def under_its_receipt(
 
 
 def _renamed_record(record: Record, check: Check) -> Record:
-    shown = check.result_bytes if record.event == "disclosed" else record.content
+    whole = record.event == "disclosed" and record.detail != WITH_THE_PROMPT
+    shown = check.result_bytes if whole else record.content
     return msgspec.structs.replace(record, receipt=check.receipt, content=shown)
 
 
@@ -326,8 +362,11 @@ class Scribe:
         detail: str = "",
         content: bytes | None = None,
         source: str = "",
+        operator: str = "",
+        operator_role: str = "",
     ) -> Record:
-        """event: one of AUDIT_EVENTS. content: personal data, purgeable."""
+        """event: one of AUDIT_EVENTS. content: personal data, purgeable. operator: who acted; left
+        out, who keyed the question."""
         return Record(
             event=event,
             at_ms=self._clock.wall_ms(),
@@ -336,7 +375,8 @@ class Scribe:
             officer=check.asker.officer,
             agency=check.asker.agency,
             role=check.asker.role,
-            operator=check.asker.operator,
+            operator=operator or check.asker.operator,
+            operator_role=operator_role,
             booking=check.asker.booking,
             reason=check.request.reason if check.request else "",
             operation=check.kind.value if check.kind else "",
@@ -351,6 +391,36 @@ class Scribe:
             content=content,
             parent=check.parent,
             source=source,
+        )
+
+    def prompted(self, check: Check, notice: bytes) -> Record:
+        """The first phase of a disclosure: its officer is asked, and told the danger words. There
+        is one whatever the answer is."""
+        assert check.result is not None
+        return self.record(
+            check,
+            "disclosed",
+            outcome=Outcome.ANSWERED,
+            recipient=check.holder,
+            fields=check.danger_fields,
+            level=check.result.level,
+            detail=WITH_THE_PROMPT,
+            content=notice,
+        )
+
+    def ruled(self, check: Check, ruling: Ruling) -> Record:
+        """Which operator released, amended or refused what was held. Why is their own words."""
+        assert check.result is not None
+        refused = ruling.act == "withheld"
+        return self.record(
+            check,
+            ruling.act,
+            recipient=check.holder,
+            fields=() if refused else check.released,
+            level="" if refused else check.result.level,
+            content=_content(why=ruling.why) if ruling.why else None,
+            operator=ruling.by,
+            operator_role=ruling.role,
         )
 
     def opened(self, check: Check) -> Record:

@@ -42,8 +42,12 @@ class Stage(StrEnum):
     """On record; an operator must release it."""
     PROMPTED = "prompted"
     """On record; the officer was asked whether they are free to receive it."""
+    RELEASING = "releasing"
+    """An operator let it go, and that is being written."""
+    WITHHOLDING = "withholding"
+    """An operator refused it, and that is being written."""
     DISCLOSING = "disclosing"
-    """The disclosure is being written (after a hold or a prompt)."""
+    """The disclosure is being written (the officer is free to receive)."""
     DELIVERING = "delivering"
     """Handed to the Courier."""
     DELIVERED = "delivered"
@@ -51,14 +55,17 @@ class Stage(StrEnum):
     SEEN = "seen"
     STALE = "stale"
     """Its officer did not get it in time, or no longer holds the terminal. Never delivered."""
+    WITHHELD = "withheld"
+    """An operator refused it; its officer is told so. Never delivered."""
     DROPPED = "dropped"
     """Never came on record (ledger down, or the same check is there already)."""
 
 
 BEFORE_OUTCOME = frozenset({Stage.OPENING, Stage.QUEUED, Stage.NOTING, Stage.ASKING, Stage.PAUSING})
-AWAITING = frozenset({Stage.HELD, Stage.PROMPTED, Stage.DISCLOSING, Stage.DELIVERING})
+RULING = frozenset({Stage.RELEASING, Stage.WITHHOLDING})
+AWAITING = RULING | {Stage.HELD, Stage.PROMPTED, Stage.DISCLOSING, Stage.DELIVERING}
 """On record and not yet with its officer: what may still go stale."""
-ENDED = frozenset({Stage.DELIVERED, Stage.SEEN, Stage.STALE, Stage.DROPPED})
+ENDED = frozenset({Stage.DELIVERED, Stage.SEEN, Stage.STALE, Stage.WITHHELD, Stage.DROPPED})
 
 
 class Cause(StrEnum):
@@ -116,6 +123,8 @@ class CheckState(msgspec.Struct, frozen=True, kw_only=True):
     receipted: bool = False
     withdrawn: bool = False
     """The officer took it back while it was still being written."""
+    not_free: bool = False
+    """The officer answered the prompt: not now."""
 
 
 # --------------------------------------------------------------------------- events
@@ -131,6 +140,8 @@ class Write(StrEnum):
     OPENING = "opening"
     ATTEMPT = "attempt"
     OUTCOME = "outcome"
+    RELEASE = "release"
+    WITHHOLDING = "withholding"
     DISCLOSURE = "disclosure"
 
 
@@ -138,6 +149,8 @@ _AWAITED = {
     Stage.OPENING: Write.OPENING,
     Stage.NOTING: Write.ATTEMPT,
     Stage.CONCLUDING: Write.OUTCOME,
+    Stage.RELEASING: Write.RELEASE,
+    Stage.WITHHOLDING: Write.WITHHOLDING,
     Stage.DISCLOSING: Write.DISCLOSURE,
 }
 
@@ -209,11 +222,22 @@ class Faulted(CheckEvent, frozen=True):
 
 
 class Released(CheckEvent, frozen=True):
-    """An operator released what was held."""
+    """An operator lets go what was held, all of it or less. prompt: whether its officer is asked
+    before they get that."""
+
+    prompt: bool = False
+
+
+class Withheld(CheckEvent, frozen=True):
+    """An operator refuses what was held."""
 
 
 class FreeToReceive(CheckEvent, frozen=True):
-    """The officer answered the prompt."""
+    """The officer answered the prompt: now."""
+
+
+class NotFree(CheckEvent, frozen=True):
+    """The officer answered the prompt: not now."""
 
 
 class Acknowledged(CheckEvent, frozen=True):
@@ -260,6 +284,15 @@ class WriteOutcome(Effect, frozen=True):
     outcome: Outcome
     cause: str
     disclose: bool
+
+
+class WriteRelease(Effect, frozen=True):
+    """Record who released it, and in the same transaction what follows: the disclosure of all of
+    it with the outbox row, or that of the danger words that go with the prompt."""
+
+
+class WriteWithholding(Effect, frozen=True):
+    """Record who refused it."""
 
 
 class WriteDisclosure(Effect, frozen=True):
@@ -309,11 +342,20 @@ class Post(Effect, frozen=True):
 
 
 class AwaitRelease(Effect, frozen=True):
-    """Held: it goes stale if no operator releases it in time."""
+    """Held: its officer is told so, and it goes stale if no operator releases it in time."""
+
+
+class SayWithheld(Effect, frozen=True):
+    pass
 
 
 class PromptOfficer(Effect, frozen=True):
-    """Say RESULT WAITING, again and again, until the officer is free or it goes stale."""
+    """Say the danger words and FREE TO SPEAK?, again and again, until the officer is free or it
+    goes stale."""
+
+
+class PromptLater(Effect, frozen=True):
+    """The officer is not free: remind them in a while, and only that often."""
 
 
 class SayUnrecorded(Effect, frozen=True):
@@ -395,11 +437,13 @@ def step(state: CheckState, event: CheckEvent, now_s: float) -> Step:
         case RetryDue() if state.stage is Stage.PAUSING:
             return _note_attempt(state, now_s)
         case Released() if state.stage is Stage.HELD:
-            if state.prompt:
-                return _put(state, stage=Stage.PROMPTED), (PromptOfficer(), Show())
-            return _put(state, stage=Stage.DISCLOSING), (WriteDisclosure(),)
+            return _put(state, stage=Stage.RELEASING, prompt=event.prompt), (WriteRelease(),)
+        case Withheld() if state.stage is Stage.HELD:
+            return _put(state, stage=Stage.WITHHOLDING), (WriteWithholding(),)
         case FreeToReceive() if state.stage is Stage.PROMPTED:
-            return _put(state, stage=Stage.DISCLOSING), (WriteDisclosure(),)
+            return _put(state, stage=Stage.DISCLOSING, not_free=False), (WriteDisclosure(),)
+        case NotFree() if state.stage is Stage.PROMPTED:
+            return _put(state, not_free=True), (PromptLater(), Show())
         case Acknowledged(state=AckState.READ) if state.stage in {
             Stage.DELIVERING,
             Stage.DELIVERED,
@@ -505,11 +549,17 @@ def _written(state: CheckState, event: CheckEvent, now_s: float) -> Step:
             if state.outcome is Outcome.ANSWERED:
                 worse = _put(state, outcome=Outcome.FAILED, cause=str(Cause.NOT_RECORDED))
             return worse, (SayUnrecorded(), Rewrite())
-        case Stage.DISCLOSING if done:
+        case Stage.RELEASING if done and state.prompt:
+            return _put(state, stage=Stage.PROMPTED), (PromptOfficer(), Show())
+        case Stage.RELEASING | Stage.DISCLOSING if done:
             return _put(state, stage=Stage.DELIVERING), (Post(), Show())
+        case Stage.WITHHOLDING if done:
+            return _put(state, stage=Stage.WITHHELD), (SayWithheld(), Show(), Forget())
+        case Stage.RELEASING | Stage.WITHHOLDING:
+            # The operator is told, and may try again; its officer waits as before.
+            return _put(state, stage=Stage.HELD), ()
         case Stage.DISCLOSING:
-            back = Stage.PROMPTED if state.prompt else Stage.HELD
-            return _put(state, stage=back), (SayUnrecorded(),)
+            return _put(state, stage=Stage.PROMPTED), (SayUnrecorded(),)
         case _:
             return state, ()
 

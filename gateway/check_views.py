@@ -12,7 +12,7 @@ import msgspec
 from gateway import policy, rendering, results
 from gateway.admission import Rules, decide
 from gateway.check_rows import Check
-from gateway.check_states import Cause, class_of
+from gateway.check_states import Cause, Stage, class_of
 from gateway.messages import (
     CheckDone,
     CheckOpened,
@@ -25,6 +25,8 @@ from gateway.messages import (
 from gateway.policy import View
 
 DEFAULT_BUDGET = 140
+NOT_FREE = "not_free"
+"""Shown as a stage: the officer answered the prompt, not now."""
 _CAUSES = frozenset(Cause)
 
 
@@ -49,10 +51,15 @@ def make_result(check: Check, outcome: Outcome, cause: str, rules: Rules, now_ms
     check.shown_danger = results.danger_words(answer, rules.warnings) if answer else ()
     check.released = view.released
     check.danger = bool(view.danger)
+    budget = rules.budgets.get(check.asker.device_class, DEFAULT_BUDGET)
+    check.waiting, check.danger_fields = "", ()
+    if answer is not None and check.decision is not None and check.decision.prompt:
+        check.waiting = rendering.waiting_text(check.short, view, budget=budget)
+        check.danger_fields = _danger_fields(view, answer, rules)
     pages, texts = rendering.laid_out(
         view,
         short=check.short,
-        budget=rules.budgets.get(check.asker.device_class, DEFAULT_BUDGET),
+        budget=budget,
         client_ref=check.client_ref,
         clock_text=clock_text,
     )
@@ -81,6 +88,7 @@ def make_plain_failure(check: Check, now_ms: int) -> None:
     check.answer = None
     check.hidden = check.danger = False
     check.released, check.shown_danger = (), ()
+    check.waiting, check.danger_fields = "", ()
     check.shown_class = class_of(Outcome.FAILED, Cause.FAULT).value
     lines = ("??NO ANSWER", "TREAT AS UNKNOWN", "USE VOICE", f"{check.short} CONTROL TOLD")
     check.result = Result(
@@ -121,6 +129,13 @@ def _view(
     return view, check.answer.as_of_ms
 
 
+def _danger_fields(view: View, answer: PncAnswer, rules: Rules) -> tuple[str, ...]:
+    """The field groups that the view's danger words are of: its own, and the tier's."""
+    words, _ = results.shown_words(answer, rules.warnings)
+    of = {word.text: word.group for word in words if word.danger}
+    return tuple(dict.fromkeys(of.get(text, "safety") for text in view.danger))
+
+
 def _open_answer(check: Check) -> PncAnswer | None:
     return results.without_covert(check.answer).answer if check.answer is not None else None
 
@@ -133,7 +148,8 @@ def may_still_see(check: Check, rules: Rules) -> bool:
     if asker is None or check.request is None:
         return False
     decision = decide(rules, asker, check.request, now_ms=check.opened_at_ms).decision
-    kept = set(check.released) - {"safety"} <= decision.fields
+    lowered = check.result.level < decision.level.value  # by an operator, within what was granted
+    kept = lowered or set(check.released) - {"safety"} <= decision.fields
     return decision.allowed and decision.level.value >= check.result.level and kept
 
 
@@ -157,11 +173,12 @@ def opened_event(check: Check) -> CheckOpened | None:
 
 
 def staged_event(check: Check, now_ms: int) -> CheckStaged:
+    waits = check.state.not_free and check.state.stage is Stage.PROMPTED
     return CheckStaged(
         short=check.short,
         check=check.id,
         terminal=check.terminal,
-        stage=check.state.stage.value,
+        stage=NOT_FREE if waits else check.state.stage.value,
         t_ms=now_ms,
         parent=check.parent,
         operator=check.asker.operator,

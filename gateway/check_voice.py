@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from gateway import rendering, slots
 from gateway.check_rows import Check
-from gateway.check_states import ENDED
+from gateway.check_states import ENDED, Stage
 from gateway.check_views import below_l3
 from gateway.messages import AckState, Issi, Notice, Outcome, Receipt, Result
 from gateway.parcels import Parcel
@@ -80,7 +82,8 @@ class CheckVoice:
         if check.state.outcome is None or not self.in_slots(check):
             return 0.0
         age_s = self._clock.monotonic_s() - check.accepted_at_s
-        if check.state.outcome is Outcome.ANSWERED and check.state.hold:
+        held = check.state.outcome is Outcome.ANSWERED and check.state.hold
+        if held and check.state.stage is not Stage.HELD:
             slot_s = slots.release_slot_s(self._slots.release_s, age_s=age_s)
         else:
             deadline_s = (check.deadline_ms - check.opened_at_ms) / 1000
@@ -137,14 +140,47 @@ class CheckVoice:
         text = rendering.unrecorded_text(check.short)
         self._say(check, "unrecorded", text, expires_in_s=RECEIPT_EXPIRES_S)
 
-    def prompt(self, check: Check) -> None:
-        """RESULT WAITING. FREE TO SPEAK?"""
-        if check.slot_s is None:
-            check.slot_s = self.slot_s(check)
-        text = rendering.waiting_text(check.short)
-        self._say(check, "waiting", text, expires_in_s=self._stale_s)
+    def prompt(self, check: Check, *, again_in_s: float) -> None:
+        """FREE TO SPEAK?, behind all danger words. A broker keeps it no longer than until it is
+        said again: they are its officer's alone."""
+        self._courier.tell(
+            check.terminal,
+            _prompt(check),
+            expires_in_s=again_in_s,
+            holder=check.holder,
+        )
+
+    def prompt_bytes(self, check: Check) -> bytes:
+        """What the prompt tells, for the record that goes before it."""
+        return msgspec.json.encode(_prompt(check))
+
+    def held(self, check: Check) -> None:
+        """An operator must let it go first."""
+        check.slot_s = self.slot_s(check)
+        self._say(check, "held", rendering.held_text(check.short), expires_in_s=self._stale_s)
+
+    def withheld(self, check: Check) -> None:
+        """An operator refused it."""
+        check.slot_s = self.slot_s(check)
+        text = rendering.withheld_text(check.short)
+        self._say(check, "withheld", text, expires_in_s=self._stale_s)
 
     def _say(self, check: Check, kind: str, text: str, *, expires_in_s: float) -> None:
         notice = Notice(kind=kind, text=text, check=check.id, short=check.short)
-        slot_s = self.slot_s(check)
-        self._courier.tell(check.terminal, notice, expires_in_s=expires_in_s, not_before_s=slot_s)
+        self._courier.tell(
+            check.terminal,
+            notice,
+            expires_in_s=expires_in_s,
+            not_before_s=self.slot_s(check),
+        )
+
+
+def _prompt(check: Check) -> Notice:
+    assert check.result is not None
+    return Notice(
+        kind="waiting",
+        text=check.waiting or rendering.waiting_text(check.short),
+        check=check.id,
+        short=check.short,
+        danger=check.result.danger if check.waiting else (),
+    )

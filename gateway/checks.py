@@ -23,9 +23,11 @@ from gateway import rendering
 from gateway.admission import Rules, decide
 from gateway.asking import Asking
 from gateway.breaker import Circuit
+from gateway.check_holds import CheckHolds
 from gateway.check_memory import CheckMemory, dedupe_key, own_names
 from gateway.check_rows import (
     Check,
+    Ruling,
     Scribe,
     draw_again,
     outbox_row_of,
@@ -36,6 +38,7 @@ from gateway.check_rows import (
 from gateway.check_states import (
     AWAITING,
     ENDED,
+    RULING,
     Acknowledged,
     Answered,
     Ask,
@@ -54,15 +57,17 @@ from gateway.check_states import (
     GiveReceipt,
     KnownAlready,
     LeavePlace,
+    NotFree,
     Pause,
     Post,
+    PromptLater,
     PromptOfficer,
     Recorded,
     RecordFailed,
-    Released,
     Restarted,
     Rewrite,
     SayUnrecorded,
+    SayWithheld,
     Show,
     ShowOutcome,
     Stage,
@@ -75,6 +80,8 @@ from gateway.check_states import (
     WriteOpening,
     WriteOutcome,
     WriteOverdue,
+    WriteRelease,
+    WriteWithholding,
     close_at_once,
     open_check,
     step,
@@ -138,7 +145,6 @@ REWRITE_S = 1.0
 """Between two tries to write what must be written."""
 OVERDUE_S = 1.0
 """So long after the deadline an outcome may still be on its way to the disk (I4)."""
-REMIND_MOST_S = 120.0
 LOOK_BACK_S = 3600.0
 """How long before its outcome a question may have been asked: past every deadline, for a ledger
 that was away keeps outcomes waiting."""
@@ -155,6 +161,8 @@ _WRITES: dict[type[Effect], Write] = {
     WriteOpening: Write.OPENING,
     WriteAttempt: Write.ATTEMPT,
     WriteOutcome: Write.OUTCOME,
+    WriteRelease: Write.RELEASE,
+    WriteWithholding: Write.WITHHOLDING,
     WriteDisclosure: Write.DISCLOSURE,
 }
 _CAUSES = frozenset(Cause)
@@ -236,6 +244,17 @@ class CheckDesk:
         """Told how far a terminal's clock is off, with each check that says when it was sent."""
         self.covert: Callable[[Check], Told] = lambda _check: ([], [], _nothing)
         """Of an answer of which something was withheld from the radio: who is told."""
+        self._holds = CheckHolds(
+            settings,
+            clock=clock,
+            crew=self.crew,
+            voice=self.voice,
+            scribe=self._scribe,
+            rules=lambda: self._rules,
+            feed=self._feed,
+            commit=self._commit,
+            outbox=self._outbox,
+        )
         self._asking = Asking(
             settings,
             clock=clock,
@@ -346,27 +365,40 @@ class CheckDesk:
         if check is not None:
             self._feed(check, WentStale())
 
-    def release(self, check_id: str) -> bool:
-        """An operator lets a held answer go; whether there was one."""
-        check = self._memory.find_open(check_id)
-        if check is None or check.state.stage is not Stage.HELD:
-            return False
-        self._feed(check, Released())
-        return True
+    def free_to_receive(self, terminal: Issi, ref: str = "") -> bool:
+        """The officer answered the prompt: what waited for that may come, or the one check that is
+        meant; whether anything did."""
+        found = self._prompted(terminal, ref)
+        for check in found:
+            self._feed(check, FreeToReceive())
+        return bool(found)
 
-    def free_to_receive(self, terminal: Issi) -> bool:
-        """The officer answered the prompt: every answer that waited for it may come."""
-        found = [
+    def not_free(self, terminal: Issi, ref: str = "") -> bool:
+        """The officer answered the prompt, not now: what waits for that waits on."""
+        found = self._prompted(terminal, ref)
+        for check in found:
+            self._feed(check, NotFree())
+        return bool(found)
+
+    def rule(self, check_id: str, ruling: Ruling) -> None:
+        """An operator decides what becomes of a held answer; `ruling.over` is told once that is on
+        record, or could not be. Raises KeyError (none such), ValueError (why it may not be)."""
+        check = self._memory.find(check_id)
+        if check is None:
+            raise KeyError(check_id)
+        if check.state.stage is not Stage.HELD:
+            raise ValueError(_not_held(check))
+        self._holds.rule(check, ruling)
+
+    def _prompted(self, terminal: Issi, ref: str) -> list[Check]:
+        return [
             check
             for check in self._memory
             if check.terminal == terminal
             and check.state.stage is Stage.PROMPTED
             and self._same_holder(check)
-            and not self.voice.hushed(check)
+            and (not ref or ref in (check.short, check.id))
         ]
-        for check in found:
-            self._feed(check, FreeToReceive())
-        return bool(found)
 
     def note_time(self, terminal: Issi, sent_ms: int, envelope: Envelope) -> None:
         """A live fix carries a time, too: it teaches how far the terminal's clock is off."""
@@ -773,6 +805,10 @@ class CheckDesk:
             )
             if _was_released(check) and not await self._shown_again(check):
                 return
+            if check.state.stage is Stage.HELD and not self.voice.hushed(check):
+                self.voice.held(check)
+            elif check.state.stage is Stage.WITHHELD:
+                self.voice.withheld(check)
         settle()
 
     async def _shown_again(self, check: Check) -> bool:
@@ -834,6 +870,8 @@ class CheckDesk:
         check.state, effects = step(check.state, event, self._clock.monotonic_s())
         self._tally(check)
         self._carry_out(check, effects)
+        if check.state.stage not in RULING:
+            self._holds.ruled(check)
 
     def _carry_out(self, check: Check, effects: tuple[Effect, ...]) -> None:
         for effect in effects:
@@ -856,8 +894,12 @@ class CheckDesk:
                 self._write_attempt(check, effect.attempt)
             case WriteOutcome():
                 self._write_outcome(check, effect.outcome, effect.cause, effect.disclose)
+            case WriteRelease():
+                self._holds.write_release(check)
+            case WriteWithholding():
+                self._holds.write_withholding(check)
             case WriteDisclosure():
-                self._write_disclosure(check)
+                self._holds.write_disclosure(check)
             case WriteLate():
                 self.crew.start(self._say_late(check, effect.tell))
             case WriteEnd():
@@ -884,10 +926,13 @@ class CheckDesk:
                 self.voice.hand_over(check, self._settings.stale_s)
                 self._count_answer(check)
             case AwaitRelease():
-                self._await_officer(check)
+                self._holds.held(check)
+            case SayWithheld():
+                self.voice.withheld(check)
             case PromptOfficer():
-                self.voice.prompt(check)
-                self._await_officer(check)
+                self._holds.prompt(check)
+            case PromptLater():
+                self._holds.prompt_later(check)
             case SayUnrecorded():
                 self._say_unrecorded(check)
             case Rewrite():
@@ -983,16 +1028,9 @@ class CheckDesk:
             if outcome is Outcome.ANSWERED:
                 records.append(self._scribe.disclosed(check))
             changes.append(self._outbox(check))
+        elif stage is Stage.PROMPTED:
+            records.append(self._holds.prompted(check))
         self._commit(check, Write.OUTCOME, records, changes)
-
-    def _write_disclosure(self, check: Check) -> None:
-        """After a hold or a prompt. Policy is asked once more: it may have changed since."""
-        if check.result is None or not may_still_see(check, self._rules):
-            self._feed(check, WentStale())
-            return
-        row = PutCheck(row_of(check, Stage.DELIVERING))
-        changes: list[Change] = [row, self._outbox(check)]
-        self._commit(check, Write.DISCLOSURE, [self._scribe.disclosed(check)], changes)
 
     def _outbox(self, check: Check) -> PutOutbox:
         now_ms = self._clock.wall_ms()
@@ -1219,30 +1257,6 @@ class CheckDesk:
             check.settle_once()
             self.voice.unrecorded(check)
 
-    def _await_officer(self, check: Check) -> None:
-        if check.waiter is None or check.waiter.done():
-            check.waiter = self.crew.start(self._until_free(check))
-
-    async def _until_free(self, check: Check) -> None:
-        """What is held or prompted goes stale as an answer does; a prompt may be lost on the air,
-        so it is said again, ever more rarely."""
-        settled_s = check.settled_at_s
-        since_s = settled_s if settled_s is not None else self._clock.monotonic_s()
-        if check.state.stage is Stage.PROMPTED and check.slot_s:
-            since_s = max(since_s, check.slot_s)
-            await self._clock.sleep(max(0.0, since_s - self._clock.monotonic_s()))
-        stale_at_s = since_s + self._settings.stale_s
-        pause_s = self._settings.resend_s
-        while check.state.stage in AWAITING - {Stage.DELIVERING}:
-            left_s = stale_at_s - self._clock.monotonic_s()
-            if left_s <= 0:
-                self._feed(check, WentStale())
-                return
-            await self._clock.sleep(min(pause_s, left_s))
-            pause_s = min(2 * pause_s, REMIND_MOST_S)
-            if check.state.stage is Stage.PROMPTED and self._clock.monotonic_s() < stale_at_s:
-                self.voice.prompt(check)
-
     def _forget(self, check: Check) -> None:
         """It needs no more work; memory keeps it a while for repeats."""
         if not self._memory.close(check, self._clock.monotonic_s()):
@@ -1267,6 +1281,13 @@ def _was_released(check: Check) -> bool:
         kept = check.state.hold or check.state.prompt
         return check.state.outcome is not Outcome.ANSWERED or not kept
     return check.state.stage in {Stage.DELIVERED, Stage.SEEN, Stage.DELIVERING}
+
+
+def _not_held(check: Check) -> str:
+    """Why an operator has nothing to decide here: somebody did, or it is over."""
+    if check.ruling is not None and check.state.stage is not Stage.STALE:
+        return f"{check.ruling.act} BY {check.ruling.by}".upper()
+    return "NOT HELD ANY MORE" if check.state.hold else "NOT HELD"
 
 
 def _let_go(check: Check) -> None:

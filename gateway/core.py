@@ -445,12 +445,11 @@ class Core:
         self._crew.start(record(), fault=lambda _error: envelope.settle())
 
     def _privacy(self, envelope: Envelope, privacy: Privacy) -> None:
-        """Free: what waited for that comes. Not free: it waits on, as it did."""
-        if privacy.check:
-            self._unavailable(envelope, "waiting")
-            return
+        """Free: what waited for that comes. Not free: it waits on, and is mentioned less often."""
         if privacy.free:
-            self.checks.free_to_receive(envelope.terminal)
+            self.checks.free_to_receive(envelope.terminal, privacy.check)
+        else:
+            self.checks.not_free(envelope.terminal, privacy.check)
         envelope.settle()
 
     def _unavailable(self, envelope: Envelope, kind: str) -> None:
@@ -528,4 +527,7 @@ class Core:
             roster=self.roster,
             budgets={name: each.budget for name, each in config.fleet.device_classes.items()},
             zone=config.settings.gateway.timezone,
+            prompting=frozenset(
+                name for name, each in config.fleet.device_classes.items() if each.privacy_prompt
+            ),
         )

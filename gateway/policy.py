@@ -160,9 +160,9 @@ def may_ask(policy: Policy, asker: Asker, request: CheckRequest) -> Decision:
     if not rules:
         return Decision(False, Level.L0, why=REASON_NOT_ALLOWED)
     rule = max(rules, key=lambda each: each.level.value) if request.full else rules[0]
-    return Decision(
-        True, rule.level, fields=_groups(policy, rule), hold=rule.hold, prompt=rule.prompt
-    )
+    # Below L3 a prompt would tell of a record: there is none, whatever the rule says.
+    prompt = rule.prompt and rule.level.value >= Level.L3.value
+    return Decision(True, rule.level, fields=_groups(policy, rule), hold=rule.hold, prompt=prompt)
 
 
 def _groups(policy: Policy, rule: Rule) -> frozenset[str]:

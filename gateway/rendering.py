@@ -72,9 +72,39 @@ def receipt_text(receipt: Receipt) -> str:
     return f"{front}XX {transliterate(receipt.why)}"
 
 
-def waiting_text(short: str) -> str:
-    """Before an answer that waits for its officer (phase 1). Contentless."""
-    return f"{short} >>RESULT WAITING. FREE TO SPEAK? ACK 15"
+_ASK_FIRST = (
+    ">>RESULT WAITING. FREE TO SPEAK? ACK 15",
+    ">>FREE TO SPEAK? ACK 15",
+    ">>FREE? ACK 15",
+    "ACK 15",
+)
+
+
+def waiting_text(short: str, view: View | None = None, *, budget: int = LEAST_BUDGET) -> str:
+    """Before an answer that waits for its officer (phase 1): the danger words of its view, all of
+    them, in at most `budget` bytes, and nothing else of it."""
+    if view is None or not view.dangers:
+        return f"{short} {_ASK_FIRST[0]}"
+    several = view.candidates if view.result_class == ResultClass.MULTIPLE else 0
+    # Where nothing is left of what tells one match from several, the words still stand.
+    for many in dict.fromkeys((several, 0)):
+        for form in _danger_forms(view.dangers, many):
+            said = " ".join(form).replace("_-_", "-").replace("_", " ")
+            for asking in _ASK_FIRST:
+                text = f"{short} {said} {asking}"
+                if len(text) <= budget:
+                    return text
+    raise TooManyWords("danger words do not fit before the prompt")
+
+
+def held_text(short: str) -> str:
+    """An operator must let the answer go first. The same, whatever it is."""
+    return f"{short} WITH CONTROL. WAIT"
+
+
+def withheld_text(short: str) -> str:
+    """An operator refused it. The same, whatever it is."""
+    return f"{short} NOT RELEASED. CALL CONTROL"
 
 
 EARLY_CANCEL = "UNKNOWN REF. NOT ASKED IF IT COMES"

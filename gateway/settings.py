@@ -74,6 +74,8 @@ class ChecksSection(Section, frozen=True, kw_only=True):
     breaker_open_s: float = 5.0
     resend_s: float = 10.0
     """An unacknowledged answer is sent again after this, doubling, until seen or stale."""
+    not_free_remind_s: float = 60.0
+    """Between two reminders to an officer who is not free to receive."""
     typed_repeat_s: float = 60.0
     clock_skew_s: float = 30.0
     per_terminal_open: int = 8

@@ -184,7 +184,11 @@ class TerminalJson:
                 return (Frame(data=msgspec.json.encode(_result(message)), channel="down/result"),)
             case Notice():
                 body = wire.DownNotice(
-                    kind=message.kind, text=message.text, check=message.check, short=message.short
+                    kind=message.kind,
+                    text=message.text,
+                    check=message.check,
+                    short=message.short,
+                    danger=list(message.danger),
                 )
                 return (Frame(data=msgspec.json.encode(body), channel="down/notice"),)
             case _:
@@ -510,7 +514,11 @@ def _down(channel: str, data: bytes) -> Decoded:
         case _:
             notice = _decode(data, wire.DownNotice)
             return Notice(
-                kind=notice.kind, text=notice.text, check=notice.check, short=notice.short
+                kind=notice.kind,
+                text=notice.text,
+                check=notice.check,
+                short=notice.short,
+                danger=tuple(notice.danger),
             )
 
 

@@ -133,12 +133,15 @@ class DownNotice(Wire, kw_only=True, omit_defaults=True):
                 "cancelled",
                 "slow",
                 "operator",
+                "held",
+                "withheld",
             )
         ),
     ]
     text: str
     check: str = ""
     short: str = ""
+    danger: list[str] = []
 
 
 PAYLOADS: dict[str, type[msgspec.Struct]] = {

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from gateway.bus import EventBus
+from gateway.check_rows import Ruling
 from gateway.core import Core
 from gateway.messages import (
     AckState,
@@ -74,7 +75,15 @@ def config(*, limits: LimitsSection = UNLIMITED, **checks: object) -> Config:
     """The sample configuration with these settings of [checks]."""
     section = msgspec.structs.replace(ChecksSection(), **checks)
     settings = Settings(gateway=CONFIG.settings.gateway, checks=section, limits=limits)
-    return msgspec.structs.replace(CONFIG, settings=settings)
+    return unasked(msgspec.structs.replace(CONFIG, settings=settings))
+
+
+def unasked(base: Config) -> Config:
+    """Nobody is asked FREE TO SPEAK?, and nothing is held: for what is not about that."""
+    rules = tuple(
+        msgspec.structs.replace(rule, hold=False, prompt=False) for rule in base.policy.rules
+    )
+    return msgspec.structs.replace(base, policy=msgspec.structs.replace(base.policy, rules=rules))
 
 
 def other_holder(base: Config, issi: str = ISSI) -> Config:
@@ -228,6 +237,14 @@ class House:
         said = self.say(StatusReport(code=code), issi=issi)
         await settle()
         return said
+
+    def rules_on(self, check: str, act: str = "released", **changes: str) -> list[str]:
+        """An operator decides on a held answer; `over` stands in the list once that is written."""
+        over: list[str] = []
+        ruling = Ruling(by="op1", role="operator", act=act, over=lambda: over.append("over"))
+        ruling = msgspec.structs.replace(ruling, **changes)
+        self.core.checks.rule(check, ruling)
+        return over
 
     async def passes(self, seconds: float) -> None:
         await self.clock.advance(seconds)

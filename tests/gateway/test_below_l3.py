@@ -258,8 +258,9 @@ async def test_a_terminal_cannot_find_out_whether_it_is_answered(
     assert "Result" not in [what for what, _ in waiting]
 
 
-async def test_free_to_speak_before_it_is_asked_brings_nothing_on() -> None:
-    """Prompted below L3: RESULT WAITING has its slot, and 15 before it is 15 for nothing."""
+async def test_below_l3_nobody_is_asked_whether_they_are_free() -> None:
+    """That a prompt appears would tell of a record: whatever the rule says, the answer comes in its
+    slot, and 15 before it is 15 for nothing."""
     heard = {}
     for took_s in (0.1, 2.0):
         async with House(in_slots(with_rule(config(), prompt=True))) as house:
@@ -270,12 +271,33 @@ async def test_free_to_speak_before_it_is_asked_brings_nothing_on() -> None:
             hang.answer()
             await house.passes(2.5 - took_s)
             house.say(StatusReport(code=15), issi=COUNCIL)
-            await house.passes(4.5)
-            house.say(StatusReport(code=15), issi=COUNCIL)
             await house.passes(10)
     assert heard[0.1].at == heard[2.0].at
-    assert heard[0.1].of("Notice") == [4.0]
-    assert heard[0.1].of("Result")[0] == 9.0
+    assert heard[0.1].of("Notice") == []
+    assert heard[0.1].of("Result")[0] == 4.0
+
+
+@pytest.mark.parametrize("act", ["released", "withheld"])
+async def test_what_is_held_is_heard_of_in_its_slot_and_then_on_the_grid(act: str) -> None:
+    """WITH CONTROL as any outcome would come; what control says later, on its own grid; the same
+    words for every answer."""
+    heard = []
+    for mark, took_s, looked_s in (("TE99AAB", 0.1, 12.5), ("TE99STV", 2.0, 17.0)):
+        async with House(in_slots(with_rule(config(), hold=True))) as house:
+            listens = Heard(house)
+            hang = house.pnc.hang()
+            await house.ask(mark, issi=COUNCIL, reason="8")
+            await house.passes(took_s)
+            hang.answer()
+            await house.passes(looked_s - took_s)
+            house.rules_on(house.newest(), act)
+            await house.passes(20 - looked_s)
+            words = [(n.kind, n.text[4:]) for n in house.heard(Notice, COUNCIL)]
+            heard.append((listens.at, words))
+    assert heard[0] == heard[1]
+    at, words = heard[0]
+    assert words[0] == ("held", " WITH CONTROL. WAIT")
+    assert at[-1][1] == 20.0
 
 
 async def test_what_an_operator_releases_comes_on_a_grid_of_its_own() -> None:
@@ -284,7 +306,7 @@ async def test_what_an_operator_releases_comes_on_a_grid_of_its_own() -> None:
         heard = Heard(house)
         await house.ask("TE99ABC", issi=COUNCIL, reason="8")
         await house.passes(12.5)
-        assert house.core.checks.release(house.newest())
+        house.rules_on(house.newest())
         await house.passes(10)
         assert heard.of("Result")[0] == 20.0
 

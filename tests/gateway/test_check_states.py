@@ -28,9 +28,11 @@ from gateway.check_states import (
     KnownAlready,
     LateAnswer,
     LeavePlace,
+    NotFree,
     Pause,
     PlaceGranted,
     Post,
+    PromptLater,
     PromptOfficer,
     Recorded,
     RecordFailed,
@@ -39,8 +41,11 @@ from gateway.check_states import (
     RetryDue,
     Rewrite,
     SayUnrecorded,
+    SayWithheld,
+    Show,
     Stage,
     WentStale,
+    Withheld,
     Write,
     WriteAttempt,
     WriteDisclosure,
@@ -49,6 +54,8 @@ from gateway.check_states import (
     WriteOpening,
     WriteOutcome,
     WriteOverdue,
+    WriteRelease,
+    WriteWithholding,
     class_of,
     close_at_once,
     open_check,
@@ -260,13 +267,50 @@ def test_held_then_prompted_then_disclosed_on_record() -> None:
     assert state.stage is Stage.HELD
     assert AwaitRelease in kinds(effects), "else it would be held for ever"
     assert Post not in kinds(effects)
-    state, effects = run(state, Released())
+    state, effects = run(state, Released(prompt=True))
+    assert effects == [WriteRelease()]
+    state, effects = run(state, Recorded(Write.RELEASE))
     assert PromptOfficer in kinds(effects)
+    state, effects = run(state, NotFree())
+    assert (state.stage, kinds(effects)) == (Stage.PROMPTED, [PromptLater, Show])
     state, effects = run(state, FreeToReceive())
     assert effects == [WriteDisclosure()]
     state, effects = run(state, Recorded(Write.DISCLOSURE))
     assert state.stage is Stage.DELIVERING
     assert Post in kinds(effects)
+
+
+def held() -> CheckState:
+    state, _ = run(
+        opened(hold=True), Recorded(Write.OPENING), Answered(hold=True), Recorded(Write.OUTCOME)
+    )
+    return state
+
+
+def test_released_without_a_prompt_is_posted_once_that_is_on_record() -> None:
+    state, effects = run(held(), Released())
+    assert effects == [WriteRelease()]
+    state, effects = run(state, Recorded(Write.RELEASE))
+    assert (state.stage, kinds(effects)) == (Stage.DELIVERING, [Post, Show])
+
+
+def test_refused_is_never_delivered_and_its_officer_is_told() -> None:
+    state, effects = run(held(), Withheld())
+    assert effects == [WriteWithholding()]
+    state, effects = run(state, Recorded(Write.WITHHOLDING))
+    assert (state.stage, kinds(effects)) == (Stage.WITHHELD, [SayWithheld, Show, Forget])
+    assert run(state, Released(), FreeToReceive(), WentStale()) == (state, [])
+
+
+@pytest.mark.parametrize(
+    ("event", "what"), [(Released(), Write.RELEASE), (Withheld(), Write.WITHHOLDING)]
+)
+def test_a_ruling_that_cannot_be_recorded_leaves_it_held(event: CheckEvent, what: Write) -> None:
+    """And whoever decides while another decision is being written decides nothing."""
+    state, effects = run(held(), event, Released(), Withheld())
+    assert len(effects) == 1
+    state, effects = run(state, RecordFailed(what))
+    assert (state.stage, effects) == (Stage.HELD, [])
 
 
 def test_held_answer_goes_stale_undisclosed() -> None:
@@ -369,6 +413,9 @@ EVENTS: list[CheckEvent] = [
     Answered(hold=True),
     Answered(prompt=True),
     Answered(hold=True, prompt=True),
+    Released(prompt=True),
+    Withheld(),
+    NotFree(),
     AttemptFailed(Cause.LINK_DOWN, retryable=True),
     AttemptFailed(Cause.PNC_ERROR, retryable=False),
     RetryDue(),
@@ -402,7 +449,7 @@ def test_any_order_of_events_keeps_the_rules(
     state = opened(hold=hold, prompt=prompt, place=place)
     noted = 1 if place else 0
     durable_outcome: Outcome | None = None
-    disclosed = False
+    disclosed = prompted = False
     for now_s, event in enumerate(events):
         before = state
         state, effects = step(state, event, float(now_s))
@@ -416,6 +463,12 @@ def test_any_order_of_events_keeps_the_rules(
             disclosed = disclosed or not kept
         if isinstance(event, Recorded) and before.stage is Stage.DISCLOSING:
             disclosed = disclosed or event.what is Write.DISCLOSURE
+        if isinstance(event, Recorded) and before.stage is Stage.RELEASING:
+            prompted = prompted or event.what is Write.RELEASE
+            disclosed = disclosed or (prompted and not before.prompt)
+        if event == Recorded(Write.OUTCOME) and before.stage is Stage.CONCLUDING:
+            prompted = prompted or (before.prompt and not before.hold)
+        assert before.stage is not Stage.WITHHELD or state.stage is Stage.WITHHELD
         for effect in effects:
             match effect:
                 case WriteAttempt():
@@ -428,6 +481,9 @@ def test_any_order_of_events_keeps_the_rules(
                 case Post():
                     assert durable_outcome is not None, "posted before it was on record"
                     assert disclosed, "sent before the disclosure was on record"
+                case PromptOfficer() if not isinstance(event, Restarted):
+                    assert prompted, "danger words before they were on record"
+                    assert state.outcome is Outcome.ANSWERED, "a failure is never prompted"
                 case _:
                     pass
         if state.stage in BEFORE_OUTCOME:

@@ -27,7 +27,6 @@ from gateway.messages import (
     MalformedCheck,
     Notice,
     Outcome,
-    Privacy,
     Reasoning,
     Secret,
     StatusReport,
@@ -268,7 +267,6 @@ async def test_help_and_echo_prove_the_way_there_and_back(house: House) -> None:
         (BookOn(officer="1001", factor=Secret("4711")), "booking"),
         (BookOff(), "booking"),
         (Reasoning(check="C001", text="SEEN IT BEFORE"), "challenge"),
-        (Privacy(free=True, check="C001"), "waiting"),
     ],
 )
 async def test_what_nobody_takes_here_is_answered_and_settled(

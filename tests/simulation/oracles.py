@@ -26,6 +26,7 @@ from gateway.messages import (
     Issi,
     LinkState,
     LocationFix,
+    Notice,
     Outcome,
     PncQuery,
     Result,
@@ -99,14 +100,28 @@ def _not_taken_back(world: World, row: CheckRow) -> None:
         raise AssertionError("M05: asked, though it was taken back")
 
 
-def sending_allowed(world: World, terminal: Issi, result: Result) -> None:
-    """Decision 13, I18: to the officer who asked and still holds the terminal."""
+def sending_allowed(world: World, terminal: Issi, result: Result | Notice) -> None:
+    """Decision 13, I18: to the officer who asked and still holds the terminal. A prompt, too: it
+    has danger words."""
     opened = world.disk.opened(result.check)
     config = world.config
     known = any(t.issi == terminal for t in config.fleet.terminals)
     assert known, "I18: to a terminal that was taken away"
     now = next((s.officer for s in config.people.standing if s.terminal == terminal), "")
     assert now == opened.officer, "decision 13: to the next holder"
+
+
+def prompt_allowed(world: World, terminal: Issi, asked: Notice) -> None:
+    """I5, I22: FREE TO SPEAK? holds all danger words, and they are on record before it is said."""
+    records = world.disk.by_check.get(asked.check, [])
+    told = [each for each in records if each.event == "disclosed"]
+    assert told, "I5: prompted before that was on record"
+    assert told[0].content == msgspec.json.encode(asked), "I5: prompted in other words"
+    assert told[0].terminal == terminal, "I3: another's prompt"
+    mark = _key(world.disk.opened(asked.check))
+    if mark in ("TE99ABC", "TE99STV"):
+        assert "STOLEN" in asked.text, "I22: danger behind the prompt"
+        assert asked.danger, "I22: danger behind the prompt"
 
 
 def result_allowed(world: World, terminal: Issi, result: Result) -> None:
@@ -119,7 +134,12 @@ def result_allowed(world: World, terminal: Issi, result: Result) -> None:
     assert ended[0].outcome == result.outcome, "I2: told otherwise than recorded"
     if result.outcome is Outcome.ANSWERED:
         told = [record for record in records if record.event == "disclosed"]
-        assert told, "I5: shown before the disclosure was on record"
+        prompted = [record for record in told if record.detail == "with the prompt"]
+        assert len(told) > len(prompted), "I5: shown before the disclosure was on record"
+        asked = json.loads(world.disk.checks[result.check].state)["state"]["prompt"]
+        assert len(prompted) == int(asked), "I5: the first phase is not on record once"
+        withheld = any(record.event == "withheld" for record in records)
+        assert not withheld, "shown, though an operator refused it"
         assert told[0].recipient, "I5: a disclosure without a recipient"
         assert told[0].level == result.level, "I5: disclosed at another level than recorded"
 

@@ -267,6 +267,37 @@ def undisclosed(world: World) -> None:
     oracles.result_allowed(world, *answered(world))
 
 
+def prompt(world: World) -> tuple[Issi, Notice]:
+    """A prompt for what was answered, and its record."""
+    issi, result = answered(world)
+    asked = Notice(kind="waiting", text="!!STOLEN. FREE? ACK 15", check=result.check)
+    asked = msgspec.structs.replace(asked, danger=("STOLEN",))
+    told = msgspec.structs.replace(
+        world.disk.opened(result.check), event="disclosed", content=msgspec.json.encode(asked)
+    )
+    records = world.disk.by_check[result.check]
+    records[:] = [told if each.event == "disclosed" else each for each in records]
+    return issi, asked
+
+
+def prompted_too_soon(world: World) -> None:
+    issi, asked = prompt(world)
+    world.disk.by_check[asked.check] = []
+    oracles.prompt_allowed(world, issi, asked)
+
+
+def prompted_otherwise(world: World) -> None:
+    issi, asked = prompt(world)
+    oracles.prompt_allowed(world, issi, msgspec.structs.replace(asked, danger=()))
+
+
+def shown_though_withheld(world: World) -> None:
+    issi, result = answered(world)
+    refused = msgspec.structs.replace(world.disk.opened(result.check), event="withheld")
+    world.disk.by_check[result.check].append(refused)
+    oracles.result_allowed(world, issi, result)
+
+
 def acknowledged(world: World) -> None:
     request = CheckRequest(key=VehicleKey(vrm="TE99AAA"), reason="1", ref="new", sent_at_ms=1)
     oracles.acknowledgement_allowed(world, last(world), request, world.loop.now_s)
@@ -291,6 +322,9 @@ AT_THE_MOMENT: list[tuple[str, Callable[[World], object]]] = [
     ("I18: to a terminal that was taken", revoked),
     ("I3: another's", lambda w: oracles.result_allowed(w, "5001001", answered(w)[1])),
     ("I5: shown before", undisclosed),
+    ("I5: prompted before", prompted_too_soon),
+    ("I5: prompted in other", prompted_otherwise),
+    ("shown, though an operator", shown_though_withheld),
     ("decision 3", acknowledged),
     ("decision 6", lambda w: oracles.emergency_relayed(w, last(w), [])),
     ("I10: a fix not shown", lambda w: oracles.fix_relayed(w, last(w), GOOD, [])),

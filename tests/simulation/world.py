@@ -27,6 +27,7 @@ from gateway.messages import (
     Event,
     Issi,
     LocationFix,
+    Notice,
     PncQuery,
     Result,
     StatusReport,
@@ -381,8 +382,11 @@ class World:
         self.judge(oracles.question_allowed, query)
 
     def about_to_send(self, terminal: Issi, message: Downlink) -> None:
-        if isinstance(message, Result):
+        asks = isinstance(message, Notice) and message.kind == "waiting"
+        if isinstance(message, Result) or asks:
             self.judge(oracles.sending_allowed, terminal, message)
+        if asks:
+            self.judge(oracles.prompt_allowed, terminal, message)
 
     def shown(self, terminal: Issi, result: Result) -> None:
         self.judge(oracles.result_allowed, terminal, result)

@@ -1,0 +1,41 @@
+"""What an operator may make of a held answer: less of it, never more (pure).
+
+The safety tier is in every level, so that no amending takes it away: policy.project sees to that.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.messages import Level
+from gateway.policy import FIELD_GROUPS, Decision
+from gateway.rulebook import Policy
+
+_MADE_OF: dict[str, frozenset[str]] = {
+    "police_interest": frozenset({"wanted", "reports"}),
+    "missing_flag": frozenset({"missing"}),
+    "stolen_flag": frozenset({"stolen"}),
+    "disqualified_flag": frozenset({"disqualified"}),
+}
+"""A flag tells one thing of these groups: it may be told where all of them may."""
+
+
+def lower_levels(decision: Decision) -> tuple[Level, ...]:
+    """What it may be amended to, the highest first."""
+    below = [each for each in Level if Level.L0.value < each.value < decision.level.value]
+    return tuple(sorted(below, key=lambda each: each.value, reverse=True))
+
+
+def lowered(policy: Policy, decision: Decision, level: Level) -> Decision:
+    """The same decision at a lower level. Raises ValueError when it is not lower, or nothing."""
+    if level not in lower_levels(decision):
+        raise ValueError("LEVEL: ONLY BELOW THE PROPOSED ONE")
+    named = frozenset(policy.levels.get(level.value, ())) & FIELD_GROUPS
+    fields = frozenset(group for group in named if _granted(group, decision.fields))
+    prompt = decision.prompt and level.value >= Level.L3.value
+    return msgspec.structs.replace(decision, level=level, fields=fields | {"safety"}, prompt=prompt)
+
+
+def _granted(group: str, fields: frozenset[str]) -> bool:
+    parts = _MADE_OF.get(group)
+    return group in fields or (parts is not None and parts <= fields)
