@@ -50,6 +50,7 @@ from gateway.ports import (
     Record,
     Returns,
 )
+from gateway.receipts import export_detail, read_receipt
 from gateway.retention import Purge, Retention
 from gateway.settings import AuditSection, BrokerSection, Config, SerialSection, resolve
 from gateway.supervise import keep
@@ -267,8 +268,19 @@ class Gateway:
         ]
         for each in lines:
             core.links[each.name] = self._make_link(each, core)
+        core.board.prove = self._prove
         self.core = core
         return core
+
+    async def _prove(self, receipt: str) -> bytes | None:
+        """Read-only, off the loop, as `audit show` does."""
+        section, folder = self.config.settings.ledger, self.config.state_dir
+
+        def read() -> bytes | None:
+            found = [*ledger.show_receipt(section, state_dir=folder, receipt=receipt)]
+            return msgspec.json.encode(found[0]) if found else None
+
+        return await asyncio.to_thread(read)
 
     async def _serve(
         self,
@@ -622,16 +634,18 @@ def audit_export(
     )
 
 
-def audit_show(path: Path, receipt: str, *, purpose: str, by: str) -> Iterator[bytes]:
-    """`audit show`: on record first, then the lines of the check that the receipt proves.
+def audit_show(path: Path, receipt: str, *, purpose: str, by: str) -> Iterator[tuple[str, bytes]]:
+    """`audit show`: on record first, then what the receipt proves, in words and as JSON.
 
     Raises ChainBroken, LedgerUnavailable.
     """
     config = load(path)
-    asyncio.run(_record_export(config, purpose, by))
-    yield from ledger.show_receipt(
-        config.settings.ledger, state_dir=config.state_dir, receipt=receipt
-    )
+    meant = read_receipt(receipt)
+    asyncio.run(_record_export(config, purpose, by, meant))
+    for proof in ledger.show_receipt(
+        config.settings.ledger, state_dir=config.state_dir, receipt=meant
+    ):
+        yield proof.says, msgspec.json.format(msgspec.json.encode(proof)) + b"\n"
 
 
 def audit_prove(path: Path, what: str, *, purpose: str, by: str) -> Iterator[bytes]:
@@ -667,12 +681,12 @@ def audit_key(path: Path, *, new: bool) -> Iterator[str]:
         yield from ledger.keys_of(state_dir)
 
 
-async def _record_export(config: Config, purpose: str, by: str) -> None:
+async def _record_export(config: Config, purpose: str, by: str, receipt: str = "") -> None:
     http = config.settings.http
     instance = config.settings.gateway.instance
     host = f"[{http.host}]" if ":" in http.host else http.host
     url = f"http://{host}:{http.port}"
-    if await tell_export(url, instance=instance, purpose=purpose, by=by):
+    if await tell_export(url, instance=instance, purpose=purpose, by=by, receipt=receipt):
         return
     meter, clock = _meter_for(config), SystemClock()
     store = await ledger.open_ledger(
@@ -687,7 +701,14 @@ async def _record_export(config: Config, purpose: str, by: str) -> None:
     )
     try:
         await store.commit(
-            [Record(event="export", at_ms=clock.wall_ms(), operator=by, detail=purpose)]
+            [
+                Record(
+                    event="export",
+                    at_ms=clock.wall_ms(),
+                    operator=by,
+                    detail=export_detail(purpose, receipt),
+                )
+            ]
         )
     finally:
         await store.close()

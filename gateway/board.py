@@ -6,6 +6,7 @@ sees what whoever watched all along sees. Nothing here is a second truth: it is 
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
@@ -14,6 +15,7 @@ import msgspec
 from gateway.alarm_rules import AlarmRules
 from gateway.alarms import AlarmDesk
 from gateway.bus import Encode, EventBus, Subscription
+from gateway.errors import LedgerUnavailable
 from gateway.messages import (
     Actor,
     AlarmChanged,
@@ -40,6 +42,10 @@ CHECKS_KEPT = 200
 """Checks on the board: all open ones (bounded by the desk's queue) and the newest that ended."""
 
 
+async def _unproved(_receipt: str) -> bytes | None:
+    raise LedgerUnavailable("no proofs are made here")
+
+
 class ControlRoom:
     """adapters.web's Board. `ready_now` and `healthy` come from the composition root."""
 
@@ -54,7 +60,7 @@ class ControlRoom:
         alarms: AlarmDesk,
         healthy: Callable[[], bool],
         ready_now: Callable[[], tuple[bool, list[dict[str, str]]]],
-        record_export: Callable[[str, Actor], Awaitable[str]],
+        record_export: Callable[[str, Actor, str], Awaitable[str]],
     ) -> None:
         self.epoch = epoch
         self._clock = clock
@@ -65,6 +71,9 @@ class ControlRoom:
         self._healthy = healthy
         self._ready_now = ready_now
         self._record_export = record_export
+        self.prove: Callable[[str], Awaitable[bytes | None]] = _unproved
+        """What a receipt proves, as JSON. Given by the composition root, which knows the store."""
+        self._proving = asyncio.Lock()
         self._checks: OrderedDict[str, CheckNow] = OrderedDict()
         self._links: dict[str, LinkChanged] = {}
         bus.tap(self._seen)
@@ -208,8 +217,14 @@ class ControlRoom:
     def alarm_rules(self) -> AlarmRules:
         return self._alarms.rules
 
-    async def record_export(self, purpose: str, actor: Actor) -> str:
-        return await self._record_export(purpose, actor)
+    async def record_export(self, purpose: str, actor: Actor, receipt: str = "") -> str:
+        return await self._record_export(purpose, actor, receipt)
+
+    async def prove_receipt(self, receipt: str, purpose: str, actor: Actor) -> bytes | None:
+        # One at a time: whoever waits for a proof keeps no radio waiting.
+        async with self._proving:
+            await self._record_export(purpose, actor, receipt)
+            return await self.prove(receipt)
 
     def health(self) -> bool:
         return self._healthy()

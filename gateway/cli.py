@@ -11,7 +11,7 @@ import asyncio
 import getpass
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -185,16 +185,15 @@ def _add_simulate(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
-    audit = commands.add_parser("audit", help="for auditors: verify, export, show")
+    audit = commands.add_parser("audit", help="for auditors: verify, export, show, prove")
     verbs = audit.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
-    verify = verbs.add_parser(
+    verify = _audit_verb(
+        verbs,
         "verify",
-        help="prove the chain; names the first bad record",
-        epilog="examples:\n  radio-gateway audit verify --config config/gateway.toml\n"
-        "  radio-gateway audit verify --config config/gateway.toml --heads heads.jsonl",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "prove the chain; names the first bad record",
+        ("", "--heads heads.jsonl"),
+        _audit_verify,
     )
-    verify.add_argument("--config", type=Path, required=True, metavar="FILE")
     verify.add_argument(
         "--heads",
         type=Path,
@@ -211,63 +210,86 @@ def _add_audit(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="PATH",
         help="public keys that you trust, a file or a folder; else those of the state folder",
     )
-    verify.set_defaults(call=_audit_verify)
-    export = verbs.add_parser(
+    export = _audit_verb(
+        verbs,
         "export",
-        help="records as JSON Lines; the export is itself put on record",
-        epilog="examples:\n  radio-gateway audit export --config config/gateway.toml "
-        "--purpose lawfulness --format jsonl",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "records as JSON Lines; the export is itself put on record",
+        ("--purpose lawfulness --format jsonl",),
+        _audit_export,
     )
-    export.add_argument("--config", type=Path, required=True, metavar="FILE")
-    export.add_argument("--purpose", required=True, choices=PURPOSES)
+    _looking(export, "who exports")
     export.add_argument("--format", choices=("jsonl",), default="jsonl")
-    export.add_argument("--by", default=_whoami(), metavar="NAME", help="who exports")
     export.add_argument("--from", dest="since_ms", type=_moment, metavar="TIME")
     export.add_argument("--to", dest="until_ms", type=_moment, metavar="TIME")
-    export.set_defaults(call=_audit_export)
-    show = verbs.add_parser(
+    show = _audit_verb(
+        verbs,
         "show",
-        help="the records of the check that a receipt proves; looking is itself put on record",
-        epilog="examples:\n  radio-gateway audit show 4F2A-91KQ --config config/gateway.toml",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "what a receipt proves, in words and as JSON; looking is itself put on record",
+        ("", "--format json"),
+        _audit_show,
+        example="4F2A-91KQ",
     )
-    show.add_argument("receipt", type=str.upper, metavar="RECEIPT")
-    show.add_argument("--config", type=Path, required=True, metavar="FILE")
-    show.add_argument("--purpose", default="integrity-security", choices=PURPOSES)
-    show.add_argument("--by", default=_whoami(), metavar="NAME", help="who looks")
-    show.set_defaults(call=_audit_show)
-    prove = verbs.add_parser(
+    show.add_argument("receipt", metavar="RECEIPT")
+    _looking(show, "who looks", purpose="integrity-security")
+    show.add_argument("--format", choices=("text", "json"), default="text")
+    prove = _audit_verb(
+        verbs,
         "prove",
-        help="proofs that records are under a signed head; looking is itself put on record",
-        epilog="examples:\n  radio-gateway audit prove 4F2A-91KQ --config config/gateway.toml",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "proofs that records are under a signed head; looking is itself put on record",
+        ("",),
+        _audit_prove,
+        example="4F2A-91KQ",
     )
     prove.add_argument("what", type=str.upper, metavar="NUMBER|RECEIPT")
-    prove.add_argument("--config", type=Path, required=True, metavar="FILE")
-    prove.add_argument("--purpose", default="integrity-security", choices=PURPOSES)
-    prove.add_argument("--by", default=_whoami(), metavar="NAME", help="who looks")
-    prove.set_defaults(call=_audit_prove)
-    consistency = verbs.add_parser(
+    _looking(prove, "who looks", purpose="integrity-security")
+    consistency = _audit_verb(
+        verbs,
         "consistency",
-        help="a proof that a head goes on from an older one",
-        epilog="examples:\n  radio-gateway audit consistency 1000 2000 "
-        "--config config/gateway.toml",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "a proof that a head goes on from an older one",
+        ("",),
+        _audit_consistency,
+        example="1000 2000",
     )
     consistency.add_argument("old", type=int, metavar="OLD", help="a head's number (seq)")
     consistency.add_argument("new", type=int, metavar="NEW", help="a later one's")
-    consistency.add_argument("--config", type=Path, required=True, metavar="FILE")
-    consistency.set_defaults(call=_audit_consistency)
-    key = verbs.add_parser(
+    key = _audit_verb(
+        verbs,
         "key",
-        help="the keys that sign heads: make the next one, or list them",
-        epilog="examples:\n  radio-gateway audit key new --config config/gateway.toml",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "the keys that sign heads: make the next one, or list them",
+        ("",),
+        _audit_key,
+        example="new",
     )
     key.add_argument("act", choices=("new", "list"))
-    key.add_argument("--config", type=Path, required=True, metavar="FILE")
-    key.set_defaults(call=_audit_key)
+
+
+def _audit_verb(
+    verbs: argparse._SubParsersAction[_Parser],
+    name: str,
+    says: str,
+    examples: Sequence[str],
+    call: Callable[[argparse.Namespace], int],
+    *,
+    example: str = "",
+) -> argparse.ArgumentParser:
+    """A verb with its `--config`. examples: the options of each; example: what stands first."""
+    words = " ".join(["radio-gateway audit", name, *filter(None, [example])])
+    lines = [f"  {words} --config config/gateway.toml {each}".rstrip() for each in examples]
+    verb = verbs.add_parser(
+        name,
+        help=says,
+        epilog="\n".join(["examples:", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verb.add_argument("--config", type=Path, required=True, metavar="FILE")
+    verb.set_defaults(call=call)
+    return verb
+
+
+def _looking(verb: argparse.ArgumentParser, who: str, *, purpose: str = "") -> None:
+    """Who looks, and what for: both go on record before anything is read."""
+    verb.add_argument("--purpose", default=purpose or None, required=not purpose, choices=PURPOSES)
+    verb.add_argument("--by", default=_whoami(), metavar="NAME", help=who)
 
 
 def _add_pki(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -309,9 +331,11 @@ def _audit_verify(arguments: argparse.Namespace) -> int:
 def _audit_show(arguments: argparse.Namespace) -> int:
     from gateway.app import audit_show
 
-    lines = audit_show(
+    proofs = audit_show(
         arguments.config, arguments.receipt, purpose=arguments.purpose, by=arguments.by
     )
+    bare = arguments.format == "json"
+    lines = (proof if bare else f"{says}\n\n".encode() + proof for says, proof in proofs)
     return _written(lines, "no record has this receipt")
 
 

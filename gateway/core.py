@@ -39,6 +39,7 @@ from gateway.messages import (
     Suspicion,
 )
 from gateway.ports import Clock, Ids, Journal, Keyed, Ledger, Link, Meter, Minded, Pnc, Record
+from gateway.receipts import export_detail
 from gateway.roster import Roster
 from gateway.security import SecurityWatch
 from gateway.settings import BrokerSection, Config, SerialSection
@@ -370,9 +371,9 @@ class Core:
             detail=detail or f"radio-gateway {__version__}",
         )
 
-    async def _record_export(self, purpose: str, actor: Actor) -> str:
-        """An export is itself on record before a line of it is read."""
-        record = self.life_record("export", detail=purpose)
+    async def _record_export(self, purpose: str, actor: Actor, receipt: str = "") -> str:
+        """An export is itself on record before a line of it is read; so is a look at one check."""
+        record = self.life_record("export", detail=export_detail(purpose, receipt))
         await self.ledger.commit([msgspec.structs.replace(record, operator=actor.id)])
         return self.config.settings.gateway.instance
 

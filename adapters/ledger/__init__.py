@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # SQLAlchemy costs half a second: loaded where a store is ope
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     from adapters.ledger.head_proof import Source
+    from adapters.ledger.receipts import Proof
     from adapters.ledger.store import Store
 
 _AUDIT = AuditSection()
@@ -195,19 +196,16 @@ def export_records(
     return msgspec.json.encode(manifest).decode()
 
 
-def show_receipt(section: LedgerSection, *, state_dir: Path, receipt: str) -> Iterator[bytes]:
-    """The records of the check that this receipt proves, as lines of an export. Read-only.
+def show_receipt(section: LedgerSection, *, state_dir: Path, receipt: str) -> Iterator[Proof]:
+    """What this receipt proves: nothing when no record has it. Read-only.
 
-    Raises ChainBroken when one of them is not what was hashed.
+    Raises ChainBroken when a record is not what was hashed, or not in the tree that was signed;
+    LedgerUnavailable.
     """
-    from adapters.ledger.export import line_of
-    from adapters.ledger.readers import of_receipt, reading
-    from adapters.ledger.verify import verify_leaf
+    from adapters.ledger.receipts import proofs_of
 
-    with reading(url_of(section, state_dir)) as db:
-        for leaf in of_receipt(db, receipt):
-            verify_leaf(leaf)
-            yield line_of(leaf)
+    url, heads = url_of(section, state_dir), state_dir / "heads.jsonl"
+    yield from proofs_of(url, heads, [state_dir], receipt)
 
 
 def prove_records(
@@ -219,9 +217,9 @@ def prove_records(
 
     url, heads = url_of(section, state_dir), state_dir / "heads.jsonl"
     if what.isdigit():
-        yield from proofs.of_record(url, heads, log, int(what))
+        yield from proofs.of_record(url, heads, [state_dir], log, int(what))
     else:
-        yield from proofs.of_check(url, heads, what)
+        yield from proofs.of_check(url, heads, [state_dir], what)
 
 
 def prove_consistency(

@@ -14,7 +14,7 @@ NO_DAEMON = "what listens on the daemon's port does not answer as one"
 TITLE_MOST = 200
 
 
-async def tell_export(url: str, *, instance: str, purpose: str, by: str) -> bool:
+async def tell_export(url: str, *, instance: str, purpose: str, by: str, receipt: str = "") -> bool:
     """Have the daemon put an audit export on record. False: nobody listens there.
 
     Raises LedgerUnavailable when it could not, or when another instance answers: an export must
@@ -26,7 +26,7 @@ async def tell_export(url: str, *, instance: str, purpose: str, by: str) -> bool
             aiohttp.ClientSession(timeout=timeout, trust_env=False) as http,
             http.post(
                 f"{url}/api/v1/export",
-                json={"by": by, "purpose": purpose},
+                json={"by": by, "purpose": purpose} | ({"receipt": receipt} if receipt else {}),
                 headers={"Idempotency-Key": secrets.token_hex(8)},
                 allow_redirects=False,
             ) as reply,

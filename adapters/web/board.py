@@ -47,9 +47,13 @@ class Board(Protocol):
     def alarm_rules(self) -> AlarmRules:
         """What alarms mean and ask for, now."""
 
-    async def record_export(self, purpose: str, actor: Actor) -> str:
-        """Put an export of the audit on record; the instance whose log it is. Raises
-        LedgerUnavailable."""
+    async def record_export(self, purpose: str, actor: Actor, receipt: str = "") -> str:
+        """Put an export of the audit on record, or of what one receipt proves; the instance whose
+        log it is. Raises LedgerUnavailable."""
+
+    async def prove_receipt(self, receipt: str, purpose: str, actor: Actor) -> bytes | None:
+        """What this receipt proves, as JSON, once the look at it is on record; None when no record
+        has it. Raises LedgerUnavailable, ChainBroken."""
 
     def health(self) -> bool:
         """Whether the process turns."""

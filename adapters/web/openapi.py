@@ -97,7 +97,11 @@ def _act(summary: str, more: dict[str, Any] | None = None) -> Any:
 
 def _export() -> dict[str, Any]:
     """Put an export of the audit on record (the command line asks for it)."""
-    members = {"by": {"type": "string"}, "purpose": {"enum": list(PURPOSES)}}
+    members = {
+        "by": {"type": "string"},
+        "purpose": {"enum": list(PURPOSES)},
+        "receipt": {"type": "string", "description": "when it is of one check alone"},
+    }
     schema = {"type": "object", "required": ["by", "purpose"], "properties": members}
     return {
         "post": {
@@ -143,6 +147,11 @@ def document(version: str) -> dict[str, Any]:
             "/api/v1/alarms/{id}/unshelve": _act("take back before its time"),
             "/api/v1/alarms/{id}/mistake": _act("note that it was pressed by mistake"),
             "/api/v1/export": _export(),
+            "/api/v1/audit/receipts/{receipt}": _read(
+                "what a receipt proves, for auditors; itself put on record first",
+                _in("path", "receipt", "4F2A-91KQ"),
+                _in("query", "purpose", f"one of {', '.join(PURPOSES)}", True),
+            ),
             "/api/v1/time": _read("the gateway's clock, seconds since the epoch"),
             "/api/openapi.json": _read("this"),
             "/metrics": _read("figures for Prometheus", content="text/plain"),

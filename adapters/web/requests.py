@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Literal, NoReturn, TypeVar
+from typing import Literal, NoReturn, TypeVar, get_args
 
 import msgspec
 
+from gateway.receipts import read_receipt
+
 B = TypeVar("B", bound=msgspec.Struct)
+Purpose = Literal["lawfulness", "self-monitoring", "integrity-security", "criminal-proceedings"]
+"""The four of DPA 2018, s.62(4)."""
 
 BY_MOST = 40
 _EVENT_ID = re.compile(r"([^:\s]{1,64}):([0-9]{1,15})")
@@ -37,10 +41,11 @@ class ShelveAct(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ExportAct(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of an export's record. purpose: one of the four of DPA 2018, s.62(4)."""
+    """Body of an export's record. receipt: when it is of one check alone."""
 
     by: str
-    purpose: Literal["lawfulness", "self-monitoring", "integrity-security", "criminal-proceedings"]
+    purpose: Purpose
+    receipt: str = ""
 
 
 LIKE: dict[type[msgspec.Struct], str] = {
@@ -72,6 +77,21 @@ def who(by: str) -> str:
     if not 1 <= len(by) <= BY_MOST or not by.isprintable():
         raise Unclear(f"by: who acts, 1 to {BY_MOST} printable characters")
     return by
+
+
+def purpose(text: str) -> str:
+    """What for, as it goes on record."""
+    if text not in get_args(Purpose):
+        raise Unclear(f"purpose: one of {', '.join(get_args(Purpose))}")
+    return text
+
+
+def receipt(text: str) -> str:
+    """As `4F2A-91KQ`, however it was written down."""
+    found = read_receipt(text)
+    if not found:
+        raise Unclear("receipt: 8 letters and digits, as 4F2A-91KQ")
+    return found
 
 
 def place(

@@ -25,6 +25,7 @@ from adapters.web.doors import SEND_BUFFER, Doors, Doorway
 from adapters.web.requests import Act, ExportAct, ShelveAct
 from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
 from adapters.web.walls import Problem, answer
+from gateway.errors import ChainBroken
 from gateway.messages import Actor, AlarmChanged, Viewer
 from gateway.ports import Clock, Meter
 from gateway.settings import HttpSection
@@ -40,6 +41,7 @@ RIGHTS = frozenset({"class", "callsign", "position", "identity", "emergency"})
 SNAPSHOT_KEPT_S = 0.2
 """Many consoles that come back at once share one snapshot."""
 STREAMS_END_S = 1.0
+PROVED_WITHIN_S = 10.0
 AT_ONCE = 32
 """So many are let in in one turn of the loop: it is the radios' loop as well."""
 BACKLOG = 1024
@@ -166,6 +168,7 @@ class WebServer:
         app.router.add_post("/api/v1/alarms/{id}/unshelve", self._unshelve)
         app.router.add_post("/api/v1/alarms/{id}/mistake", self._mistake)
         app.router.add_post("/api/v1/export", self._export)
+        app.router.add_get("/api/v1/audit/receipts/{receipt}", self._receipt)
         app.router.add_get("/api/openapi.json", self._describe)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._health)
@@ -285,9 +288,29 @@ class WebServer:
         """Only the record of it: the lines are read by the command line, read-only."""
         act = await self._decoded(request, ExportAct)
         actor = Actor(id=requests.who(act.by))
+        receipt = requests.receipt(act.receipt) if act.receipt else ""
         async with asyncio.timeout(self._settings.body_deadline_s):
-            instance = await self._board.record_export(act.purpose, actor)
+            instance = await self._board.record_export(act.purpose, actor, receipt)
         return answer({"instance": instance})
+
+    async def _receipt(self, request: web.Request) -> web.Response:
+        """For auditors alone. What was asked and shown leaves here, so it is put on record first,
+        and what for."""
+        viewer = self._viewer()
+        if "audit" not in viewer.rights:
+            raise Problem(403, "for auditors")
+        receipt = requests.receipt(request.match_info["receipt"])
+        purpose = requests.purpose(request.query.get("purpose", ""))
+        try:
+            async with asyncio.timeout(PROVED_WITHIN_S):
+                proof = await self._board.prove_receipt(receipt, purpose, Actor(id=viewer.id))
+        except TimeoutError:
+            raise Problem(503, "the proof takes too long here: use `audit show`") from None
+        except ChainBroken as error:
+            raise Problem(500, f"the audit does not verify at {error.log}:{error.seq}") from None
+        if proof is None:
+            raise Problem(404, "no record has this receipt")
+        return web.Response(body=proof, content_type="application/json")
 
     async def _act(
         self,

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from gateway.board import CHECKS_KEPT
+from gateway.errors import LedgerUnavailable
 from gateway.messages import (
     Actor,
     AlarmChanged,
@@ -153,6 +154,26 @@ async def test_an_export_is_on_record_before_it_is_made(house: House) -> None:
     assert await house.core.board.record_export("complaint 1", Actor("auditor1")) == "gw1"
     record = house.on_record("export")[0]
     assert (record.operator, record.detail) == ("auditor1", "complaint 1")
+
+
+async def test_a_look_at_what_a_receipt_proves_is_on_record_before_it(house: House) -> None:
+    """With the ledger away nothing is read."""
+    board, looked = house.core.board, list[str]()
+
+    async def prove(receipt: str) -> bytes | None:
+        looked.append(f"{receipt} after {len(house.on_record('export'))}")
+        return b"{}"
+
+    board.prove = prove
+    assert await board.prove_receipt("4F2A-91KQ", "lawfulness", Actor("auditor1")) == b"{}"
+    assert looked == ["4F2A-91KQ after 1"]
+    record = house.on_record("export")[0]
+    assert (record.operator, record.detail) == ("auditor1", "lawfulness: receipt 4F2A-91KQ")
+    assert record.receipt == "", "it proves the check, and not who looked at it"
+    house.ledger.down = True
+    with pytest.raises(LedgerUnavailable):
+        await board.prove_receipt("4F2A-91KQ", "lawfulness", Actor("auditor1"))
+    assert len(looked) == 1
 
 
 async def test_a_status_shows_and_a_link_event_replaces_the_last(house: House) -> None:

@@ -6,6 +6,7 @@ Each test ends in the join of the four records (ledgers.py).
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -23,6 +24,7 @@ from tests.system.ledgers import audit
 from tests.system.officers import LineOfficer, MqttOfficer
 from tests.system.on_record import REVOKED_WITHIN_S
 from tests.system.shown import faults_seen
+from tests.system.test_tools import command
 from tests.system.world import COUNCIL, World
 
 WITHIN_S = 10.0
@@ -57,6 +59,24 @@ async def test_a_stolen_vehicle_over_a_serial_line(world: World) -> None:
     events = [leaf["event"] for leaf in audit(state) if leaf["check"]]
     assert events == ["opened", "asked", "answered", "disclosed", "delivered"]
     assert world.verdict() == []
+
+    # And what its receipt proves, to whoever asks for it later.
+    [given] = {leaf["receipt"] for leaf in audit(state) if leaf["receipt"]}
+    assert await world.daemon.stop() == 0
+    show = ("audit", "show", given.lower(), "--config", str(world.daemon.config))
+    code, out, errors = await command(*show, "--purpose", "lawfulness", "--by", "auditor-1")
+    assert code == 0, errors
+    says, proof = out.split("\n\n", 1)
+    proved = json.loads(proof)
+    assert says == proved["says"]
+    assert proved["question"]["said"]["key"] == "VRM:TE99STV"
+    texts = zip(proved["shown"][0]["texts"], parts, strict=True)
+    assert all(shown.endswith(part["text"]) for shown, part in texts)
+    assert [step["event"] for step in proved["records"]] == events
+    assert all(step["head"] for step in proved["records"])
+    looked = audit(state)[-1]
+    assert (looked["event"], looked["operator"]) == ("export", "auditor-1")
+    assert looked["detail"] == f"lawfulness: receipt {given}"
 
 
 async def test_a_wanted_person_over_mqtt_and_no_trace(world: World) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.ledger import export_records, show_receipt
-from gateway.errors import ChainBroken, LedgerUnavailable
+from adapters.ledger import export_records
+from gateway.errors import LedgerUnavailable
 from gateway.ports import Record
 from gateway.settings import LedgerSection
 from tests.adapters.ledger.books import CANARY, fill, opened, record, tamper
@@ -132,25 +132,6 @@ async def test_an_export_of_many_pages_does_not_pin_the_writer(tmp_path: Path) -
     assert await store._read(lambda _db: store._writer.checkpoint("TRUNCATE"))
     assert sum(1 for _ in reading) == 5000
     await store.close()
-
-
-async def test_a_receipt_shows_its_check_and_no_other(
-    section: LedgerSection, tmp_path: Path
-) -> None:
-    """All records of the check, also those that do not bear the receipt; no content."""
-    store = await opened(tmp_path, section)
-    await fill(store, range(3))
-    await store.commit([Record(event="opened", at_ms=1, check=FULL.check), FULL])
-    await store.commit([Record(event="delivered", at_ms=2, check=FULL.check)])
-    lines = list(show_receipt(section, state_dir=tmp_path, receipt="TEST-0001"))
-    assert [json.loads(line)["event"] for line in lines] == ["opened", "disclosed", "delivered"]
-    assert CANARY not in b"".join(lines)
-    assert list(show_receipt(section, state_dir=tmp_path, receipt="TEST-0002")) == []
-    assert list(show_receipt(section, state_dir=tmp_path, receipt="")) == []
-    await store.close()
-    tamper(section, tmp_path, "UPDATE audit_content SET content = salt WHERE seq = 5")
-    with pytest.raises(ChainBroken, match="gw1:5"):
-        list(show_receipt(section, state_dir=tmp_path, receipt="TEST-0001"))
 
 
 async def test_who_only_exports_leaves_a_broken_chain_as_it_is(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ class FakeBoard:
         self.links: list[LinkChanged] = []
         self.acts: list[tuple[str, str, str]] = []
         self.refuse: Exception | None = None
+        self.proofs: dict[str, bytes] = {}
         self.alive = True
         self.is_ready = True
         self.snapshots = 0
@@ -138,6 +139,16 @@ class FakeBoard:
         self.alarms[alarm_id] = after
         self.bus.publish(after)
         return after
+
+    async def record_export(self, purpose: str, actor: Actor, receipt: str = "") -> str:
+        self.acts.append(("export", f"{purpose} {receipt}".strip(), actor.id))
+        return "gw1"
+
+    async def prove_receipt(self, receipt: str, purpose: str, actor: Actor) -> bytes | None:
+        await self.record_export(purpose, actor, receipt)
+        if self.refuse is not None:
+            raise self.refuse
+        return self.proofs.get(receipt)
 
     def health(self) -> bool:
         return self.alive

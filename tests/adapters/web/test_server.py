@@ -14,7 +14,7 @@ import pytest
 
 from adapters.observers.prometheus import PrometheusMeter
 from adapters.web import WebServer, doors
-from gateway.errors import LedgerUnavailable
+from gateway.errors import ChainBroken, LedgerUnavailable
 from gateway.messages import CheckNow
 from gateway.settings import HttpSection
 from tests.adapters.web.board import NOW_MS, FakeBoard, alarm, done, link, opened, unit
@@ -154,6 +154,74 @@ async def test_the_description_names_every_route_and_no_other() -> None:
             if route.method != "HEAD" and route.resource is not None
         }
     assert described == served
+
+
+# --------------------------------------------------------------------------- receipts
+
+
+PROVED = "/api/v1/audit/receipts/4F2A-91KQ?purpose=lawfulness"
+
+
+@pytest.fixture
+def auditor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.web.server.RIGHTS", frozenset({"audit"}))
+
+
+@pytest.mark.usefixtures("auditor")
+async def test_an_auditor_reads_what_a_receipt_proves() -> None:
+    """However it was written down; who looked, at what and what for goes to the board."""
+    async with serving() as (_, board, http):
+        board.proofs["4F2A-91KQ"] = b'{"says":"..."}'
+        for written in ("4F2A-91KQ", "4f2a-9lkq", "4F2A91KQ"):
+            path = f"/api/v1/audit/receipts/{written}?purpose=lawfulness"
+            async with http.get(path) as answer:
+                assert answer.status == 200
+                assert await answer.json() == {"says": "..."}
+        assert {act[:2] for act in board.acts} == {("export", "lawfulness 4F2A-91KQ")}
+        assert all(act[2] for act in board.acts)
+
+
+async def test_who_is_no_auditor_reads_none_of_it() -> None:
+    async with serving() as (_, board, http):
+        board.proofs["4F2A-91KQ"] = b'{"says":"..."}'
+        async with http.get(PROVED) as answer:
+            assert answer.status == 403
+            assert "says" not in await answer.text()
+        assert board.acts == []
+
+
+@pytest.mark.usefixtures("auditor")
+@pytest.mark.parametrize(
+    ("path", "status", "title"),
+    [
+        (PROVED, 404, "no record has this receipt"),
+        ("/api/v1/audit/receipts/4F2A?purpose=lawfulness", 400, "receipt: 8 letters"),
+        ("/api/v1/audit/receipts/4F2A-91KQ", 400, "purpose: one of"),
+        ("/api/v1/audit/receipts/4F2A-91KQ?purpose=curiosity", 400, "purpose: one of"),
+    ],
+)
+async def test_what_cannot_be_proved_is_said(path: str, status: int, title: str) -> None:
+    async with serving() as (_, _board, http), http.get(path) as answer:
+        assert answer.status == status
+        assert (await answer.json())["title"].startswith(title)
+
+
+@pytest.mark.usefixtures("auditor")
+@pytest.mark.parametrize(
+    ("error", "status", "word"),
+    [
+        (ChainBroken("gw1", 17, "bad"), 500, "gw1:17"),
+        (LedgerUnavailable("away"), 503, "cannot record"),
+    ],
+)
+async def test_a_proof_that_cannot_be_made_names_the_record(
+    error: Exception, status: int, word: str
+) -> None:
+    async with serving() as (_, board, http):
+        board.refuse = error
+        async with http.get(PROVED) as answer:
+            assert answer.status == status
+            assert word in (await answer.json())["title"]
 
 
 # --------------------------------------------------------------------------- changes
