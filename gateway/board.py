@@ -28,6 +28,7 @@ from gateway.messages import (
     Issi,
     LinkChanged,
     LinkState,
+    MessageChanged,
     Snapshot,
     UnitFix,
     UnitMeta,
@@ -37,9 +38,11 @@ from gateway.messages import (
 from gateway.ports import Clock
 from gateway.roster import Roster
 from gateway.tracking import Tracker
+from gateway.unit_messages import UnitMessages
 
 CHECKS_KEPT = 200
 """Checks on the board: all open ones (bounded by the desk's queue) and the newest that ended."""
+MESSAGES_KEPT = 50
 
 
 async def _unproved(_receipt: str) -> bytes | None:
@@ -58,6 +61,7 @@ class ControlRoom:
         roster: Callable[[], Roster],
         tracker: Tracker,
         alarms: AlarmDesk,
+        messages: UnitMessages,
         healthy: Callable[[], bool],
         ready_now: Callable[[], tuple[bool, list[dict[str, str]]]],
         record_export: Callable[[str, Actor, str], Awaitable[str]],
@@ -68,6 +72,7 @@ class ControlRoom:
         self._roster = roster
         self._tracker = tracker
         self._alarms = alarms
+        self._desk = messages
         self._healthy = healthy
         self._ready_now = ready_now
         self._record_export = record_export
@@ -76,6 +81,7 @@ class ControlRoom:
         self._proving = asyncio.Lock()
         self._checks: OrderedDict[str, CheckNow] = OrderedDict()
         self._links: dict[str, LinkChanged] = {}
+        self._messages: OrderedDict[str, MessageChanged] = OrderedDict()
         bus.tap(self._seen)
 
     # ----------------------------------------------------------------- keeping the picture
@@ -93,6 +99,10 @@ class ControlRoom:
                 self._change(event.check, delivery=event.state)
             case LinkChanged():
                 self._links[event.id] = event
+            case MessageChanged():
+                self._messages[event.id] = event
+                if len(self._messages) > MESSAGES_KEPT:
+                    self._messages.popitem(last=False)
             case _:
                 pass
 
@@ -131,6 +141,11 @@ class ControlRoom:
                 if isinstance(shown := self._bus.projected(viewer, link), LinkChanged)
             ),
             counts=self._counts(units),
+            messages=tuple(
+                shown
+                for message in self._messages.values()
+                if isinstance(shown := self._bus.projected(viewer, message), MessageChanged)
+            ),
         )
 
     def _units(self, viewer: Viewer, now_ms: int) -> list[UnitNow]:
@@ -216,6 +231,10 @@ class ControlRoom:
 
     def alarm_rules(self) -> AlarmRules:
         return self._alarms.rules
+
+    async def send_message(self, unit: str, text: str, actor: Actor) -> MessageChanged:
+        """unit: the ISSI, or a call-sign that one radio has. Raises KeyError (no such one)."""
+        return await self._desk.send(self._roster().named(unit), text, actor)
 
     async def record_export(self, purpose: str, actor: Actor, receipt: str = "") -> str:
         return await self._record_export(purpose, actor, receipt)

@@ -359,6 +359,13 @@ class CheckDesk:
             check.acked = None
             settle()
 
+    def knows(self, terminal: Issi, ref: str) -> bool:
+        """Whether `ref` names a check of this terminal that memory holds."""
+        return (
+            self._courier.find(terminal, ref) is not None
+            or self._memory.newest_of(terminal, ref) is not None
+        )
+
     def delivery_stale(self, check_id: str) -> None:
         """The Courier gave up: too old, or its officer no longer holds the terminal."""
         check = self._memory.find(check_id)

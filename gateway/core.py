@@ -28,6 +28,7 @@ from gateway.delivery import Courier
 from gateway.errors import TAKEN_OVER, LedgerFatal, LedgerUnavailable
 from gateway.limits import Limits
 from gateway.messages import (
+    AckState,
     Actor,
     Envelope,
     Issi,
@@ -40,12 +41,14 @@ from gateway.messages import (
 )
 from gateway.ports import Clock, Ids, Journal, Keyed, Ledger, Link, Meter, Minded, Pnc, Record
 from gateway.receipts import export_detail
+from gateway.rendering import LEAST_BUDGET
 from gateway.roster import Roster
 from gateway.security import SecurityWatch
 from gateway.settings import BrokerSection, Config, SerialSection
 from gateway.supervise import Crew
 from gateway.switchboard import NOTICE_EXPIRES_S, Desks, Switchboard
 from gateway.tracking import Tracker
+from gateway.unit_messages import UnitMessages
 
 EMERGENCIES_MOST = 256
 """Emergencies whose record is being written at once; each is on the feed already."""
@@ -141,7 +144,21 @@ class Core:
             publish=publish,
             fatal=self._fatal,
         )
-        self.courier.stale = self.checks.delivery_stale
+        self.messages = UnitMessages(
+            settings=section.messages,
+            clock=clock,
+            ids=ids,
+            meter=meter,
+            journal=journal,
+            ledger=self.ledger,
+            courier=self.courier,
+            roster=self.roster,
+            budget_of=self._budget_of,
+            publish=publish,
+            fatal=self._fatal,
+        )
+        self.courier.stale = self._undelivered
+        self.courier.message_sent = self.messages.sent
         self.checks.clock_seen = self.causes.clock_is_off
         self.checks.voice.in_slot = self.causes.in_slot
         self.checks.covert = lambda check: self.alarms.prepared(
@@ -154,6 +171,7 @@ class Core:
             roster=lambda: self.roster,
             tracker=self.tracker,
             alarms=self.alarms,
+            messages=self.messages,
             healthy=lambda: True,
             ready_now=self.ready_now,
             record_export=self._record_export,
@@ -168,7 +186,7 @@ class Core:
             over=lambda link: self.alarms.suspicion(link, on=False),
         )
         self.limits = Limits(section.limits, clock.monotonic_s())
-        self.minded: list[Minded] = [self.security, self.alarms]
+        self.minded: list[Minded] = [self.security, self.alarms, self.messages]
         self.switchboard = Switchboard(
             desks=self._desks(),
             roster=lambda: self.roster,
@@ -186,7 +204,7 @@ class Core:
         desks.refuse_malformed = self.checks.refuse_malformed
         desks.cancel = self.checks.cancel
         desks.free_to_receive = self.checks.free_to_receive
-        desks.acknowledge = self.checks.acknowledge
+        desks.acknowledge = self._acknowledge
         desks.note_time = self.checks.note_time
         desks.fix = self._fix
         desks.emergency = self._emergency
@@ -214,6 +232,7 @@ class Core:
             self.bus.publish(meta)
         self.alarms.restore(await self.ledger.open_alarms())
         restored = await self.checks.restore()
+        await self.messages.restore()
         for check in self.checks.danger_awaiting():
             self.causes.awaits(check.terminal, check.id, check.short)
             self.checks.voice.tell_slot(check)
@@ -226,12 +245,13 @@ class Core:
         self.started = False
         await self.checks.stop(deadline_s / 2)
         await self.courier.stop(deadline_s / 4)
-        await self._crew.drain(deadline_s / 4)
+        await self.messages.stop(deadline_s / 8)
+        await self._crew.drain(deadline_s / 8)
         await self._record_of(self.security)
 
     async def abandon(self) -> None:
         """Drop every task where it stands, as a kill would; what is on record stays there."""
-        for crew in (self.checks.crew, self.courier.crew, self._crew):
+        for crew in (self.checks.crew, self.messages.crew, self.courier.crew, self._crew):
             await crew.cancel()
 
     async def mind(self) -> None:
@@ -445,6 +465,22 @@ class Core:
             return
         self._crew.start(record(), fault=lambda _error: envelope.settle())
 
+    def _acknowledge(
+        self, terminal: Issi, ref: str, part: int, state: AckState, settle: Callable[[], None]
+    ) -> None:
+        """Of an answer, or of a message. Named, it is looked for among the answers first; without
+        a name it is what a bearer took last."""
+        named = self.messages.find(terminal, ref or self.courier.newest(terminal))
+        if named and not (ref and self.checks.knows(terminal, ref)):
+            self.messages.acknowledge(named, part, state, settle)
+        else:
+            self.checks.acknowledge(terminal, ref, part, state, settle)
+
+    def _undelivered(self, id_: str) -> None:
+        """The Courier gave it up."""
+        if not self.messages.stale(id_):
+            self.checks.delivery_stale(id_)
+
     def _privacy(self, envelope: Envelope, privacy: Privacy) -> None:
         """Free: what waited for that comes. Not free: it waits on, and is mentioned less often."""
         if privacy.free:
@@ -460,6 +496,11 @@ class Core:
         notice = Notice(kind=kind, text=UNAVAILABLE)
         self.courier.tell(envelope.terminal, notice, expires_in_s=NOTICE_EXPIRES_S)
         envelope.settle()
+
+    def _budget_of(self, terminal: Issi) -> int:
+        known = self.roster.terminal(terminal)
+        device = self.config.fleet.device_classes.get(known.device_class) if known else None
+        return device.budget if device is not None else LEAST_BUDGET
 
     def _area_of(self, terminal: Issi) -> str:
         known = self.roster.terminal(terminal)

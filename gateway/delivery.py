@@ -1,4 +1,4 @@
-"""The Courier: answers onto screens, at least once, until seen or stale.
+"""The Courier: answers and messages onto screens, at least once, until seen or stale.
 
 An answer reaches the Courier only after its outcome, its disclosure and its outbox row are on
 record. What waits belongs to the officer who asked: if somebody else holds the terminal by then it
@@ -29,7 +29,7 @@ from gateway.messages import (
     Receipt,
     Result,
 )
-from gateway.parcels import Parcel
+from gateway.parcels import Parcel, taken
 from gateway.ports import Clock, Journal, Link, Meter
 from gateway.supervise import Crew
 
@@ -79,8 +79,11 @@ class Courier:
         self._busy: set[Issi] = set()
         self._slots: dict[asyncio.Task[None], None] = {}
         """What waits for its slot: a stop does not wait for it."""
+        self._newest: dict[Issi, str] = {}
         self.stale: Callable[[str], None] = lambda _check: None
-        """Told the check whose answer will not be delivered any more."""
+        """Told the check whose answer, or the message that, will not be delivered any more."""
+        self.message_sent: Callable[[str], None] = lambda _id: None
+        """Told of each message that a bearer took."""
 
     # ----------------------------------------------------------------- what is kept
 
@@ -137,9 +140,11 @@ class Courier:
     def find(self, terminal: Issi, ref: str) -> str | None:
         """The check that `ref` (short form or whole id) means among what was sent to this terminal
         and is not yet acknowledged; empty: what a bearer took last. What was never tried cannot
-        have been read: it is not found."""
+        have been read: it is not found. Messages are not looked for."""
         newest: Parcel | None = None
         for parcel in self._waiting.get(terminal, {}).values():
+            if parcel.kind != "answer":
+                continue
             if ref:
                 if parcel.attempts and ref in (parcel.short, parcel.check):
                     newest = parcel
@@ -149,18 +154,14 @@ class Courier:
                 newest = parcel
         return newest.check if newest is not None else None
 
+    def newest(self, terminal: Issi) -> str:
+        """What a bearer took last for this terminal, answer or message; empty: nothing yet."""
+        return self._newest.get(terminal, "")
+
     def took(self, check: str, part: int, state: AckState) -> AckState | None:
-        """The terminal acknowledged a part (0: all of it). What that makes of the whole; None
-        while parts are missing."""
+        """As `taken`, of an answer; what is no longer under way is taken at its word."""
         parcel = self._parcels.get(check)
-        if parcel is None or part == 0:
-            return state
-        if parcel.got.get(part) is not AckState.READ:
-            parcel.got[min(part, parcel.parts)] = state
-        if len(parcel.got) < parcel.parts:
-            return None
-        read = all(got is AckState.READ for got in parcel.got.values())
-        return AckState.READ if read else AckState.DELIVERED
+        return state if parcel is None else taken(parcel, part, state)
 
     def done(self, check: str) -> None:
         """Seen, or gone stale: let go."""
@@ -178,6 +179,7 @@ class Courier:
 
     def holders_changed(self) -> None:
         """The fleet was replaced: what belongs to a former holder goes stale now."""
+        self._newest = {issi: id_ for issi, id_ in self._newest.items() if self._holder_of(issi)}
         for parcel in list(self._parcels.values()):
             if self._holder_of(parcel.terminal) != parcel.holder:
                 self._go_stale(parcel)
@@ -344,12 +346,17 @@ class Courier:
             self._meter.count("result_retries_total", bearer=link.bearer.value)
         if sent:
             parcel.sent_at_s = self._clock.monotonic_s()
+            self._newest[parcel.terminal] = parcel.check
         if sent and parcel.accepted_at_s is not None:
             self._meter.observe(
                 "result_delivery_latency_seconds", self._clock.monotonic_s() - parcel.accepted_at_s
             )
             parcel.accepted_at_s = None
         self._journal.note(f"delivery.{state}", check=parcel.check, attempt=parcel.attempts)
+        if parcel.kind != "answer":
+            if sent:
+                self.message_sent(parcel.check)
+            return
         self._publish(
             CheckDelivery(
                 short=parcel.short,
@@ -370,6 +377,7 @@ class Courier:
         self._meter.gauge("queue_depth", len(self._parcels), queue="outbox")
 
 
-def _worth(parcel: Parcel) -> tuple[bool, bool, float]:
-    """The least goes first: no hit before a hit, one that was sent before one that never was."""
-    return parcel.priority == 0, parcel.sent_at_s is None, parcel.stale_at_s
+def _worth(parcel: Parcel) -> tuple[int, bool, float]:
+    """The least goes first: a message before an answer, no hit before a hit, one that was sent
+    before one that never was."""
+    return -parcel.priority, parcel.sent_at_s is None, parcel.stale_at_s

@@ -477,7 +477,8 @@ class Notice(Value, frozen=True, tag="notice"):
 
     kind: late | waiting | unrecorded | help | echo | clock | cancelled | slow | operator | held |
     challenge | booking | withheld | message. danger: danger words that are not held back with the
-    rest. id: of a message that is acknowledged on its own.
+    rest. id: of a message that is acknowledged on its own. texts: the same as messages of the
+    device's byte budget, each acknowledged; of a message only.
     """
 
     kind: str
@@ -486,6 +487,7 @@ class Notice(Value, frozen=True, tag="notice"):
     short: str = ""
     danger: tuple[str, ...] = ()
     id: str = ""
+    texts: tuple[str, ...] = ()
 
 
 class TextPart(Value, frozen=True, tag="text"):
@@ -1038,3 +1040,4 @@ class Snapshot(Value, frozen=True):
     links: tuple[LinkChanged, ...]
     counts: dict[str, dict[str, int]] = {}
     errors: tuple[str, ...] = ()
+    messages: tuple[MessageChanged, ...] = ()

@@ -94,6 +94,15 @@ class Roster:
         """The radio; None when it is not ours, or no more."""
         return self._terminals.get(issi)
 
+    def named(self, unit: str) -> Issi:
+        """The radio by its ISSI, or by a call-sign that it alone has. Raises KeyError."""
+        if unit in self._terminals:
+            return unit
+        called = [each.issi for each in self.terminals() if each.callsign == unit]
+        if len(called) != 1:
+            raise KeyError(unit)
+        return called[0]
+
     def terminals(self) -> tuple[Terminal, ...]:
         """In the order of the fleet file."""
         return tuple(self._terminals.values())

@@ -279,6 +279,17 @@ class HttpSection(Section, frozen=True, kw_only=True):
     body_deadline_s: float = 10.0
 
 
+class MessagesSection(Section, frozen=True, kw_only=True):
+    """Messages of the control room to one unit (unit_messages.py)."""
+
+    per_minute: int = 10
+    """Of one operator, and to one radio; one more is refused."""
+    length: int = 200
+    """Characters, as a radio shows them."""
+    stale_s: float = 600.0
+    """One that its officer did not get by then is never delivered."""
+
+
 class AlarmsSection(Section, frozen=True, kw_only=True):
     file: str = "alarms.toml"
     grace_s: float = 30.0
@@ -300,6 +311,7 @@ class Settings(Section, frozen=True, kw_only=True):
     http: HttpSection = HttpSection()
     auth: AuthSection = AuthSection()
     alarms: AlarmsSection = AlarmsSection()
+    messages: MessagesSection = MessagesSection()
     serial: tuple[SerialSection, ...] = ()
     mqtt: tuple[BrokerSection, ...] = ()
 
@@ -500,6 +512,7 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     found += _check_audit(settings)
     found += [f"limits.{text}" for text in _check_limits(settings.limits)]
     found += [f"slots.{text}" for text in _check_slots(settings.slots)]
+    found += [f"messages.{text}" for text in _check_messages(settings.messages)]
     if pnc.adapter == "http" and not pnc.url:
         found.append("pnc.url: needed by adapter http")
     if pnc.adapter == "http" and not pnc.allow_remote and not _local_url(pnc.url):
@@ -574,6 +587,14 @@ def _check_limits(limits: LimitsSection) -> list[str]:
         ("all_burst", limits.all_burst, limits.burst, 1_000_000),
         ("all_fixes_per_s", limits.all_fixes_per_s, limits.fixes_per_s, 1e6),
         ("all_fixes_burst", limits.all_fixes_burst, limits.fixes_burst, 1_000_000),
+    )
+
+
+def _check_messages(messages: MessagesSection) -> list[str]:
+    return _out_of_range(
+        ("per_minute", messages.per_minute, 1, 600),
+        ("length", messages.length, 20, 400),
+        ("stale_s", messages.stale_s, 10, 3600),
     )
 
 

@@ -35,6 +35,8 @@ RESEND_S = 2.0
 RESENDS_MOST = 10
 EXCHANGES_MOST = 500
 READS_MOST = 64
+MESSAGE = "MSG: "
+"""How what the control room writes begins: it answers no question."""
 NOTES_MOST = 1000
 
 
@@ -117,6 +119,8 @@ class Handset:
         self.notices: deque[Notice] = deque(maxlen=NOTES_MOST)
         self.unmatched = 0
         """Answers that fit no question of ours: must stay 0."""
+        self._messages: deque[str] = deque(maxlen=NOTES_MOST)
+        """Short forms of what the control room wrote, as a line says them."""
         self.bad_frames = 0
         self._reads: deque[tuple[float, DeliveryAck]] = deque(maxlen=READS_MOST)
 
@@ -136,6 +140,10 @@ class Handset:
                 return self._part(message, now_s)
             case Result():
                 return self._result(message, now_s)
+            case Notice(kind="message"):
+                self.notices.append(message)
+                self._note(now_s, "<", "message", message.short)
+                return self._acknowledge(message.id or message.short, 1, now_s)
             case Notice():
                 self.notices.append(message)
                 self._note(now_s, "<", f"notice {message.kind}", message.short)
@@ -231,6 +239,10 @@ class Handset:
         return self._asked("", "")
 
     def _part(self, part: TextPart, now_s: float) -> list[Uplink]:
+        if part.text.startswith(MESSAGE) or part.short in self._messages:
+            self._messages.append(part.short)
+            self._note(now_s, "<", f"message {part.part}/{part.parts}", part.short)
+            return self._acknowledge(part.short, part.part, now_s)
         exchange = self._answered("", part.short, "", part.client_ref)
         if exchange is None:
             self.unmatched += 1

@@ -137,6 +137,8 @@ def _down_lines(message: Message) -> Sequence[str]:
             return (f"{_client(message.client_ref)}XX {message.why}",)
         case Result():
             return message.texts
+        case Notice(texts=texts) if texts:
+            return texts
         case Notice():
             named = message.short and not message.text.startswith(message.short)
             return (f"{message.short} {message.text}" if named else message.text,)

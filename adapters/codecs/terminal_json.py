@@ -189,6 +189,7 @@ class TerminalJson:
                     check=message.check,
                     short=message.short,
                     danger=list(message.danger),
+                    id=message.id,
                 )
                 return (Frame(data=msgspec.json.encode(body), channel="down/notice"),)
             case _:
@@ -519,6 +520,7 @@ def _down(channel: str, data: bytes) -> Decoded:
                 check=notice.check,
                 short=notice.short,
                 danger=tuple(notice.danger),
+                id=notice.id,
             )
 
 

@@ -118,7 +118,7 @@ class DownResult(Wire, kw_only=True, omit_defaults=True):
 
 
 class DownNotice(Wire, kw_only=True, omit_defaults=True):
-    """`down/notice`."""
+    """`down/notice`. id: of a message, to be acknowledged (`up/ack`) as an answer is."""
 
     kind: Annotated[
         str,
@@ -135,6 +135,7 @@ class DownNotice(Wire, kw_only=True, omit_defaults=True):
                 "operator",
                 "held",
                 "withheld",
+                "message",
             )
         ),
     ]
@@ -142,6 +143,7 @@ class DownNotice(Wire, kw_only=True, omit_defaults=True):
     check: str = ""
     short: str = ""
     danger: list[str] = []
+    id: str = ""
 
 
 PAYLOADS: dict[str, type[msgspec.Struct]] = {

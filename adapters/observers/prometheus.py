@@ -101,7 +101,10 @@ UPLINKS = (
     *("book_on", "book_off", "privacy", "why", "ignored"),
 )
 DOWNLINKS = ("receipt", "result", "notice")
-TASKS = ("link", "switchboard", "observer", "courier", "check", "emergency", "minder", "relay")
+TASKS = (
+    *("link", "switchboard", "observer", "courier", "check", "message", "emergency"),
+    *("minder", "relay"),
+)
 EVENT_TYPES = (
     "hb",
     "unit.batch",

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from gateway.alarm_rules import AlarmRules
 from gateway.bus import Encode, Subscription
-from gateway.messages import Actor, AlarmChanged, CheckNow, Snapshot, Viewer
+from gateway.messages import Actor, AlarmChanged, CheckNow, MessageChanged, Snapshot, Viewer
 
 
 class Board(Protocol):
@@ -54,6 +54,10 @@ class Board(Protocol):
     async def prove_receipt(self, receipt: str, purpose: str, actor: Actor) -> bytes | None:
         """What this receipt proves, as JSON, once the look at it is on record; None when no record
         has it. Raises LedgerUnavailable, ChainBroken."""
+
+    async def send_message(self, unit: str, text: str, actor: Actor) -> MessageChanged:
+        """As acknowledge: write to whoever holds this radio (ISSI or call-sign) now. KeyError: no
+        such unit."""
 
     def health(self) -> bool:
         """Whether the process turns."""

@@ -54,14 +54,20 @@ _SHELVE: dict[str, Any] = {
 }
 
 
-def _act(summary: str, more: dict[str, Any] | None = None) -> Any:
+def _act(
+    summary: str,
+    more: dict[str, Any] | None = None,
+    *,
+    of: str = "the alarm's id",
+    answer: str = "the alarm's full record",
+) -> Any:
     """more: members of the body besides `by`."""
     more = more or {}
     return {
         "post": {
             "summary": summary,
             "parameters": [
-                _in("path", "id", "the alarm's id"),
+                _in("path", "id", of),
                 _in("header", "Idempotency-Key", "1-64 characters, fresh for each act", True),
             ],
             "requestBody": {
@@ -86,7 +92,7 @@ def _act(summary: str, more: dict[str, Any] | None = None) -> Any:
                 },
             },
             "responses": {
-                "200": {"description": "the alarm's full record", **_JSON},
+                "200": {"description": answer, **_JSON},
                 "404": _PROBLEM,
                 "409": _PROBLEM,
                 "503": _PROBLEM,
@@ -146,6 +152,12 @@ def document(version: str) -> dict[str, Any]:
             "/api/v1/alarms/{id}/shelve": _act("put aside for some minutes", _SHELVE),
             "/api/v1/alarms/{id}/unshelve": _act("take back before its time"),
             "/api/v1/alarms/{id}/mistake": _act("note that it was pressed by mistake"),
+            "/api/v1/units/{id}/message": _act(
+                "write to whoever holds this radio now",
+                {"text": {"type": "string", "description": "what the officer reads"}},
+                of="the unit's call-sign, if it alone has it, or its ISSI",
+                answer="where the message stands",
+            ),
             "/api/v1/export": _export(),
             "/api/v1/audit/receipts/{receipt}": _read(
                 "what a receipt proves, for auditors; itself put on record first",

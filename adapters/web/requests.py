@@ -40,6 +40,13 @@ class ShelveAct(msgspec.Struct, forbid_unknown_fields=True):
     why: str
 
 
+class MessageAct(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a message to one unit."""
+
+    by: str
+    text: str
+
+
 class ExportAct(msgspec.Struct, forbid_unknown_fields=True):
     """Body of an export's record. receipt: when it is of one check alone."""
 
@@ -51,6 +58,7 @@ class ExportAct(msgspec.Struct, forbid_unknown_fields=True):
 LIKE: dict[type[msgspec.Struct], str] = {
     Act: 'body: {"by": "who acts"}',
     ShelveAct: 'body: {"by": "who acts", "minutes": 5, "why": "test"}',
+    MessageAct: 'body: {"by": "who acts", "text": "RETURN TO STATION"}',
     ExportAct: 'body: {"by": "who", "purpose": "..."}',
 }
 

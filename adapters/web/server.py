@@ -22,7 +22,7 @@ from aiohttp import web
 from adapters.web import openapi, requests, shapes, walls
 from adapters.web.board import Board
 from adapters.web.doors import SEND_BUFFER, Doors, Doorway
-from adapters.web.requests import Act, ExportAct, ShelveAct
+from adapters.web.requests import Act, ExportAct, MessageAct, ShelveAct
 from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
 from adapters.web.walls import Problem, answer
 from gateway.errors import ChainBroken
@@ -36,7 +36,7 @@ FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
-RIGHTS = frozenset({"class", "callsign", "position", "identity", "emergency"})
+RIGHTS = frozenset({"class", "callsign", "position", "identity", "emergency", "message"})
 """Until log-in exists whoever reaches loopback is an operator of the whole area."""
 SNAPSHOT_KEPT_S = 0.2
 """Many consoles that come back at once share one snapshot."""
@@ -167,6 +167,7 @@ class WebServer:
         app.router.add_post("/api/v1/alarms/{id}/shelve", self._shelve)
         app.router.add_post("/api/v1/alarms/{id}/unshelve", self._unshelve)
         app.router.add_post("/api/v1/alarms/{id}/mistake", self._mistake)
+        app.router.add_post("/api/v1/units/{id}/message", self._message)
         app.router.add_post("/api/v1/export", self._export)
         app.router.add_get("/api/v1/audit/receipts/{receipt}", self._receipt)
         app.router.add_get("/api/openapi.json", self._describe)
@@ -265,7 +266,7 @@ class WebServer:
         return await self._act(
             request,
             f"shelve {actor.id} {minutes} {why}",
-            lambda id_: self._board.shelve_alarm(id_, actor, minutes, why),
+            self._alarmed(lambda id_: self._board.shelve_alarm(id_, actor, minutes, why)),
         )
 
     async def _unshelve(self, request: web.Request) -> web.Response:
@@ -282,7 +283,34 @@ class WebServer:
     ) -> web.Response:
         """An act of which nothing is said but who does it."""
         actor = Actor(id=requests.who((await self._decoded(request, Act)).by))
-        return await self._act(request, f"{verb} {actor.id}", lambda id_: change(id_, actor))
+        what = f"{verb} {actor.id}"
+        return await self._act(request, what, self._alarmed(lambda id_: change(id_, actor)))
+
+    def _alarmed(
+        self, change: Callable[[str], Awaitable[AlarmChanged]]
+    ) -> Callable[[str], Awaitable[shapes.Json]]:
+        """The same, with the alarm's full record as its answer."""
+
+        async def changed(id_: str) -> shapes.Json:
+            return shapes.alarm_body(await change(id_), self._units)
+
+        return changed
+
+    async def _message(self, request: web.Request) -> web.Response:
+        """To whoever holds this radio now."""
+        act = await self._decoded(request, MessageAct)
+        actor, text = Actor(id=requests.who(act.by)), act.text
+        if "message" not in viewer_of(actor).rights:
+            raise Problem(403, "you may not write to units")
+
+        async def sent(unit: str) -> shapes.Json:
+            try:
+                message = await self._board.send_message(unit, text, actor)
+            except KeyError:
+                raise Problem(404, "no such unit, or more than one of that call-sign") from None
+            return shapes.message_body(message, self._units)
+
+        return await self._act(request, f"message {actor.id} {text}", sent)
 
     async def _export(self, request: web.Request) -> web.Response:
         """Only the record of it: the lines are read by the command line, read-only."""
@@ -316,15 +344,15 @@ class WebServer:
         self,
         request: web.Request,
         what: str,
-        change: Callable[[str], Awaitable[AlarmChanged]],
+        change: Callable[[str], Awaitable[shapes.Json]],
     ) -> web.Response:
         """Done once per Idempotency-Key: a repeat gets the answer of the first. what: the act, to
         know another one under the same key."""
-        alarm_id = request.match_info["id"]
+        id_ = request.match_info["id"]
         key = request.headers.get("Idempotency-Key", "")
         if not _KEY.fullmatch(key):
             raise Problem(400, "Idempotency-Key: 1 to 64 visible ASCII characters")
-        asked = f"{alarm_id} {what}"
+        asked = f"{id_} {what}"
         known = self._acts.get(key)
         if known is not None:
             if known[0] != asked:
@@ -337,13 +365,12 @@ class WebServer:
             self._acts.popitem(last=False)
         try:
             async with asyncio.timeout(self._settings.body_deadline_s):
-                alarm = await change(alarm_id)
+                body = await change(id_)
         except BaseException as error:
             self._acts.pop(key, None)  # it failed: the same key may try again
             refusal = _refusal(error)
             done.set_exception(refusal if isinstance(refusal, Exception) else Problem(503, "try"))
             raise refusal from error
-        body = shapes.alarm_body(alarm, self._units)
         self._cache = None  # who acts and looks again sees what they did
         done.set_result(body)
         return answer(body)

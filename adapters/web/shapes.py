@@ -191,15 +191,7 @@ def event_body(event: Event, units: Units) -> Json:
                 "t": _s(event.t_ms),
             }
         case MessageChanged():
-            return {
-                "type": "message",
-                "ref": event.short,
-                "id": event.id,
-                "u": units.index(event.terminal),
-                "state": event.state,
-                "by": event.by,
-                "t": _s(event.t_ms),
-            }
+            return {"type": "message", **message_body(event, units)}
         case ChallengeChanged():
             return {
                 "type": "challenge",
@@ -275,6 +267,18 @@ def alarm_body(alarm: AlarmChanged, units: Units) -> Json:
         if value := getattr(alarm, name):
             body[name] = value
     return body
+
+
+def message_body(message: MessageChanged, units: Units) -> Json:
+    """Where it stands, never what it says: that is on record, and on the unit's screen."""
+    return {
+        "ref": message.short,
+        "id": message.id,
+        "u": units.index(message.terminal),
+        "state": message.state,
+        "by": message.by,
+        "t": _s(message.t_ms),
+    }
 
 
 def _opened(event: CheckOpened, units: Units) -> Json:
@@ -369,6 +373,7 @@ def snapshot_body(
         "checks": [check_body(check, units) for check in snapshot.checks],
         "releases": [],
         "alarms": [alarm_body(alarm, units) for alarm in snapshot.alarms],
+        "messages": [message_body(message, units) for message in snapshot.messages],
         "links": [_link(link) for link in snapshot.links],
         "kpi": {**snapshot.counts, "errors": list(snapshot.errors)},
     }

@@ -448,6 +448,14 @@ RECEIPT = Receipt(ref="a1", check="01JD6Q8ZK7M2V9X4T0C7F3", short="C7F3", accept
 REFUSED = msgspec.structs.replace(RECEIPT, accepted=False, why="R? GIVE REASON", client_ref="7")
 LATE = Notice(kind="late", text="C7F3 LATE REPLY. REPEAT CHECK", check=RESULT.check, short="C7F3")
 
+WRITTEN = Notice(
+    kind="message",
+    text="MSG: RETURN TO STATION",
+    short="C8A1",
+    id="01JD6Q8ZK7M2V9X4T0C8A1",
+    texts=("C8A1 1/2 MSG: RETURN TO", "C8A1 2/2 STATION"),
+)
+
 
 def members(messages: Sequence[Any], *names: str) -> list[tuple[Any, ...]]:
     return [tuple(getattr(each, name) for name in names) for each in messages]
@@ -485,8 +493,20 @@ def test_over_a_line_a_terminal_reads_the_words_of_an_answer() -> None:
     ]
 
 
+def test_what_the_control_room_writes_can_be_acknowledged_as_an_answer_can() -> None:
+    """By its id, or part by part."""
+    assert heard("terminal_json", "gateway", WRITTEN) == [
+        msgspec.structs.replace(WRITTEN, texts=())
+    ]
+    parts = heard("line_terminal", "gateway", WRITTEN)
+    assert members(parts, "short", "part", "parts", "text") == [
+        ("C8A1", 1, 2, "MSG: RETURN TO"),
+        ("C8A1", 2, 2, "STATION"),
+    ]
+
+
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("message", [*UPLINKS, RESULT, RECEIPT, REFUSED, LATE], ids=repr)
+@pytest.mark.parametrize("message", [*UPLINKS, RESULT, RECEIPT, REFUSED, LATE, WRITTEN], ids=repr)
 def test_each_side_writes_only_its_own_words(name: str, message: Message) -> None:
     """A gateway asks nothing, a terminal answers nothing; what has no word is () and no error."""
     down = isinstance(message, DOWNLINKS)

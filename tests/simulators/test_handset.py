@@ -175,6 +175,28 @@ def test_answer_whose_receipt_was_lost_is_still_known() -> None:
     assert exchange.reading is Reading.ANSWERED
 
 
+def test_what_the_control_room_writes_is_read_and_answers_no_question() -> None:
+    """Though a question waits: over a line part by part, over MQTT by its id."""
+    handset = Handset(resends=False, think_s=2.0)
+    exchange = handset.ask(ASK, 10.0)
+    for number, text in ((1, "MSG: RETURN TO"), (2, "STATION")):
+        assert handset.heard(part(text, number, 2, short="C8A1", ref=""), 11.0) == [
+            DeliveryAck(check="C8A1", part=number, state=AckState.DELIVERED)
+        ]
+    notice = Notice(kind="message", text="MSG: CALL ME", short="C8A2", id="01C8A2")
+    assert handset.heard(notice, 11.0) == [
+        DeliveryAck(check="01C8A2", part=1, state=AckState.DELIVERED)
+    ]
+    assert [(each.check, each.part) for each in handset.due(13.0)] == [  # type: ignore[union-attr]
+        ("C8A1", 1),
+        ("C8A1", 2),
+        ("01C8A2", 1),
+    ]
+    assert exchange.open
+    assert not exchange.pages
+    assert handset.unmatched == 0
+
+
 def test_what_fits_nothing_is_counted() -> None:
     """An answer to a question we never asked is counted, shown to nobody, not acknowledged."""
     handset = Handset(resends=True)

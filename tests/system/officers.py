@@ -179,6 +179,8 @@ class MqttOfficer(Officer):
                 self._open.pop(body.get("ref", ""), None)
             if channel == "result" and self.acknowledges:
                 await self.say("ack", {"check": body["check"], "part": 1, "state": "delivered"})
+            if body.get("kind") == "message" and self.acknowledges:
+                await self.say("ack", {"check": body["id"], "part": 1, "state": "delivered"})
 
     async def _repeat(self, client: aiomqtt.Client) -> None:
         while True:
@@ -252,6 +254,7 @@ class LineOfficer(Officer):
 
     def __init__(self, issi: str, link: Path, *, ack: bool = True) -> None:
         super().__init__(issi, ack=ack)
+        self._written: set[str] = set()
         self.link = link
         self._master = self._slave = -1
         self._rest = b""
@@ -345,7 +348,11 @@ class LineOfficer(Officer):
                 "text": found[5],
             }
             self._open.pop(found[1] or "", None)
-            self._hear(Heard("result", raw, body))
+            # What the control room writes answers no question.
+            written = body["text"].startswith("MSG: ") or body["short"] in self._written
+            if written:
+                self._written.add(body["short"])
+            self._hear(Heard("message" if written else "result", raw, body))
             if self.acknowledges:
                 self.say(f"#A {found[2]} {found[3]} D")
         else:

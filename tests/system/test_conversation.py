@@ -347,6 +347,61 @@ async def test_alarms_stand_over_a_kill_as_every_console_saw_them(world: World) 
         await asyncio.gather(watching, return_exceptions=True)
 
 
+async def test_what_the_control_room_writes_is_read_on_both_bearers_and_over_a_kill(
+    world: World,
+) -> None:
+    """On record, on the screen, delivered, read; a second console sees where it stands; what was
+    not delivered when the daemon was killed comes from the next one, once."""
+    assert world.daemon is not None
+    assert world.console is not None
+    daemon, line, radio = world.daemon, world.lines["5001001"], world.radios["5001003"]
+    names = world.callsigns()
+
+    async def write(issi: str, text: str) -> str:
+        path = f"/api/v1/units/{names[issi]}/message"
+        status, said = await daemon.post(path, {"by": "op-1", "text": text}, f"m{len(text)}")
+        assert (status, said["state"]) == (200, "queued"), said
+        return str(said["id"])
+
+    long = "Return to station at once " + "and bring the keys " * 8
+    first, second = await write("5001001", long), await write("5001003", "Call me")
+    parts = await line.until(
+        lambda: [h.body["parts"] for h in line.heard if h.channel == "message"][1:], WITHIN_S
+    )
+    (notice,) = await radio.until(
+        lambda: [h.body for h in radio.heard if h.body.get("kind") == "message"], WITHIN_S
+    )
+    assert (notice["text"], notice["id"]) == ("MSG: CALL ME", second)
+    line.say("#S 15")
+    await radio.say("ack", {"check": notice["short"], "part": 1, "state": "read"})
+    await until(
+        lambda: (
+            {first, second}
+            <= {e["id"] for e in world.console.of("message") if e["state"] == "read"}
+        )
+    )
+    line.unplug()
+    third = await write("5001001", "Where are you")
+    await daemon.kill()
+    line.plug()
+    await daemon.start()
+    await line.until(lambda: [h for h in line.heard if "WHERE ARE YOU" in h.raw.decode()], WITHIN_S)
+    line.say(f"#A {third[-4:]} 1 R")
+
+    def events(of: str) -> list[str]:
+        return [leaf["event"] for leaf in audit(daemon.state) if leaf["detail"] == of]
+
+    await until(lambda: "read" in events(third))
+    assert events(first) == events(second) == events(third) == ["message", "delivered", "read"]
+    assert set(parts) == {2}
+    async with asyncio.timeout(WITHIN_S):
+        while True:  # a picture may be some moments old
+            states = {m["id"]: m["state"] for m in (await daemon.snapshot())["messages"]}
+            if states == {third: "read"}:
+                break
+    assert world.verdict() == []
+
+
 async def standing(daemon: Daemon) -> list[dict[str, Any]]:
     """The emergencies and the links that are down, as a console that opens now sees them."""
     alarms = (await daemon.snapshot())["alarms"]

@@ -16,6 +16,7 @@ from gateway.messages import (
     Kind,
     LinkChanged,
     LinkState,
+    MessageChanged,
     Outcome,
     Snapshot,
     UnitFix,
@@ -129,6 +130,14 @@ class FakeBoard:
 
     def alarm_rules(self) -> AlarmRules:
         return RULES
+
+    async def send_message(self, unit: str, text: str, actor: Actor) -> MessageChanged:
+        if self.refuse is not None:
+            raise self.refuse
+        self.acts.append((text, unit, actor.id))
+        message = MessageChanged("01M7F3C", "7F3C", "4001", "queued", NOW_MS, actor.id)
+        self.bus.publish(message)
+        return message
 
     def _act(self, verb: str, alarm_id: str, by: str, **changes: object) -> AlarmChanged:
         if self.refuse is not None:

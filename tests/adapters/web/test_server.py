@@ -380,6 +380,33 @@ async def test_a_refused_act_says_why_and_nothing_more(
             )
 
 
+async def test_a_message_is_sent_once_and_answered_with_where_it_stands() -> None:
+    """By call-sign or ISSI; its text comes back nowhere."""
+    async with serving() as (_, board, http):
+        path, body = "/api/v1/units/E-101/message", {"by": "op-1", "text": "CALL ME"}
+        for _ in range(2):
+            async with http.post(path, json=body, headers=key("m1")) as answer:
+                said = await answer.json()
+                assert answer.status == 200
+        assert said == {
+            "ref": "7F3C",
+            "id": "01M7F3C",
+            "u": 0,
+            "state": "queued",
+            "by": "op-1",
+            "t": NOW_MS / 1000,
+        }
+        assert board.acts == [("CALL ME", "E-101", "op-1")]
+        other = {"by": "op-1", "text": "CALL HIM"}
+        async with http.post(path, json=other, headers=key("m1")) as answer:
+            assert answer.status == 422
+        for error, status in ((KeyError("E-9"), 404), (ValueError("NOBODY HOLDS"), 409)):
+            board.refuse = error
+            async with http.post(path, json=body, headers=key("m2")) as answer:
+                assert answer.status == status
+                assert "CALL ME" not in await answer.text()
+
+
 # --------------------------------------------------------------------------- walls
 
 
