@@ -3,7 +3,8 @@
     V TE99 ABC R1          vehicle by mark            N TESTER/NORA/01011970/F R1   person
     VIN TSTZZZ00000000001 R2  by chassis number       P BIKE/TSTBIKE001 R5          property
     ?  help      X [ref]  cancel      E [text]  echo test
-    options: R reason (mandatory), L place ('.' for a blank), O collar, Q client reference, F full
+    options: R reason (mandatory), L place ('.' for a blank), O collar, Q client reference, F full,
+    and last of all, behind the reason, J: why, in free text to the end of the line
 
 Whatever cannot be asked is answered with what to do, never with what was typed.
 
@@ -115,6 +116,36 @@ def _enquiry(
     verb: str, rest: list[str], exact: list[bool], typed: str
 ) -> CheckRequest | MalformedCheck:
     """exact: of each word in rest, whether it was ASCII as it came."""
+    why_at = _why_at(rest)
+    if why_at is None:
+        return _asked(verb, rest, exact, typed)
+    meant = _asked(verb, rest[:why_at], exact, typed, why=" ".join(rest[why_at + 1 :]))
+    whole = _asked(verb, rest, exact, typed)
+    if isinstance(meant, CheckRequest) and isinstance(whole, CheckRequest):
+        # A serial in groups, one of them J: what is asked about must not hang on that.
+        return MalformedCheck(
+            why="UNCLEAR. NO BLANKS, R FIRST",
+            kind=_KINDS[verb],
+            client_ref=meant.client_ref,
+            typed=True,
+        )
+    return whole if isinstance(whole, CheckRequest) else meant
+
+
+def _why_at(rest: list[str]) -> int | None:
+    """Where the first J behind a reason stands; None when there is none."""
+    reasoned = False
+    for at, word in enumerate(rest):
+        if reasoned and word == "J":
+            return at
+        reasoned = reasoned or (at > 0 and _REASON.fullmatch(word) is not None)
+    return None
+
+
+def _asked(
+    verb: str, rest: list[str], exact: list[bool], typed: str, *, why: str | None = None
+) -> CheckRequest | MalformedCheck:
+    """why: what stands behind a J; None when there is none."""
     cut = _subject_end(verb, rest)
     options = rest[cut:]
     kind = _KINDS[verb]
@@ -130,11 +161,14 @@ def _enquiry(
         place = next((o[1:] for o in options if o.startswith("L")), "").replace(".", " ").strip()
         if len(place) > PLACE_MAX:
             raise _Wrong(f"L TOO LONG. MAX {PLACE_MAX}")
+        if why == "":
+            raise _Wrong("J? SAY WHY")
     except _Wrong as wrong:
         return MalformedCheck(why=str(wrong), kind=kind, client_ref=client_ref, typed=True)
     return CheckRequest(
         key=key,
         reason=str(int(reason)),
+        justification=why or "",
         location=place,
         typed=typed,
         client_ref=client_ref,

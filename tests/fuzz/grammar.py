@@ -306,7 +306,20 @@ def keysds_text(r: Random) -> str:
             r,
             some(
                 r,
-                ("R1", "R2", "R09", "R99", "LBRIDGE.ST", "LXX", "O1001", "OXO", "Q12", "Q999", "F"),
+                (
+                    "R1",
+                    "R2",
+                    "R09",
+                    "R99",
+                    "LBRIDGE.ST",
+                    "LXX",
+                    "O1001",
+                    "OXO",
+                    "Q12",
+                    "Q999",
+                    "F",
+                    "J",
+                ),
             ),
             12,
         )

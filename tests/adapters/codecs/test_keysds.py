@@ -59,8 +59,13 @@ def options(draw: st.DrawFn) -> tuple[str, dict[str, object]]:
         words.append(f"Q{means['client_ref']}")
     if full:
         words.append("F")
-    text = " ".join([f"R{reason}", *draw(st.permutations(words))])
-    return text, {**means, "full": full}
+    words = [f"R{reason}", *draw(st.permutations(words))]
+    why = draw(st.just([]) | st.lists(st.text(ALNUM, min_size=1, max_size=6), max_size=3))
+    # Text that ends like a reason makes a serial of it readable: that is told, below.
+    if why and not any(re.fullmatch(r"R\d{1,2}", word) for word in why):
+        words += ["J", *why]
+        means["justification"] = " ".join(why)
+    return " ".join(words), {"justification": "", **means, "full": full}
 
 
 def asked(text: str, means: dict[str, object]) -> CheckRequest:
@@ -69,7 +74,7 @@ def asked(text: str, means: dict[str, object]) -> CheckRequest:
     found = keysds.parse(text)
     assert isinstance(found, CheckRequest), found
     assert {name: getattr(found, name) for name in means} == means
-    assert (found.ref, found.sent_at_ms, found.justification, found.fix) == ("", None, "", None)
+    assert (found.ref, found.sent_at_ms, found.fix) == ("", None, None)
     assert found.typed == text
     return found
 
