@@ -1,4 +1,4 @@
-"""How much one terminal, and all of them together, may say: token buckets.
+"""How much one terminal, one officer, and all of them together, may say: token buckets.
 
 Rules of this module
 1. Who says too much costs nobody else: a terminal's own bucket is asked first, and what that
@@ -39,6 +39,8 @@ class Scope(StrEnum):
     """Whose bucket was empty (metric label `scope`)."""
 
     TERMINAL = "terminal"
+    OFFICER = "officer"
+    """One officer's, over all radios: judged with the question, for only that says who asks."""
     ALL = "all"
 
 
@@ -83,10 +85,11 @@ class Limits:
             Traffic.REPORT: _full(section.all_per_s, section.all_burst, now_s),
             Traffic.FIX: _full(section.all_fixes_per_s, section.all_fixes_burst, now_s),
         }
+        self._officers: dict[str, Bucket] = {}
         self._refused_at_s: dict[tuple[Issi, bool], float] = {}
 
     def __len__(self) -> int:
-        return len(self._own) + len(self._refused_at_s)
+        return len(self._own) + len(self._officers) + len(self._refused_at_s)
 
     def refusal(
         self, terminal: Issi, traffic: Traffic, now_s: float, *, alarm_open: bool = False
@@ -101,10 +104,21 @@ class Limits:
             return self._refused(terminal, traffic, now_s, Scope.ALL)
         return None
 
+    def officer_may(self, officer: str, now_s: float) -> bool:
+        """Whether this officer may ask one more question, whatever radio it comes from. officer: a
+        collar number, or empty for a radio that nobody holds: that one asks nothing anyway."""
+        bucket = self._officers.get(officer)
+        if bucket is None:
+            per_s = self._section.officer_per_hour / 3600
+            bucket = self._officers[officer] = _full(per_s, self._section.officer_burst, now_s)
+        return bucket.take(now_s)
+
     def sweep(self, now_s: float) -> None:
         """Once a second: forget who is within their limits again."""
         for key in [key for key, bucket in self._own.items() if bucket.full(now_s)]:
             del self._own[key]
+        for officer in [each for each, bucket in self._officers.items() if bucket.full(now_s)]:
+            del self._officers[officer]
         for who in [who for who, at_s in self._refused_at_s.items() if now_s - at_s >= QUIET_S]:
             del self._refused_at_s[who]
 

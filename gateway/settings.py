@@ -90,6 +90,9 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     per_s: float = 5.0
     """One terminal's questions; again as many reports (statuses, acknowledgements)."""
     burst: int = 20
+    officer_per_hour: float = 120.0
+    """One officer's questions, over all radios."""
+    officer_burst: int = 20
     fixes_per_s: float = 5.0
     """One terminal's positions."""
     fixes_burst: int = 20
@@ -581,6 +584,8 @@ def _check_limits(limits: LimitsSection) -> list[str]:
     return _out_of_range(
         ("per_s", limits.per_s, 0.1, 1e6),
         ("burst", limits.burst, 1, 1_000_000),
+        ("officer_per_hour", limits.officer_per_hour, 1, 1e9),
+        ("officer_burst", limits.officer_burst, 1, 1_000_000),
         ("fixes_per_s", limits.fixes_per_s, 0.1, 1e6),
         ("fixes_burst", limits.fixes_burst, 1, 1_000_000),
         ("all_per_s", limits.all_per_s, limits.per_s, 1e6),

@@ -130,3 +130,18 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
     for at_s in (50.0, 0.0, 99.0, 100.0, 100.1):
         assert limits.refusal(ISSI, Traffic.QUESTION, at_s) is not None
     assert limits.refusal(ISSI, Traffic.QUESTION, 100.2) is None
+
+
+def test_an_officer_has_one_bucket_that_fills_again() -> None:
+    """20 at once, then two a minute; another officer has their own; a full one is forgotten."""
+    limits = Limits(LimitsSection(officer_per_hour=120.0, officer_burst=20), 0.0)
+    assert sum(limits.officer_may("1001", 0.0) for _ in range(30)) == 20
+    assert limits.officer_may("1002", 0.0)
+    assert [limits.officer_may("1001", at_s) for at_s in (29.0, 31.0, 32.0, 61.0)] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    limits.sweep(700.0)
+    assert len(limits) == 0

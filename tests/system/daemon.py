@@ -24,6 +24,8 @@ READY_WITHIN_S = 60.0
 UNLIMITED = {
     "per_s": 1e6,
     "burst": 1_000_000,
+    "officer_per_hour": 1e9,
+    "officer_burst": 1_000_000,
     "fixes_per_s": 1e6,
     "fixes_burst": 1_000_000,
     "all_per_s": 1e6,
