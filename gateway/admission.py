@@ -1,7 +1,8 @@
 """Whether this officer may ask this now: the one place that says yes (pure).
 
-Asked before the question goes out, and again, under the rules of that moment, before anything of
-the answer is shown. policy.py says what agency, role and reason allow; here stands the rest.
+`admit` before the question goes out; `decide` again, under the rules of that moment, before
+anything of the answer is shown. policy.py says what agency, role and reason allow; here stands the
+rest. Whatever is refused here is on record as denied, and the PNC is not asked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from gateway import policy
+from gateway import coach, originator, policy
 from gateway.messages import Asker, CheckRequest, Level
 from gateway.policy import Decision
 from gateway.roster import Roster
@@ -19,6 +20,22 @@ from gateway.rulebook import Policy, Warnings
 
 NOT_BOOKED = "NOT BOOKED"
 TRAINING_EXPIRED = "TRAINING EXPIRED"
+NO_REQUESTER = "NO REQUESTER"
+TOO_MANY = "TOO MANY CHECKS"
+"""More than one officer may ask, over all radios."""
+
+ASK_CONTROL = "ASK CONTROL"
+_TO_DO = {
+    NOT_BOOKED: "BOOK ON, THEN ASK",
+    TRAINING_EXPIRED: ASK_CONTROL,
+    NO_REQUESTER: "SAY FOR WHOM YOU ASK",
+    policy.REASON_UNKNOWN: "R: SEE THE CARD",
+    policy.REASON_NOT_ALLOWED: ASK_CONTROL,
+    policy.NOT_YOUR_ROLE: ASK_CONTROL,
+    TOO_MANY: "WAIT, OR USE VOICE",
+}
+"""Each denial but those of the coach, and what the officer can do about it."""
+_SAY_MORE = "ASK AGAIN: J AND WHY"
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -44,13 +61,43 @@ def decide(rules: Rules, asker: Asker, request: CheckRequest, *, now_ms: int) ->
     """Booked, trained, then what the policy says. now_ms: of the question, not of the answer: it
     is not lost for a midnight that passes while it is under way."""
     if not asker.officer:
-        return _denied(NOT_BOOKED)
+        return _denied(NO_REQUESTER if asker.operator else NOT_BOOKED)
     if asker.accredited_until and _day(now_ms, rules.zone) > asker.accredited_until:
         return _denied(TRAINING_EXPIRED)
     decision = policy.may_ask(rules.policy, asker, request)
     if decision.prompt and asker.device_class not in rules.prompting:
         decision = msgspec.structs.replace(decision, prompt=False)
     return Admission(decision, decision.why)
+
+
+def admit(rules: Rules, asker: Asker, request: CheckRequest, *, now_ms: int) -> Admission:
+    """`decide`, and what counts only once, when the question is asked: that the line can name who
+    asks, and that they say why. What was asked is not lost for a coach that asks for more later."""
+    found = decide(rules, asker, request, now_ms=now_ms)
+    if found.cause:
+        return found
+    try:
+        originator.line(asker, reason="", most=rules.policy.originator_max)
+    except originator.NoRequester:
+        return _denied(NO_REQUESTER)
+    reason = rules.policy.reasons[request.reason]
+    missing = coach.judge(request.justification, reason, rules.policy.coach)
+    return _denied(missing) if missing else found
+
+
+def too_many() -> Admission:
+    """Refused for how much this officer asked before."""
+    return _denied(TOO_MANY)
+
+
+def is_denial(cause: str) -> bool:
+    """Whether these are words of a refusal made here."""
+    return cause in _TO_DO or coach.known(cause)
+
+
+def to_do(cause: str) -> str:
+    """What the officer can do about a refusal, at most 20 characters."""
+    return _SAY_MORE if coach.known(cause) else _TO_DO.get(cause, ASK_CONTROL)
 
 
 def _denied(why: str) -> Admission:

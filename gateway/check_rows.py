@@ -28,7 +28,7 @@ from gateway.messages import (
 )
 from gateway.policy import Decision
 from gateway.ports import Change, CheckRow, Clock, Ids, OutboxRow, PutCheck, PutOutbox, Record
-from gateway.rulebook import Policy
+from gateway.rulebook import JUSTIFICATION, Policy
 from gateway.timers import Timer
 
 PNC = "PNC"
@@ -59,6 +59,7 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     """Monotonic, by that counter: the wall clock may be set back before this is read (H08)."""
     parent: str = ""
     level: str = ""
+    place: str = ""
     waiting: str = ""
     """What its officer is asked before they get it: danger words, FREE TO SPEAK?"""
     danger_fields: tuple[str, ...] = ()
@@ -148,6 +149,9 @@ class Check:
     timer: Timer | None = None
     waiter: asyncio.Task[None] | None = None
     asking: asyncio.Task[None] | None = None
+    place: str = ""
+    """Where it was asked by the last fix, if the officer did not say; as the line has it."""
+    place_age_s: float = 0.0
     placed: bool = False
     queued_at_s: float = 0.0
     pnc_s: float = 0.0
@@ -216,6 +220,7 @@ def row_of(check: Check, stage: Stage | None = None) -> CheckRow:
         waiting=check.waiting if state.prompt and state.stage not in ENDED else "",
         danger_fields=check.danger_fields,
         answer=_kept_answer(check) if state.stage is Stage.HELD else None,
+        place=check.place,
     )
     return CheckRow(
         id=check.id,
@@ -286,6 +291,7 @@ def read_row(row: CheckRow, clock: Clock) -> Check:
         waiting=stored.waiting,
         danger_fields=stored.danger_fields,
         answer=stored.answer,
+        place=stored.place,
     )
 
 
@@ -367,6 +373,7 @@ class Scribe:
     ) -> Record:
         """event: one of AUDIT_EVENTS. content: personal data, purgeable. operator: who acted; left
         out, who keyed the question."""
+        rules = self._rules().policy
         return Record(
             event=event,
             at_ms=self._clock.wall_ms(),
@@ -384,7 +391,8 @@ class Scribe:
             recipient=recipient,
             fields=fields,
             level=level,
-            policy=self._rules().policy.version,
+            policy=rules.version,
+            on_behalf=_on_behalf(check, rules),
             attempt=attempt,
             receipt=check.receipt,
             detail=detail,
@@ -424,7 +432,7 @@ class Scribe:
         )
 
     def opened(self, check: Check) -> Record:
-        """The question, word for word."""
+        """The question, word for word, and where the radio was."""
         request = check.request
         if request is None:
             return self.record(check, "opened")
@@ -436,12 +444,19 @@ class Scribe:
                 justification=request.justification,
                 location=request.location,
                 collar=request.collar,
+                fix=check.place,
+                fix_age_s=f"{check.place_age_s:.0f}" if check.place else "",
             ),
         )
 
     def asked(self, check: Check, attempt: int) -> Record:
-        """An attempt at the PNC, before it is made. Raises NoRequester."""
-        content = _content(originator=self.originator(check))
+        """An attempt at the PNC, before it is made, exactly as it is sent. Raises NoRequester."""
+        rules = self._rules().policy
+        content = _content(
+            originator=self.originator(check),
+            justification=_justification(check, rules),
+            location=_location(check),
+        )
         return self.record(check, "asked", attempt=attempt, content=content, source=PNC)
 
     def disclosed(self, check: Check) -> Record:
@@ -466,8 +481,8 @@ class Scribe:
         line = originator.line(
             check.asker,
             reason=check.request.reason,
-            free=check.request.justification,
-            location=check.request.location,
+            free=_justification(check, policy),
+            location=_location(check),
             most=policy.originator_max,
         )
         check.originated = (policy, line)
@@ -476,20 +491,43 @@ class Scribe:
     def query(self, check: Check, attempt: int) -> PncQuery:
         """One attempt at the PNC, as its record said it would be. Raises NoRequester."""
         assert check.request is not None
-        agency, request = check.asker.agency, check.request
+        rules, request = self._rules().policy, check.request
         return PncQuery(
             check=check.id,
             attempt=attempt,
             key=request.key,
             key_text=search_key(request.key),
             reason=request.reason,
-            justification=request.justification,
+            justification=_justification(check, rules),
             originator=self.originator(check),
-            location=request.location,
-            on_behalf_of=agency if agency in self._rules().policy.on_behalf_agencies else "",
+            location=_location(check),
+            on_behalf_of=_on_behalf(check, rules),
             asked_at_ms=self._clock.wall_ms(),
             deadline_s=max(0.0, check.state.deadline_s - self._clock.monotonic_s()),
         )
+
+
+def _justification(check: Check, policy: Policy) -> str:
+    """Why, as the PNC is told: the officer's own words; where none were asked for and none given
+    that would do, the policy's for this reason."""
+    assert check.request is not None
+    own = check.request.justification
+    reason = policy.reasons.get(check.request.reason)
+    if len(own) >= JUSTIFICATION[0] or reason is None:
+        return own
+    return f"{reason.default_text} {own}".strip()
+
+
+def _location(check: Check) -> str:
+    """Where, as the officer said, else by the last fix."""
+    assert check.request is not None
+    return check.request.location or check.place
+
+
+def _on_behalf(check: Check, policy: Policy) -> str:
+    """The agency that the police ask for; empty when they ask for themselves."""
+    agency = check.asker.agency
+    return agency if agency in policy.on_behalf_agencies else ""
 
 
 def _content(**parts: str) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway import policy, rendering, results
-from gateway.admission import Rules, decide
+from gateway.admission import Rules, decide, to_do
 from gateway.check_rows import Check
 from gateway.check_states import Cause, Stage, class_of
 from gateway.messages import (
@@ -119,7 +119,9 @@ def _view(
         if decision is None and check.request is not None:
             decision = decide(rules, check.asker, check.request, now_ms=check.opened_at_ms).decision
         level = decision.level if decision is not None else None
-        view = policy.without_answer(outcome, class_of(outcome, cause), cause, check.request, level)
+        view = policy.without_answer(
+            outcome, class_of(outcome, cause), cause, check.request, level, to_do(cause)
+        )
         return view, now_ms
     assert check.answer is not None
     assert check.decision is not None

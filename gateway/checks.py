@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
-from gateway import rendering
-from gateway.admission import Rules, decide
+from gateway import admission, originator, rendering
+from gateway.admission import Admission, Rules, admit, decide
 from gateway.asking import Asking
 from gateway.breaker import Circuit
 from gateway.check_holds import CheckHolds
@@ -109,6 +109,7 @@ from gateway.messages import (
     Event,
     Issi,
     Kind,
+    LocationFix,
     MalformedCheck,
     Notice,
     Noticed,
@@ -244,6 +245,12 @@ class CheckDesk:
         """Told how far a terminal's clock is off, with each check that says when it was sent."""
         self.covert: Callable[[Check], Told] = lambda _check: ([], [], _nothing)
         """Of an answer of which something was withheld from the radio: who is told."""
+        self.within_limit: Callable[[str], bool] = lambda _officer: True
+        """Whether this officer may ask one more question."""
+        self.place_of: Callable[[Issi, LocationFix | None], tuple[float, float, float] | None] = (
+            lambda _issi, _along: None
+        )
+        """Where a terminal is, and how many seconds old that is; given what came along."""
         self._holds = CheckHolds(
             settings,
             clock=clock,
@@ -590,7 +597,7 @@ class CheckDesk:
         self._meter.count(
             "checks_received_total", kind=kind.value, agency=asker.agency, area=asker.area
         )
-        decision = decide(self._rules, asker, request, now_ms=check.opened_at_ms).decision
+        decision = self._admitted(check, request).decision
         check.decision, check.level = decision, decision.level.value
         self._meter.count(
             "policy_decisions_total",
@@ -619,6 +626,22 @@ class CheckDesk:
                 place=self._asking.reserve(check),
             )
             self._start(check, opening)
+
+    def _admitted(self, check: Check, request: CheckRequest) -> Admission:
+        """Whether this may be asked, and from where it is."""
+        asker = check.asker
+        found = admit(self._rules, asker, request, now_ms=check.opened_at_ms)
+        if found.cause:
+            return found
+        if not self.within_limit(asker.officer):
+            self._meter.count("rate_limited_total", type="question", scope="officer")
+            return admission.too_many()
+        if not request.location:
+            place = self.place_of(asker.issi, request.fix)
+            if place is not None:
+                lat, lon, check.place_age_s = place
+                check.place = originator.position(lat, lon)
+        return found
 
     def _end_at_once(
         self,
@@ -1008,13 +1031,13 @@ class CheckDesk:
         self._asking.took("format", started_s)
         records = [] if check.recorded else [self._scribe.opened(check)]
         alarms: list[PutAlarm] = []
-        event = "refused" if outcome is Outcome.REFUSED else "answered"
+        denied = outcome is Outcome.REFUSED and admission.is_denial(cause)
         records.append(
             self._scribe.record(
                 check,
-                "cancelled" if cause == Cause.CANCELLED else event,
+                _event_of(outcome, cause, denied=denied),
                 outcome=outcome,
-                detail=cause if cause in _CAUSES else "MALFORMED OR DENIED",
+                detail=cause if denied or cause in _CAUSES else "MALFORMED",
                 attempt=check.state.attempts,
                 content=msgspec.json.encode(check.answer)
                 if check.answer
@@ -1087,6 +1110,7 @@ class CheckDesk:
             opened = opened_event(check)
             if opened is not None:
                 self._publish(opened)
+            self._miss_place(check)
         if what is Write.OUTCOME:
             check.settled_at_s = self._clock.monotonic_s()
             _let_go(check)
@@ -1109,6 +1133,23 @@ class CheckDesk:
                 draw_again(check, self._ids)
             else:
                 return
+
+    def _miss_place(self, check: Check) -> None:
+        """It is being asked, and nobody knows where its officer is: the control room is told."""
+        request = check.request
+        if request is None or request.location or check.place or check.state.outcome is not None:
+            return
+        reason = self._rules.policy.reasons.get(request.reason)
+        if reason is not None and reason.location:
+            self._publish(
+                Noticed(
+                    kind="no_place",
+                    t_ms=self._clock.wall_ms(),
+                    short=check.short,
+                    check=check.id,
+                    terminal=check.terminal,
+                )
+            )
 
     async def _rewrite(self, check: Check) -> None:
         await self._clock.sleep(REWRITE_S)
@@ -1295,6 +1336,15 @@ def _not_held(check: Check) -> str:
     if check.ruling is not None and check.state.stage is not Stage.STALE:
         return f"{check.ruling.act} BY {check.ruling.by}".upper()
     return "NOT HELD ANY MORE" if check.state.hold else "NOT HELD"
+
+
+def _event_of(outcome: Outcome, cause: str, *, denied: bool) -> str:
+    """The word of the record of an outcome."""
+    if cause == Cause.CANCELLED:
+        return "cancelled"
+    if outcome is Outcome.REFUSED:
+        return "denied" if denied else "refused"
+    return "answered"
 
 
 def _let_go(check: Check) -> None:

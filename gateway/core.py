@@ -161,6 +161,12 @@ class Core:
         self.courier.message_sent = self.messages.sent
         self.checks.clock_seen = self.causes.clock_is_off
         self.checks.voice.in_slot = self.causes.in_slot
+        self.checks.within_limit = lambda officer: self.limits.officer_may(
+            officer, clock.monotonic_s()
+        )
+        self.checks.place_of = lambda terminal, along: self.tracker.place(
+            terminal, clock.wall_ms(), along
+        )
         self.checks.covert = lambda check: self.alarms.prepared(
             COVERT_CAUSE, About(terminal=check.terminal, check=check.id, short=check.short)
         )

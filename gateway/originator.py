@@ -12,6 +12,7 @@ from gateway.messages import Asker
 from gateway.transliteration import transliterate
 
 LEAST = 4
+"""A line shorter than this names nobody."""
 _OUTSIDE = re.compile(r"[^A-Z0-9 /.\-()'&]")
 
 
@@ -43,6 +44,12 @@ def line(asker: Asker, *, reason: str, free: str = "", location: str = "", most:
     words = _cut(_field(free), room - 1)
     why = f"{code} {words}".strip()
     return head + (f"/{why}" if why or place else "") + (f"/{place}" if place else "")
+
+
+def position(lat: float, lon: float) -> str:
+    """A position as the line has it, to about 10 m: `52.5725N 000.2431W`."""
+    north, east = "N" if lat >= 0 else "S", "E" if lon >= 0 else "W"
+    return f"{abs(lat):07.4f}{north} {abs(lon):08.4f}{east}"
 
 
 def _field(text: str) -> str:

@@ -179,16 +179,19 @@ def without_answer(
     cause: str,
     request: CheckRequest | None,
     level: Level | None = None,
+    to_do: str = "",
 ) -> View:
     """The view of a refusal or of no answer. Not a word of it comes from the PNC.
 
     level: the asker's, when it is known; below L3 no class is sent (docs/interfaces.md).
+    to_do: what the officer can do about it; empty: ask the control room.
     """
     return View(
         outcome=outcome,
         kind=kind_of(request.key) if request else None,
         result_class="" if level in {Level.L1, Level.L2} else cls.value,
         subject=subject_of(request.key) if request else "",
+        advice=(to_do,) if to_do else (),
         why=cause,
     )
 

@@ -145,7 +145,8 @@ class _Plan(msgspec.Struct, frozen=True):
 
 def _plan(view: View, zone: str) -> _Plan:
     if view.outcome is Outcome.REFUSED:
-        return _Plan(lead=("XXREFUSED",), fields=(transliterate(view.why), "ASK CONTROL"))
+        to_do = view.advice or ("ASK CONTROL",)
+        return _Plan(lead=("XXREFUSED",), fields=(transliterate(view.why), *to_do))
     if view.outcome is not Outcome.ANSWERED:
         cause = transliterate(view.why) or "PNC NO REPLY"
         return _Plan(lead=("??NO ANSWER",), fields=(cause, "TREAT AS UNKNOWN"))

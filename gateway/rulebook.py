@@ -143,6 +143,21 @@ class Reason(Section, frozen=True, kw_only=True):
     label: str
     active: bool = True
     """An inactive one may not be given any more; what was asked with it stays explained."""
+    text_min: int = 0
+    """So many letters of justification at least; 0: none is asked for."""
+    default_text: str = ""
+    """The justification where none is asked for and none was given."""
+    location: bool = False
+    """Where the officer is belongs to it: if neither is known the control room is told."""
+
+
+class Coach(Section, frozen=True, kw_only=True):
+    """What a justification must have to say something."""
+
+    least_words: int = 2
+    """So many different words at least, besides the empty ones."""
+    empty: tuple[str, ...] = ()
+    """Words and phrases that say nothing."""
 
 
 class Rule(Section, frozen=True, kw_only=True):
@@ -180,6 +195,7 @@ class Policy(Section, frozen=True, kw_only=True):
     rules: tuple[Rule, ...]
     on_behalf_agencies: tuple[str, ...] = ()
     originator_max: int = 53
+    coach: Coach = Coach()
     console: tuple[ConsoleRule, ...] = ()
 
 
@@ -216,6 +232,8 @@ class Warnings(Section, frozen=True, kw_only=True):
     """Vehicle and property reports by kind (LOS ...); `KIND_DETAIL` (ACTION_STOP) goes first."""
 
 
+JUSTIFICATION = (3, 250)
+"""Characters of a justification that is asked for (pnc-domain, 10)."""
 _ISSI = re.compile(r"[0-9]{1,8}\Z")
 _OPERATOR = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}\Z")
 
@@ -338,7 +356,7 @@ def is_day(text: str) -> bool:
 
 
 def check_policy(policy: Policy) -> list[str]:
-    found: list[str] = []
+    found = _check_reasons(policy)
     for place, rule in enumerate(policy.rules):
         for reason in rule.reasons:
             if reason not in policy.reasons:
@@ -353,6 +371,29 @@ def check_policy(policy: Policy) -> list[str]:
             found.append(f"console[{place}].role: one of {', '.join((*ROLES, RELAY))}")
         if console.other_areas not in _OTHER_AREAS:
             found.append(f"console[{place}].other_areas: one of {', '.join(_OTHER_AREAS)}")
+    return found
+
+
+def _check_reasons(policy: Policy) -> list[str]:
+    found: list[str] = []
+    least, most = JUSTIFICATION
+    for code, reason in policy.reasons.items():
+        where = f"reasons.{code}"
+        if reason.text_min and not least <= reason.text_min <= most:
+            found.append(f"{where}.text_min: 0, or {least} to {most}")
+        text = reason.default_text
+        if text and not (least <= len(text) <= most and _PLAIN.match(text)):
+            found.append(f"{where}.default_text: upper-case ASCII, {least} to {most}, or left out")
+    coach = policy.coach
+    if not 1 <= coach.least_words <= 5:
+        found.append("coach.least_words: between 1 and 5")
+    for place, phrase in enumerate(coach.empty):
+        if not 1 <= len(phrase.split()) <= 5 or not _PLAIN.match(phrase):
+            found.append(f"coach.empty[{place}]: 1 to 5 words of upper-case ASCII")
+    if len(coach.empty) > 500:
+        found.append("coach.empty: at most 500")
+    if not 50 <= policy.originator_max <= 250:
+        found.append("originator_max: between 50 (rank, collar and surname fit) and 250")
     return found
 
 

@@ -202,17 +202,39 @@ class Tracker:
             return None
         return max(0.0, (now_ms - track.newest.received_at_ms) / 1000) + track.at_receipt_s
 
+    def place(
+        self, terminal: Issi, now_ms: int, along: LocationFix | None = None
+    ) -> tuple[float, float, float] | None:
+        """Where this terminal is: latitude, longitude, and how many seconds old that is; None when
+        that is lost or was never known. along: what came with a question; it counts by itself, for
+        it is judged after those before it only once the question is on its way."""
+        found: list[tuple[float, float, float]] = []
+        if along is not None:
+            fixed_at_ms = now_ms if along.fixed_at_ms is None else along.fixed_at_ms
+            if not self._implausible(along, fixed_at_ms, now_ms, replayed=False):
+                found.append((max(0.0, (now_ms - fixed_at_ms) / 1000), along.lat, along.lon))
+        newest, age_s = self.newest_of(terminal), self.age(terminal, now_ms)
+        if newest is not None and age_s is not None:
+            found.append((age_s, newest.lat, newest.lon))
+        if not found:
+            return None
+        age_s, lat, lon = min(found)
+        return None if age_s > self._lost_s(terminal) else (lat, lon, age_s)
+
     def band(self, terminal: Issi, now_ms: int) -> Band:
         """How old, against the interval T of its device class (console design, 6)."""
         age_s = self.age(terminal, now_ms)
         if age_s is None:
             return "none"
         interval_s = self._interval_s(terminal)
-        if age_s > min(20 * interval_s, LOST_S):
+        if age_s > self._lost_s(terminal):
             return "lost"
         if age_s <= 2 * interval_s:
             return "live"
         return "aging" if age_s <= 4 * interval_s else "stale"
+
+    def _lost_s(self, terminal: Issi) -> float:
+        return min(20 * self._interval_s(terminal), LOST_S)
 
     def _interval_s(self, terminal: Issi) -> float:
         held = self._roster.terminal(terminal)

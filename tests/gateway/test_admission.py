@@ -123,7 +123,7 @@ async def test_a_radio_without_a_holder_asks_nothing() -> None:
         (told,) = house.results
         assert (told.outcome, told.why, told.level) == (Outcome.REFUSED, "NOT BOOKED", "")
         assert "TE99ABC" not in str(told)
-        (refused,) = house.on_record("refused")
+        (refused,) = house.on_record("denied")
         assert (refused.officer, refused.agency, refused.role) == ("", "police", "")
         await house.ask("TE99ABC", issi=OTHER)
         assert len(house.pnc.asked) == 1

@@ -88,7 +88,7 @@ async def test_a_duplicate_of_a_refusal_is_the_refusal(house: House) -> None:
         await settle()
     assert len({result.check for result in house.results}) == 1
     assert [receipt.accepted for receipt in house.receipts] == [False, False]
-    assert len(house.on_record("refused")) == 1
+    assert len(house.on_record("denied")) == 1
 
 
 @pytest.mark.parametrize(

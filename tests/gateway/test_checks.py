@@ -158,7 +158,9 @@ async def test_what_the_policy_forbids_is_refused_on_record_and_never_asked(hous
     house.say(MalformedCheck(why="R? GIVE REASON", ref="x"))
     await settle()
     assert house.pnc.asked == []
-    assert [record.outcome for record in house.on_record("refused")] == ["refused"] * 3
+    denied, refused = house.on_record("denied"), house.on_record("refused")
+    assert [record.outcome for record in denied + refused] == ["refused"] * 3
+    assert [r.detail for r in denied] == ["REASON NOT ON LIST", "NOT YOUR ROLE"]
     assert len(house.on_record("opened")) == 3
     assert [receipt.accepted for receipt in house.receipts] == [False, False]
     assert [result.outcome for result in house.results] == [Outcome.REFUSED] * 2
@@ -783,7 +785,7 @@ async def test_an_originator_that_cannot_be_named_is_not_asked(house: House) -> 
     for _ in range(30):
         await house.ask()
     assert house.pnc.asked == []
-    assert {r.why for r in house.receipts} == {"GATEWAY ERROR. USE VOICE"}
+    assert {r.why for r in house.receipts} == {"NO REQUESTER"}
     assert house.all_settled()
     await house.ask(issi=OTHER)
     assert len(house.pnc.asked) == 1

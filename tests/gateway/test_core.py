@@ -391,7 +391,7 @@ async def test_any_history_settles_every_message_once_and_ends_every_check_once(
         opened = [record.check for record in house.on_record("opened")]
         ends = [
             record.check
-            for event in ("answered", "refused", "cancelled")
+            for event in ("answered", "refused", "denied", "cancelled")
             for record in house.on_record(event)
         ]
         assert len(opened) == len(set(opened))

@@ -108,7 +108,7 @@ async def test_policy_speaks_first(house: House) -> None:
     """Who may not ask is refused as such, though it was taken back."""
     house.core.apply(with_policy(house.config, rules=()))
     await say(house, CancelRequest(check="Q9"), typed("9"))
-    assert len(house.on_record("refused")) == 1
+    assert len(house.on_record("denied")) == 1
     assert house.pnc.asked == []
 
 

@@ -82,3 +82,46 @@ def test_any_text_fits(surname: str, reason: str, free: str, location: str, most
     assert line == line.strip()
     bare = originator.line(held, reason="", most=most)
     assert line.split("/")[0] == bare
+
+
+WORDS = st.text("ABCDEFGHIJ 0123", max_size=30)
+
+
+@given(WORDS, WORDS, st.text("0123456789", min_size=1, max_size=2), st.integers(14, 90))
+def test_what_does_not_fit_goes_in_the_order_that_is_written_down(
+    free: str, location: str, reason: str, most: int
+) -> None:
+    """9.1: nothing of the place is lost while a word of free text stands, nothing of the reason
+    while anything of the place does, and nothing of the requester ever."""
+    whole = originator.line(officer(), reason=reason, free=free, location=location, most=250)
+    line = originator.line(officer(), reason=reason, free=free, location=location, most=most)
+    if len(whole) <= most:
+        assert line == whole
+        return
+    words, place = " ".join(free.split()), " ".join(location.split())
+    # Without one blank of free text it is as short as it can be made without loss of the place.
+    bare = originator.line(officer(), reason=reason, location=location, most=250)
+    if len(bare) <= most:
+        assert line.endswith(f"/{place}" if place else line)
+        assert line.startswith(f"PC1234 TESTER/{reason}")
+        kept = line.removeprefix(f"PC1234 TESTER/{reason}").removesuffix(f"/{place}").strip()
+        assert words.startswith(kept)
+        return
+    assert bare.startswith(line), "no free text stands where the place was cut"
+    if len(f"PC1234 TESTER/{reason}") <= most:
+        assert line.startswith(f"PC1234 TESTER/{reason}")
+    else:
+        assert line == "PC1234 TESTER" or f"PC1234 TESTER/{reason}".startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "text"),
+    [
+        (52.5725, -0.2431, "52.5725N 000.2431W"),
+        (-0.00004, 179.99996, "00.0000S 180.0000E"),
+        (90.0, -180.0, "90.0000N 180.0000W"),
+    ],
+)
+def test_a_position_as_a_place(lat: float, lon: float, text: str) -> None:
+    assert originator.position(lat, lon) == text
+    assert f"/{text}" in originator.line(officer(), reason="1", location=text)

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway import originator, rendering
@@ -14,6 +15,7 @@ from gateway.errors import ConfigError
 from gateway.messages import Outcome
 from gateway.policy import View
 from gateway.results import Shown
+from gateway.rulebook import Coach, Reason, check_policy
 from gateway.settings import load
 from tests.gateway.strategies import AREAS, CONFIG, FLEET, PEOPLE, POLICY, WARNINGS, askers
 
@@ -392,7 +394,7 @@ def test_files_from_before_people_had_one_say_what_to_do(folder: Folder) -> None
     """One finding for each thing that moved, however often it stands there, and how to mend it."""
     folder.write(OLD_FLEET, "fleet.toml")
     policy = (folder.path / "policy.toml").read_text()
-    folder.write(re.sub(r"\{ label = (.*) \}", r"\1", policy), "policy.toml")
+    folder.write(re.sub(r"\{ label = (\"[^\"]*\").*\}", r"\1", policy), "policy.toml")
     (folder.path / "people.toml").unlink()
     (folder.path / "areas.toml").unlink()
     told = folder.findings()
@@ -470,3 +472,24 @@ def test_what_a_console_role_may_see_is_of_closed_sets(folder: Folder) -> None:
     found = "\n".join(folder.findings())
     assert "console[4].rights: of class, callsign" in found
     assert "console[4].other_areas: one of full" in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"reasons": {"5": Reason(label="x", text_min=2)}}, "reasons.5.text_min: 0, or 3 to 250"),
+        ({"reasons": {"5": Reason(label="x", text_min=251)}}, "reasons.5.text_min"),
+        ({"reasons": {"5": Reason(label="x", default_text="no")}}, "reasons.5.default_text"),
+        ({"reasons": {"5": Reason(label="x", default_text="kein")}}, "reasons.5.default_text"),
+        ({"coach": Coach(least_words=0)}, "coach.least_words: between 1 and 5"),
+        ({"coach": Coach(empty=("A B C D E F",))}, "coach.empty[0]: 1 to 5 words"),
+        ({"coach": Coach(empty=("",))}, "coach.empty[0]"),
+        ({"coach": Coach(empty=("X",) * 501)}, "coach.empty: at most 500"),
+        ({"originator_max": 49}, "originator_max: between 50"),
+    ],
+)
+def test_a_policy_that_nobody_could_ask_under_is_refused(
+    changes: dict[str, object], says: str
+) -> None:
+    policy = msgspec.structs.replace(POLICY, rules=(), **changes)
+    assert any(found.startswith(says) for found in check_policy(policy))

@@ -43,7 +43,7 @@ from tests.fakes import FakeKeyed
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-ENDINGS = {"answered", "refused", "cancelled"}
+ENDINGS = {"answered", "refused", "denied", "cancelled"}
 HEARD_WITHIN_S = 1.0
 TRANSPORT_S = 0.5
 SLACK_MS = 1

@@ -53,7 +53,7 @@ def refused(e: Evidence) -> list[str]:
     ]
     for check, leaves in e.by_check.items():
         events = [leaf["event"] for leaf in leaves]
-        if check in queried and "refused" in events and "asked" not in events:
+        if check in queried and {"refused", "denied"} & set(events) and "asked" not in events:
             found.append(f"I8 {short_of(check)}: refused on record, and asked all the same")
     return found
 

@@ -10,7 +10,7 @@ from tests.chain import Leaf
 from tests.system.console import Console
 from tests.system.officers import Heard, Officer
 
-CONCLUDING = {"answered", "refused", "cancelled"}
+CONCLUDING = {"answered", "refused", "denied", "cancelled"}
 """The events of the audit that carry a check's one outcome."""
 
 

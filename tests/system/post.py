@@ -88,7 +88,7 @@ class Post:
         def done() -> bool:
             leaves = audit(self.daemon.state)
             opened = {leaf["check"] for leaf in leaves if leaf["event"] == "opened"}
-            ends = {"answered", "refused", "cancelled"}
+            ends = {"answered", "refused", "denied", "cancelled"}
             return opened <= {leaf["check"] for leaf in leaves if leaf["event"] in ends}
 
         await until(done, WITHIN_S)
