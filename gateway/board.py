@@ -25,10 +25,12 @@ from gateway.messages import (
     CheckOpened,
     CheckStaged,
     Event,
+    HeldAnswer,
     Issi,
     LinkChanged,
     LinkState,
     MessageChanged,
+    ReleaseChanged,
     Snapshot,
     UnitFix,
     UnitMeta,
@@ -36,6 +38,7 @@ from gateway.messages import (
     Viewer,
 )
 from gateway.ports import Clock
+from gateway.releases import Releases
 from gateway.roster import Roster
 from gateway.tracking import Tracker
 from gateway.unit_messages import UnitMessages
@@ -62,6 +65,7 @@ class ControlRoom:
         tracker: Tracker,
         alarms: AlarmDesk,
         messages: UnitMessages,
+        releases: Releases,
         healthy: Callable[[], bool],
         ready_now: Callable[[], tuple[bool, list[dict[str, str]]]],
         record_export: Callable[[str, Actor, str], Awaitable[str]],
@@ -73,6 +77,7 @@ class ControlRoom:
         self._tracker = tracker
         self._alarms = alarms
         self._desk = messages
+        self._releases = releases
         self._healthy = healthy
         self._ready_now = ready_now
         self._record_export = record_export
@@ -140,6 +145,7 @@ class ControlRoom:
                 for link in self._links.values()
                 if isinstance(shown := self._bus.projected(viewer, link), LinkChanged)
             ),
+            releases=self.waiting(viewer),
             counts=self._counts(units),
             messages=tuple(
                 shown
@@ -211,6 +217,34 @@ class ControlRoom:
             if ref in (now.opened.short, now.opened.check):
                 return self._shown(viewer, now)
         return None
+
+    def waiting(self, viewer: Viewer) -> tuple[ReleaseChanged, ...]:
+        """What waits for release, the oldest first, as far as this viewer may see it."""
+        return tuple(
+            shown
+            for each in self._releases.queue()
+            if isinstance(shown := self._bus.projected(viewer, each), ReleaseChanged)
+        )
+
+    async def read_held(self, viewer: Viewer, ref: str, actor: Actor) -> HeldAnswer:
+        self._visible_release(viewer, ref)
+        held = await self._releases.read(ref, actor)
+        return msgspec.structs.replace(held, release=self._visible_release(viewer, ref))
+
+    async def rule_release(
+        self, viewer: Viewer, ref: str, actor: Actor, act: str, level: str, why: str
+    ) -> ReleaseChanged:
+        self._visible_release(viewer, ref)
+        await self._releases.rule(ref, actor, act, level=level, why=why)
+        return self._visible_release(viewer, ref)
+
+    def _visible_release(self, viewer: Viewer, ref: str) -> ReleaseChanged:
+        """Raises KeyError: there is none that this viewer may see."""
+        known = self._releases.known(ref)
+        shown = self._bus.projected(viewer, known) if known is not None else None
+        if not isinstance(shown, ReleaseChanged):
+            raise KeyError(ref)
+        return shown
 
     async def acknowledge(self, alarm_id: str, actor: Actor) -> AlarmChanged:
         return await self._alarms.acknowledge(alarm_id, actor.id)

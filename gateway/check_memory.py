@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.check_rows import Check
 from gateway.check_states import BEFORE_OUTCOME, ENDED, Stage
-from gateway.messages import CheckRequest, Issi, Kind, search_key
+from gateway.messages import CheckRequest, Issi, Kind, Outcome, search_key
 from gateway.ports import Keyed
 
 _WITH_COURIER = ENDED | {Stage.DELIVERING}
@@ -194,6 +194,14 @@ class CheckMemory:
         for check in reversed(self._known.values()):
             meant = ref in (check.short, check.id) if ref else check.state.stage in ENDED
             if check.terminal == terminal and meant:
+                return check
+        return None
+
+    def held(self, ref: str) -> Check | None:
+        """The newest answer of this whole id or short form that is held, or was."""
+        for check in reversed(self._known.values()):
+            answered = check.state.outcome is Outcome.ANSWERED and check.state.hold
+            if answered and ref in (check.short, check.id):
                 return check
         return None
 

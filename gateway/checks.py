@@ -117,6 +117,7 @@ from gateway.messages import (
     PncAnswer,
     kind_of,
 )
+from gateway.policy import Decision
 from gateway.ports import (
     Change,
     CheckRow,
@@ -243,6 +244,8 @@ class CheckDesk:
         self._trials = Trials(ledger=ledger, clock=clock, ids=ids, crew=self.crew, fatal=fatal)
         self.clock_seen: Callable[[Issi, float], None] = lambda _terminal, _skew_s: None
         """Told how far a terminal's clock is off, with each check that says when it was sent."""
+        self.hold_seen: Callable[[Check], None] = lambda _check: None
+        """Told each time that a check goes on whose answer is held first."""
         self.covert: Callable[[Check], Told] = lambda _check: ([], [], _nothing)
         """Of an answer of which something was withheld from the radio: who is told."""
         self.within_limit: Callable[[str], bool] = lambda _officer: True
@@ -393,6 +396,19 @@ class CheckDesk:
         for check in found:
             self._feed(check, NotFree())
         return bool(found)
+
+    @property
+    def rules(self) -> Rules:
+        """Those of now."""
+        return self._rules
+
+    def find_held(self, ref: str) -> Check | None:
+        """The newest check of this short form or whole id that is held, or was."""
+        return self._memory.held(ref)
+
+    def proposed(self, check: Check) -> Decision | None:
+        """What of a held answer its officer may see by the rules of now; None: nothing."""
+        return self._holds.proposed(check)
 
     def rule(self, check_id: str, ruling: Ruling) -> None:
         """An operator decides what becomes of a held answer; `ruling.over` is told once that is on
@@ -902,6 +918,8 @@ class CheckDesk:
         self._carry_out(check, effects)
         if check.state.stage not in RULING:
             self._holds.ruled(check)
+        if check.state.hold:
+            self.hold_seen(check)
 
     def _carry_out(self, check: Check, effects: tuple[Effect, ...]) -> None:
         for effect in effects:

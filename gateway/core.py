@@ -41,6 +41,7 @@ from gateway.messages import (
 )
 from gateway.ports import Clock, Ids, Journal, Keyed, Ledger, Link, Meter, Minded, Pnc, Record
 from gateway.receipts import export_detail
+from gateway.releases import Releases
 from gateway.rendering import LEAST_BUDGET
 from gateway.roster import Roster
 from gateway.security import SecurityWatch
@@ -159,6 +160,15 @@ class Core:
         )
         self.courier.stale = self._undelivered
         self.courier.message_sent = self.messages.sent
+        self.releases = Releases(
+            checks=self.checks,
+            rules=lambda: self.checks.rules,
+            clock=clock,
+            ledger=self.ledger,
+            meter=meter,
+            publish=publish,
+        )
+        self.checks.hold_seen = self.releases.seen
         self.checks.clock_seen = self.causes.clock_is_off
         self.checks.voice.in_slot = self.causes.in_slot
         self.checks.within_limit = lambda officer: self.limits.officer_may(
@@ -178,6 +188,7 @@ class Core:
             tracker=self.tracker,
             alarms=self.alarms,
             messages=self.messages,
+            releases=self.releases,
             healthy=lambda: True,
             ready_now=self.ready_now,
             record_export=self._record_export,
@@ -192,7 +203,12 @@ class Core:
             over=lambda link: self.alarms.suspicion(link, on=False),
         )
         self.limits = Limits(section.limits, clock.monotonic_s())
-        self.minded: list[Minded] = [self.security, self.alarms, self.messages]
+        self.minded: list[Minded] = [
+            self.security,
+            self.alarms,
+            self.messages,
+            self.releases,
+        ]
         self.switchboard = Switchboard(
             desks=self._desks(),
             roster=lambda: self.roster,

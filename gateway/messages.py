@@ -1024,6 +1024,17 @@ class CheckNow(Value, frozen=True):
     delivery: str = ""
 
 
+class HeldAnswer(Value, frozen=True):
+    """A held answer, as an operator reads it before they decide. levels: the screens that its
+    officer would read, at the proposed level and at each below it. whole: the screens at the
+    operator's own level, without what is covert; empty where the policy lets them see none."""
+
+    release: ReleaseChanged
+    levels: dict[str, tuple[str, ...]]
+    whole: tuple[str, ...] = ()
+    whole_level: str = ""
+
+
 class Snapshot(Value, frozen=True):
     """The whole picture for one viewer, already projected to what that viewer may see.
 
@@ -1038,6 +1049,7 @@ class Snapshot(Value, frozen=True):
     checks: tuple[CheckNow, ...]
     alarms: tuple[AlarmChanged, ...]
     links: tuple[LinkChanged, ...]
+    releases: tuple[ReleaseChanged, ...] = ()
     counts: dict[str, dict[str, int]] = {}
     errors: tuple[str, ...] = ()
     messages: tuple[MessageChanged, ...] = ()

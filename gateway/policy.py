@@ -165,6 +165,26 @@ def may_ask(policy: Policy, asker: Asker, request: CheckRequest) -> Decision:
     return Decision(True, rule.level, fields=_groups(policy, rule), hold=rule.hold, prompt=prompt)
 
 
+def may_read(
+    policy: Policy, roles: frozenset[str], agency: str, request: CheckRequest
+) -> Decision | None:
+    """What the control room may see of an answer to this question: the highest of what the rules
+    grant these roles; of their own agency's rules when they are of one. None: nothing."""
+    kind = kind_of(request.key)
+    rules = [
+        rule
+        for rule in policy.rules
+        if rule.role in roles
+        and agency in ("", rule.agency)
+        and kind in rule.kinds
+        and rule.level is not Level.L0
+    ]
+    if not rules:
+        return None
+    rule = max(rules, key=lambda each: each.level.value)
+    return Decision(True, rule.level, fields=_groups(policy, rule))
+
+
 def _groups(policy: Policy, rule: Rule) -> frozenset[str]:
     named = rule.fields or policy.levels.get(rule.level.value, ())
     return frozenset(named) & FIELD_GROUPS

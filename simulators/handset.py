@@ -24,6 +24,7 @@ from gateway.messages import (
     Outcome,
     Receipt,
     Result,
+    StatusReport,
     TextPart,
     Uplink,
     kind_of,
@@ -38,6 +39,10 @@ READS_MOST = 64
 MESSAGE = "MSG: "
 """How what the control room writes begins: it answers no question."""
 NOTES_MOST = 1000
+FREE = 15
+"""The status that says so."""
+FREE_TO_SPEAK = f"ACK {FREE}"
+"""How a prompt ends, on every bearer."""
 
 
 class Reading(StrEnum):
@@ -148,6 +153,9 @@ class Handset:
                 self.notices.append(message)
                 self._note(now_s, "<", f"notice {message.kind}", message.short)
                 self._refused_aloud(message, now_s)
+                if message.text.endswith(FREE_TO_SPEAK):
+                    self._note(now_s, ">", "free to speak", message.short)
+                    return [StatusReport(code=FREE)]
             case BadFrame():
                 self.bad_frames += 1
             case _:

@@ -251,6 +251,8 @@ METRICS: tuple[Metric, ...] = (
         level=tuple(level.value for level in Level),
         decision=("allowed", "denied", "held", "released"),
     ),
+    _gauge("releases_pending", "Answers that wait for an operator to release them", True),
+    _gauge("release_oldest_age_seconds", "Age of the oldest of them", False),
     # location
     _counter(
         "fixes_received_total",

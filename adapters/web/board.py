@@ -6,7 +6,16 @@ from typing import Protocol
 
 from gateway.alarm_rules import AlarmRules
 from gateway.bus import Encode, Subscription
-from gateway.messages import Actor, AlarmChanged, CheckNow, MessageChanged, Snapshot, Viewer
+from gateway.messages import (
+    Actor,
+    AlarmChanged,
+    CheckNow,
+    HeldAnswer,
+    MessageChanged,
+    ReleaseChanged,
+    Snapshot,
+    Viewer,
+)
 
 
 class Board(Protocol):
@@ -25,6 +34,18 @@ class Board(Protocol):
 
     def check_view(self, viewer: Viewer, ref: str) -> CheckNow | None:
         """By short form (the newest) or whole id; None when there is none he may see."""
+
+    def waiting(self, viewer: Viewer) -> tuple[ReleaseChanged, ...]:
+        """The answers that an operator must release, the oldest first."""
+
+    async def read_held(self, viewer: Viewer, ref: str, actor: Actor) -> HeldAnswer:
+        """What a held answer says, on record before it is shown. Raises KeyError (there is none
+        that they may see), ValueError (says why not), LedgerUnavailable."""
+
+    async def rule_release(
+        self, viewer: Viewer, ref: str, actor: Actor, act: str, level: str, why: str
+    ) -> ReleaseChanged:
+        """Release, amend or refuse it; on record, then done. Raises as read_held."""
 
     async def acknowledge(self, alarm_id: str, actor: Actor) -> AlarmChanged:
         """Record it, then show it. Raises KeyError (no such alarm), ValueError (says why not;

@@ -54,14 +54,22 @@ _SHELVE: dict[str, Any] = {
 }
 
 
+_RELEASE: dict[str, Any] = {
+    "act": {"enum": ["release", "amend", "refuse"]},
+    "level": {"type": "string", "description": "for amend: one below the proposed"},
+    "why": {"type": "string", "minLength": 3, "maxLength": 200, "description": "for refuse"},
+}
+
+
 def _act(
     summary: str,
     more: dict[str, Any] | None = None,
     *,
+    needs: tuple[str, ...] | None = None,
     of: str = "the alarm's id",
     answer: str = "the alarm's full record",
 ) -> Any:
-    """more: members of the body besides `by`."""
+    """more: members of the body besides `by`. needs: those that must be there; left out, all."""
     more = more or {}
     return {
         "post": {
@@ -76,7 +84,7 @@ def _act(
                     "application/json": {
                         "schema": {
                             "type": "object",
-                            "required": ["by", *more],
+                            "required": ["by", *(more if needs is None else needs)],
                             "additionalProperties": False,
                             "properties": {
                                 "by": {
@@ -158,6 +166,20 @@ def document(version: str) -> dict[str, Any]:
                 of="the unit's call-sign, if it alone has it, or its ISSI",
                 answer="where the message stands",
             ),
+            "/api/v1/releases": _read("the answers that wait for release, the oldest first"),
+            "/api/v1/releases/{id}": {
+                **_read(
+                    "what it says, at each level it can be released at; put on record first",
+                    _in("path", "id", "short form or whole id of the check"),
+                ),
+                **_act(
+                    "release, amend downwards, or refuse",
+                    _RELEASE,
+                    needs=("act",),
+                    of="short form or whole id of the check",
+                    answer="what became of it",
+                ),
+            },
             "/api/v1/export": _export(),
             "/api/v1/audit/receipts/{receipt}": _read(
                 "what a receipt proves, for auditors; itself put on record first",

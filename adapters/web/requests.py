@@ -19,6 +19,7 @@ Purpose = Literal["lawfulness", "self-monitoring", "integrity-security", "crimin
 """The four of DPA 2018, s.62(4)."""
 
 BY_MOST = 40
+WHY_MOST = 200
 _EVENT_ID = re.compile(r"([^:\s]{1,64}):([0-9]{1,15})")
 
 
@@ -47,6 +48,15 @@ class MessageAct(msgspec.Struct, forbid_unknown_fields=True):
     text: str
 
 
+class ReleaseAct(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a decision on a held answer. level: for `amend`. why: for `refuse`."""
+
+    by: str
+    act: Literal["release", "amend", "refuse"]
+    level: str = ""
+    why: str = ""
+
+
 class ExportAct(msgspec.Struct, forbid_unknown_fields=True):
     """Body of an export's record. receipt: when it is of one check alone."""
 
@@ -59,6 +69,7 @@ LIKE: dict[type[msgspec.Struct], str] = {
     Act: 'body: {"by": "who acts"}',
     ShelveAct: 'body: {"by": "who acts", "minutes": 5, "why": "test"}',
     MessageAct: 'body: {"by": "who acts", "text": "RETURN TO STATION"}',
+    ReleaseAct: 'body: {"by": "who acts", "act": "release"}, amend with level, refuse with why',
     ExportAct: 'body: {"by": "who", "purpose": "..."}',
 }
 
@@ -77,6 +88,14 @@ def body(raw: bytes, type_: type[B]) -> B:
 def _each_once(members: list[tuple[str, object]]) -> None:
     if len({name for name, _ in members}) != len(members):
         raise ValueError("twice")
+
+
+def why(text: str) -> str:
+    """Why an operator refuses: their own words, on record as content."""
+    text = text.strip()
+    if not 3 <= len(text) <= WHY_MOST or not text.isprintable():
+        raise Unclear(f"why: 3 to {WHY_MOST} printable characters")
+    return text
 
 
 def who(by: str) -> str:

@@ -22,7 +22,7 @@ from aiohttp import web
 from adapters.web import openapi, requests, shapes, walls
 from adapters.web.board import Board
 from adapters.web.doors import SEND_BUFFER, Doors, Doorway
-from adapters.web.requests import Act, ExportAct, MessageAct, ShelveAct
+from adapters.web.requests import Act, ExportAct, MessageAct, ReleaseAct, ShelveAct
 from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
 from adapters.web.walls import Problem, answer
 from gateway.errors import ChainBroken
@@ -36,7 +36,7 @@ FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
-RIGHTS = frozenset({"class", "callsign", "position", "identity", "emergency", "message"})
+RIGHTS = frozenset({"class", "callsign", "position", "identity", "emergency", "message", "release"})
 """Until log-in exists whoever reaches loopback is an operator of the whole area."""
 SNAPSHOT_KEPT_S = 0.2
 """Many consoles that come back at once share one snapshot."""
@@ -168,6 +168,9 @@ class WebServer:
         app.router.add_post("/api/v1/alarms/{id}/unshelve", self._unshelve)
         app.router.add_post("/api/v1/alarms/{id}/mistake", self._mistake)
         app.router.add_post("/api/v1/units/{id}/message", self._message)
+        app.router.add_get("/api/v1/releases", self._releases)
+        app.router.add_get("/api/v1/releases/{id}", self._held, allow_head=False)
+        app.router.add_post("/api/v1/releases/{id}", self._release)
         app.router.add_post("/api/v1/export", self._export)
         app.router.add_get("/api/v1/audit/receipts/{receipt}", self._receipt)
         app.router.add_get("/api/openapi.json", self._describe)
@@ -252,7 +255,32 @@ class WebServer:
         ready, reasons = self._board.ready()
         return answer({"ready": ready, "reasons": reasons}, 200 if ready else 503)
 
+    async def _releases(self, _request: web.Request) -> web.Response:
+        waiting = self._board.waiting(self._viewer())
+        return answer({"releases": [shapes.release_body(each, self._units) for each in waiting]})
+
+    async def _held(self, request: web.Request) -> web.Response:
+        """Reading it is itself put on record first."""
+        viewer, ref = self._viewer(), request.match_info["id"]
+        try:
+            async with asyncio.timeout(self._settings.body_deadline_s):
+                held = await self._board.read_held(viewer, ref, _operator(viewer.id))
+        except (KeyError, ValueError, TimeoutError) as error:
+            raise _refusal(error) from error
+        return answer(shapes.held_body(held, self._units))
+
     # ------------------------------------------------------------------ changes
+
+    async def _release(self, request: web.Request) -> web.Response:
+        act = await self._decoded(request, ReleaseAct)
+        actor, viewer = _operator(requests.who(act.by)), self._viewer()
+        why = requests.why(act.why) if act.act == "refuse" else ""
+
+        async def rule(ref: str) -> shapes.Json:
+            ruled = await self._board.rule_release(viewer, ref, actor, act.act, act.level, why)
+            return shapes.release_body(ruled, self._units)
+
+        return await self._act(request, f"{act.act} {actor.id} {act.level} {why}", rule)
 
     async def _acknowledge(self, request: web.Request) -> web.Response:
         return await self._act_by(request, "ack", self._board.acknowledge)
@@ -394,11 +422,16 @@ def viewer_of(actor: Actor) -> Viewer:
     return Viewer(id=actor.id, kind="console", rights=RIGHTS)
 
 
+def _operator(id_: str) -> Actor:
+    """Until log-in exists: whoever reaches us acts as an operator."""
+    return Actor(id=id_, roles=frozenset({"operator"}))
+
+
 def _refusal(error: BaseException) -> BaseException:
     """Why a change was not made, as the caller is told."""
     match error:
         case KeyError():
-            return Problem(404, "no such alarm")
+            return Problem(404, "there is no such thing")
         case ValueError():
             return Problem(409, str(error))
         case TimeoutError():

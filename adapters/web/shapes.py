@@ -22,6 +22,7 @@ from gateway.messages import (
     CheckStaged,
     Event,
     FixSource,
+    HeldAnswer,
     Issi,
     LinkChanged,
     MessageChanged,
@@ -178,18 +179,7 @@ def event_body(event: Event, units: Units) -> Json:
                 "t": _s(event.t_ms),
             }
         case ReleaseChanged():
-            return {
-                "type": "release",
-                "ref": event.short,
-                "id": event.check,
-                "u": units.index(event.terminal),
-                "level": event.level,
-                "proposed": event.proposed,
-                "state": event.state,
-                "since": _s(event.since_ms),
-                "by": event.by,
-                "t": _s(event.t_ms),
-            }
+            return {"type": "release", **release_body(event, units)}
         case MessageChanged():
             return {"type": "message", **message_body(event, units)}
         case ChallengeChanged():
@@ -278,6 +268,31 @@ def message_body(message: MessageChanged, units: Units) -> Json:
         "state": message.state,
         "by": message.by,
         "t": _s(message.t_ms),
+    }
+
+
+def release_body(event: ReleaseChanged, units: Units) -> Json:
+    """A held answer, or what became of it; replace by id."""
+    return {
+        "ref": event.short,
+        "id": event.check,
+        "u": units.index(event.terminal),
+        "level": event.level,
+        "proposed": event.proposed,
+        "state": event.state,
+        "since": _s(event.since_ms),
+        "by": event.by,
+        "t": _s(event.t_ms),
+    }
+
+
+def held_body(held: HeldAnswer, units: Units) -> Json:
+    """What an operator reads of it before they decide."""
+    return {
+        **release_body(held.release, units),
+        "levels": {level: list(pages) for level, pages in held.levels.items()},
+        "whole": list(held.whole),
+        "whole_level": held.whole_level,
     }
 
 
@@ -371,7 +386,7 @@ def snapshot_body(
         },
         "units": {"cols": COLUMNS, "rows": rows},
         "checks": [check_body(check, units) for check in snapshot.checks],
-        "releases": [],
+        "releases": [release_body(each, units) for each in snapshot.releases],
         "alarms": [alarm_body(alarm, units) for alarm in snapshot.alarms],
         "messages": [message_body(message, units) for message in snapshot.messages],
         "links": [_link(link) for link in snapshot.links],

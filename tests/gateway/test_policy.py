@@ -93,8 +93,9 @@ def test_the_matrix(role: str, levels: dict[str, str]) -> None:
         assert decided.allowed is bool(levels[kind.value])
         assert decided.level.value == (levels[kind.value] or "L0")
         assert decided.why == ("" if decided.allowed else "NOT YOUR ROLE")
-        assert not decided.hold
-        assert not decided.prompt
+        person = decided.allowed and kind is Kind.PERSON
+        assert decided.hold is (person and holder.agency == "council")
+        assert decided.prompt is (person and holder.agency == "police")
 
 
 def test_the_full_record_is_given_on_request() -> None:

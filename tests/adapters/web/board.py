@@ -13,11 +13,13 @@ from gateway.messages import (
     CheckNow,
     CheckOpened,
     FixSource,
+    HeldAnswer,
     Kind,
     LinkChanged,
     LinkState,
     MessageChanged,
     Outcome,
+    ReleaseChanged,
     Snapshot,
     UnitFix,
     UnitMeta,
@@ -69,6 +71,15 @@ def alarm(id_: str = "A1", state: str = "unack-active", rule: str = "EMG") -> Al
     return AlarmChanged(id_, rule, 1, state, NOW_MS, NOW_MS, terminal="4001")
 
 
+def held(short: str = "C8B2") -> HeldAnswer:
+    release = ReleaseChanged(
+        short, f"01TEST{short}", "4001", "L1", "SAFETY: CAUTION+", "held", NOW_MS, NOW_MS
+    )
+    return HeldAnswer(
+        release=release, levels={"L1": ("SAFETY: CAUTION+",)}, whole=("!!STOLEN",), whole_level="L4"
+    )
+
+
 def link(name: str = "serial-south", state: LinkState = LinkState.UP) -> LinkChanged:
     return LinkChanged(name, "serial", state, NOW_MS)
 
@@ -86,6 +97,7 @@ class FakeBoard:
         self.links: list[LinkChanged] = []
         self.acts: list[tuple[str, str, str]] = []
         self.refuse: Exception | None = None
+        self.held: dict[str, HeldAnswer] = {}
         self.proofs: dict[str, bytes] = {}
         self.alive = True
         self.is_ready = True
@@ -100,6 +112,7 @@ class FakeBoard:
             checks=tuple(self.checks),
             alarms=tuple(self.alarms.values()),
             links=tuple(self.links),
+            releases=self.waiting(viewer),
             counts={"on_duty": {"S": len(self.units)}},
             errors=("stale",),
         )
@@ -127,6 +140,24 @@ class FakeBoard:
 
     async def mark_mistake(self, alarm_id: str, by: str) -> AlarmChanged:
         return self._act("mistake", alarm_id, by, why="PRESSED BY MISTAKE")
+
+    def waiting(self, viewer: Viewer) -> tuple[ReleaseChanged, ...]:
+        return tuple(each.release for each in self.held.values())
+
+    async def read_held(self, viewer: Viewer, ref: str, actor: Actor) -> HeldAnswer:
+        if self.refuse is not None:
+            raise self.refuse
+        self.acts.append(("read", ref, actor.id))
+        return self.held[ref]
+
+    async def rule_release(
+        self, viewer: Viewer, ref: str, actor: Actor, act: str, level: str, why: str
+    ) -> ReleaseChanged:
+        if self.refuse is not None:
+            raise self.refuse
+        before = self.held[ref].release
+        self.acts.append((f"{act} {level}{why}".strip(), ref, actor.id))
+        return msgspec.structs.replace(before, state=act, by=actor.id)
 
     def alarm_rules(self) -> AlarmRules:
         return RULES

@@ -17,7 +17,7 @@ from adapters.web import WebServer, doors
 from gateway.errors import ChainBroken, LedgerUnavailable
 from gateway.messages import CheckNow
 from gateway.settings import HttpSection
-from tests.adapters.web.board import NOW_MS, FakeBoard, alarm, done, link, opened, unit
+from tests.adapters.web.board import NOW_MS, FakeBoard, alarm, done, held, link, opened, unit
 from tests.fakes import FakeClock
 
 
@@ -244,6 +244,57 @@ async def test_an_alarm_is_acknowledged_and_closed_over_the_api() -> None:
         assert board.acts == [("ack", "A1", "PC 1234"), ("close", "A1", "PC 1234")]
 
 
+async def test_a_held_answer_is_read_and_decided_on_over_the_api() -> None:
+    """The queue, what it says, and each act with who and why; a repeat is done once."""
+    async with serving() as (_, board, http):
+        board.held["C8B2"] = held()
+        async with http.get("/api/v1/releases") as answer:
+            (waits,) = (await answer.json())["releases"]
+        assert (waits["ref"], waits["level"], waits["proposed"]) == (
+            "C8B2",
+            "L1",
+            "SAFETY: CAUTION+",
+        )
+        async with http.get("/api/v1/releases/C8B2") as answer:
+            assert answer.headers["Cache-Control"] == "no-store"
+            read = await answer.json()
+        assert (read["levels"], read["whole"]) == ({"L1": ["SAFETY: CAUTION+"]}, ["!!STOLEN"])
+        for number, more in enumerate(
+            (
+                {"act": "release"},
+                {"act": "amend", "level": "L1"},
+                {"act": "refuse", "why": "WRONG CAR"},
+            )
+        ):
+            for _ in range(2):
+                body = {"by": "ann", **more}
+                path = "/api/v1/releases/C8B2"
+                async with http.post(path, json=body, headers=key(f"k{number}")) as answer:
+                    assert answer.status == 200
+                    assert (await answer.json())["by"] == "ann"
+        acts = [act[0] for act in board.acts[1:]]
+        assert acts == ["release", "amend L1", "refuse WRONG CAR"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"by": "ann"},
+        {"by": "ann", "act": "show"},
+        {"by": "ann", "act": "refuse"},
+        {"by": "ann", "act": "refuse", "why": "x" * 201},
+        {"act": "release"},
+    ],
+)
+async def test_a_decision_that_says_too_little_is_none(body: dict[str, str]) -> None:
+    async with serving() as (_, board, http):
+        board.held["C8B2"] = held()
+        path = "/api/v1/releases/C8B2"
+        async with http.post(path, json=body, headers=key("k")) as answer:
+            assert answer.status == 400
+        assert board.acts == []
+
+
 async def test_an_alarm_is_put_aside_and_taken_back_over_the_api() -> None:
     """For minutes and a reason that the snapshot lists; another reason under the same key is
     another act; that it was pressed by mistake is noted."""
@@ -359,7 +410,7 @@ async def test_our_own_page_may_act() -> None:
 @pytest.mark.parametrize(
     ("error", "status", "title"),
     [
-        (KeyError("A1"), 404, "no such alarm"),
+        (KeyError("A1"), 404, "there is no such thing"),
         (ValueError("another person must close it"), 409, "another person must close it"),
         (LedgerUnavailable("x"), 503, "cannot record this now: nothing was changed"),
         (RuntimeError("secret inside"), 500, "internal error"),
