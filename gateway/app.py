@@ -50,6 +50,7 @@ from gateway.ports import (
     Record,
     Returns,
 )
+from gateway.projection import HISTORY, METRICS
 from gateway.receipts import export_detail, read_receipt
 from gateway.retention import Purge, Retention
 from gateway.settings import AuditSection, BrokerSection, Config, SerialSection, resolve
@@ -248,8 +249,8 @@ class Gateway:
         return self._exit_code
 
     def _wire(self, store: Ledger, source: Pnc, past: History, keyed: Keyed) -> Core:
-        self.bus.tap(past.keep)
-        self.bus.tap(self.meter.seen)
+        self.bus.tap(past.keep, HISTORY)
+        self.bus.tap(self.meter.seen, METRICS)
         core = Core(
             self.config,
             clock=self.clock,

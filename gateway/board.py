@@ -43,6 +43,19 @@ from gateway.roster import Roster
 from gateway.tracking import Tracker
 from gateway.unit_messages import UnitMessages
 
+
+class _Known(msgspec.Struct, frozen=True):
+    """What is known of one check. done, last: the newest outcome, and the newest step or outcome;
+    for those who may know early and, `slot_done` and `slot_last`, for all the others."""
+
+    opened: CheckOpened
+    done: CheckDone | None = None
+    slot_done: CheckDone | None = None
+    last: CheckStaged | CheckDone | None = None
+    slot_last: CheckStaged | CheckDone | None = None
+    delivery: str = ""
+
+
 CHECKS_KEPT = 200
 """Checks on the board: all open ones (bounded by the desk's queue) and the newest that ended."""
 MESSAGES_KEPT = 50
@@ -62,6 +75,7 @@ class ControlRoom:
         clock: Clock,
         bus: EventBus,
         roster: Callable[[], Roster],
+        counted: Callable[[Viewer, UnitMeta], bool],
         tracker: Tracker,
         alarms: AlarmDesk,
         messages: UnitMessages,
@@ -74,6 +88,7 @@ class ControlRoom:
         self._clock = clock
         self._bus = bus
         self._roster = roster
+        self._counted = counted
         self._tracker = tracker
         self._alarms = alarms
         self._desk = messages
@@ -84,7 +99,7 @@ class ControlRoom:
         self.prove: Callable[[str], Awaitable[bytes | None]] = _unproved
         """What a receipt proves, as JSON. Given by the composition root, which knows the store."""
         self._proving = asyncio.Lock()
-        self._checks: OrderedDict[str, CheckNow] = OrderedDict()
+        self._checks: OrderedDict[str, _Known] = OrderedDict()
         self._links: dict[str, LinkChanged] = {}
         self._messages: OrderedDict[str, MessageChanged] = OrderedDict()
         bus.tap(self._seen)
@@ -94,12 +109,18 @@ class ControlRoom:
     def _seen(self, event: Event) -> None:
         match event:
             case CheckOpened():
-                self._checks[event.check] = CheckNow(opened=event, stage="opening")
+                self._checks[event.check] = _Known(opened=event)
                 self._trim()
             case CheckStaged():
-                self._change(event.check, stage=event.stage)
+                if event.told != "slot":
+                    self._change(event.check, last=event)
+                if event.told != "early":
+                    self._change(event.check, slot_last=event)
             case CheckDone():
-                self._change(event.check, stage="done", done=event)
+                if event.told != "slot":
+                    self._change(event.check, last=event, done=event)
+                if event.told != "early":
+                    self._change(event.check, slot_last=event, slot_done=event)
             case CheckDelivery():
                 self._change(event.check, delivery=event.state)
             case LinkChanged():
@@ -129,7 +150,8 @@ class ControlRoom:
     def snapshot(self, viewer: Viewer) -> Snapshot:
         seq = self._bus.position(viewer)
         now_ms = self._clock.wall_ms()
-        units = tuple(self._units(viewer, now_ms))
+        metas = self._roster().metas(now_ms)
+        units = tuple(self._units(viewer, metas, now_ms))
         return Snapshot(
             seq=seq,
             t_ms=now_ms,
@@ -146,7 +168,7 @@ class ControlRoom:
                 if isinstance(shown := self._bus.projected(viewer, link), LinkChanged)
             ),
             releases=self.waiting(viewer),
-            counts=self._counts(units),
+            counts=self._counts(viewer, metas, now_ms),
             messages=tuple(
                 shown
                 for message in self._messages.values()
@@ -154,12 +176,15 @@ class ControlRoom:
             ),
         )
 
-    def _units(self, viewer: Viewer, now_ms: int) -> list[UnitNow]:
-        rights = viewer.rights
+    def _units(self, viewer: Viewer, metas: tuple[UnitMeta, ...], now_ms: int) -> list[UnitNow]:
         newest = self._tracker.newest()
-        raised = {a.terminal for a in self._alarms.open() if a.rule == "EMG"}
+        raised = {
+            alarm.terminal
+            for alarm in self._alarms.open()
+            if alarm.rule == "EMG" and self._bus.projected(viewer, alarm) is not None
+        }
         units = []
-        for meta in self._roster().metas(now_ms):
+        for meta in metas:
             shown = self._bus.projected(viewer, meta)
             if not isinstance(shown, UnitMeta):
                 continue
@@ -170,8 +195,9 @@ class ControlRoom:
                     meta=shown,
                     fix=fix if isinstance(fix, UnitFix) else None,
                     band=self._tracker.band(meta.terminal, now_ms),
-                    contact_ms=self._contact_ms(meta.terminal, now_ms),
-                    emergency="emergency" in rights and meta.terminal in raised,
+                    # Of a grey dot is told where it is, and no more.
+                    contact_ms=self._contact_ms(meta.terminal, now_ms) if shown.status else None,
+                    emergency=meta.terminal in raised,
                 )
             )
         return units
@@ -185,26 +211,41 @@ class ControlRoom:
     def _visible_checks(self, viewer: Viewer) -> list[CheckNow]:
         return [shown for now in self._checks.values() if (shown := self._shown(viewer, now))]
 
-    def _shown(self, viewer: Viewer, now: CheckNow) -> CheckNow | None:
+    def _shown(self, viewer: Viewer, now: _Known) -> CheckNow | None:
         """The same projection as the stream's, field by field."""
         opened = self._bus.projected(viewer, now.opened)
         if not isinstance(opened, CheckOpened):
             return None
-        done = self._bus.projected(viewer, now.done) if now.done is not None else None
+        done = self._first_due(viewer, now.done, now.slot_done)
+        last = self._first_due(viewer, now.last, now.slot_last)
+        stage = last.stage if isinstance(last, CheckStaged) else "done" if last else "opening"
         return CheckNow(
             opened=opened,
-            stage=now.stage,
+            stage=stage,
             done=done if isinstance(done, CheckDone) else None,
             delivery=now.delivery,
         )
 
-    def _counts(self, units: tuple[UnitNow, ...]) -> dict[str, dict[str, int]]:
+    def _first_due(
+        self, viewer: Viewer, *events: CheckStaged | CheckDone | None
+    ) -> CheckStaged | CheckDone | None:
+        """The first that the viewer is due, as they are due it."""
+        for event in events:
+            shown = self._bus.projected(viewer, event) if event is not None else None
+            if isinstance(shown, CheckStaged | CheckDone):
+                return shown
+        return None
+
+    def _counts(
+        self, viewer: Viewer, metas: tuple[UnitMeta, ...], now_ms: int
+    ) -> dict[str, dict[str, int]]:
         on_duty: dict[str, int] = {}
         stale: dict[str, int] = {}
-        for unit in units:
-            on_duty[unit.meta.area] = on_duty.get(unit.meta.area, 0) + 1
-            behind = unit.band in {"stale", "lost"}
-            stale[unit.meta.area] = stale.get(unit.meta.area, 0) + behind
+        for meta in metas:
+            if self._counted(viewer, meta):
+                on_duty[meta.area] = on_duty.get(meta.area, 0) + 1
+                behind = self._tracker.band(meta.terminal, now_ms) in {"stale", "lost"}
+                stale[meta.area] = stale.get(meta.area, 0) + behind
         return {"on_duty": on_duty, "stale": stale}
 
     def subscribe(

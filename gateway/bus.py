@@ -391,9 +391,19 @@ class EventBus:
         if self._meter is not None:
             self._meter.count("task_restarts_total", task="observer")
 
-    def tap(self, observer: Observer) -> None:
-        """An inline observer of every event, both lanes, unprojected. It must be O(1)."""
-        self._observers.append(observer)
+    def tap(self, observer: Observer, viewer: Viewer | None = None) -> None:
+        """An inline observer of every event, both lanes, as this viewer is due it; without one,
+        unprojected. It must be O(1)."""
+        if viewer is None:
+            self._observers.append(observer)
+            return
+
+        def shown(event: Event) -> None:
+            due = self.projected(viewer, event)
+            if due is not None:
+                observer(due)
+
+        self._observers.append(shown)
 
     # ------------------------------------------------------------------ watching
 

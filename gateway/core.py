@@ -40,6 +40,7 @@ from gateway.messages import (
     Suspicion,
 )
 from gateway.ports import Clock, Ids, Journal, Keyed, Ledger, Link, Meter, Minded, Pnc, Record
+from gateway.projection import Projection
 from gateway.receipts import export_detail
 from gateway.releases import Releases
 from gateway.rendering import LEAST_BUDGET
@@ -106,6 +107,8 @@ class Core:
         self._fatal_told = fatal
         section, publish = config.settings, bus.publish
         self.roster = Roster(config.fleet, config.people, config.areas)
+        self.projection = Projection(self.roster, lambda: self.config.policy)
+        bus.project_by(self.projection)
         self.tracker = Tracker(section.tracking, self.roster, meter, publish)
         self.alarms = AlarmDesk(
             clock=clock,
@@ -185,6 +188,7 @@ class Core:
             clock=clock,
             bus=bus,
             roster=lambda: self.roster,
+            counted=self.projection.counts,
             tracker=self.tracker,
             alarms=self.alarms,
             messages=self.messages,

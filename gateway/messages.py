@@ -814,7 +814,11 @@ class CheckOpened(Value, frozen=True, tag="check.open"):
 
 
 class CheckStaged(Value, frozen=True, tag="check.stage"):
-    """stage: queued, pnc, retry, held, prompted, disclosing, delivering."""
+    """stage: queued, pnc, retry, held, prompted, disclosing, delivering.
+
+    told: `early` when it would show, before its terminal hears of it, how long the PNC took over an
+    answer below L3: for viewers with the right `class` alone. Else empty: for everybody.
+    """
 
     short: str
     check: str
@@ -823,10 +827,15 @@ class CheckStaged(Value, frozen=True, tag="check.stage"):
     t_ms: int
     parent: str = ""
     operator: str = ""
+    told: str = ""
 
 
 class CheckDone(Value, frozen=True, tag="check.done"):
-    """The outcome. result_class and danger go only to viewers who may know."""
+    """The outcome. result_class and danger go only to viewers who may know.
+
+    told: as of CheckStaged; `slot` is the same outcome at the moment at which its terminal may hear
+    of it, and as of then: for those who were not told early.
+    """
 
     short: str
     check: str
@@ -844,6 +853,7 @@ class CheckDone(Value, frozen=True, tag="check.done"):
     cause: str = ""
     parent: str = ""
     operator: str = ""
+    told: str = ""
 
 
 class CheckDelivery(Value, frozen=True, tag="check.delivery"):
@@ -988,14 +998,17 @@ the ISSI. `covert`: that something was withheld from a radio, never what."""
 class Viewer(Value, frozen=True):
     """Whoever a subscription is for. Those equal in all but `id` share projection and encoding.
 
-    rights: words of RIGHTS. agency, areas: whose events, where; empty is no narrowing.
+    rights: words of RIGHTS that they have whatever the policy says. roles: whose rights are those
+    of the policy at the moment at which they are shown something. agency, areas: whose events,
+    where; empty is no narrowing.
     """
 
     id: str
     kind: str
-    rights: frozenset[str]
+    rights: frozenset[str] = frozenset()
     agency: str = ""
     areas: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
 
 
 # --------------------------------------------------------------------------- the picture now

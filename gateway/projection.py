@@ -2,16 +2,22 @@
 
 A kind of event that has no entry is shown to nobody, and a field that has none is shown to nobody
 either: what is added to an event tomorrow is not shown before somebody says to whom.
+
+Rights come with a role, by the policy's console rules, and hold for the areas (and, if the rule
+says so, the agency) of the viewer. Both are looked up when an event is shown, never when it came.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from gateway.messages import (
+    RIGHTS,
+    Actor,
     AlarmChanged,
     ChallengeChanged,
     CheckDelivery,
@@ -19,6 +25,7 @@ from gateway.messages import (
     CheckOpened,
     CheckStaged,
     Event,
+    Issi,
     LinkChanged,
     MessageChanged,
     Noticed,
@@ -29,6 +36,8 @@ from gateway.messages import (
     UnitMeta,
     Viewer,
 )
+from gateway.roster import Roster
+from gateway.rulebook import ConsoleRule, Policy
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -46,6 +55,8 @@ def _shown(free: str, *due: str, **by_right: str) -> Shown:
 
 
 _LINK_TO_UNIT = "terminal"
+# That a question was asked, and how far it is, is for those who see which units there are: to all
+# others figures say enough.
 EVENT_FIELDS: dict[type, Shown] = {
     UnitFix: _shown(
         "terminal lat lon fixed_at_ms received_at_ms accuracy_m course_deg speed_mps source flags",
@@ -61,22 +72,23 @@ EVENT_FIELDS: dict[type, Shown] = {
         "terminal occurrence on t_ms", "emergency", "identity", position="lat lon fix_age_s"
     ),
     CheckOpened: _shown(
-        "short check kind opened_ms deadline_ms parent operator", identity=_LINK_TO_UNIT
+        "short check terminal kind opened_ms deadline_ms parent operator", "identity"
     ),
-    CheckStaged: _shown("short check stage t_ms parent operator", identity=_LINK_TO_UNIT),
+    CheckStaged: _shown("short check terminal stage t_ms parent operator told", "identity"),
     CheckDone: _shown(
-        "short check kind outcome t_ms elapsed_s overhead_s cause parent operator",
-        identity=_LINK_TO_UNIT,
+        "short check terminal kind outcome t_ms elapsed_s overhead_s cause parent operator told",
+        "identity",
         **{"class": "result_class danger not_checked parts level"},
     ),
-    CheckDelivery: _shown("short check part state t_ms", identity=_LINK_TO_UNIT),
+    CheckDelivery: _shown("short check terminal part state t_ms", "identity"),
     AlarmChanged: _shown(
         "id rule priority state raised_ms t_ms check short link ack_by closed_by count response"
         " audience shelved_until_ms chatter group why",
         identity=_LINK_TO_UNIT,
     ),
     LinkChanged: _shown("id kind state since_ms detail"),
-    Noticed: _shown("kind t_ms short check", identity=_LINK_TO_UNIT),
+    # When the PNC replied after all may show what it replied.
+    Noticed: _shown("kind t_ms short check", "class", identity=_LINK_TO_UNIT),
     ReleaseChanged: _shown(
         "short check level proposed state since_ms t_ms by", "release", identity=_LINK_TO_UNIT
     ),
@@ -84,9 +96,20 @@ EVENT_FIELDS: dict[type, Shown] = {
     ChallengeChanged: _shown("short check state due_ms t_ms", "supervise", identity=_LINK_TO_UNIT),
     PolicyChanged: _shown("version t_ms"),
 }
+_DOT: dict[type, frozenset[str]] = {
+    UnitFix: frozenset(
+        ("terminal", "lat", "lon", "fixed_at_ms", "received_at_ms", "accuracy_m", "source")
+    ),
+    UnitMeta: frozenset(("terminal", "area", "device_class", "t_ms", "gone")),
+}
+"""What is left of a unit of another area where that is a grey dot: that one is there, and where."""
 _BLANKS: dict[str, Any] = {
     "terminal": "",
     "callsign": "",
+    "agency": "",
+    "status": "",
+    "course_deg": None,
+    "speed_mps": None,
     "result_class": "",
     "danger": (),
     "not_checked": (),
@@ -94,33 +117,132 @@ _BLANKS: dict[str, Any] = {
     "level": "",
 }
 """What stands for a field that is not shown, where the event names no default."""
-_ALARM_RIGHTS = {"EMG": "emergency", "DNR": "class", "DUR": "class", "COV": "covert"}
+_ALARM_RIGHTS = {
+    "EMG": "emergency",
+    "DNR": "class",
+    "DUR": "class",
+    "CHX": "class",  # that a question failed, and when: so much sooner than its terminal knows
+    "CHO": "class",  # ends when the PNC replies
+    "COV": "covert",
+}
 """Alarms that tell what only this right may know."""
+
+_ALL_BUT_COVERT = frozenset(RIGHTS) - {"covert"}
+HISTORY = Viewer(id="history", kind="history", rights=_ALL_BUT_COVERT)
+METRICS = Viewer(id="metrics", kind="metrics", rights=_ALL_BUT_COVERT)
+"""That something was withheld from a radio is neither kept nor counted: the audit has it."""
 
 
 def visible(viewer: Viewer, event: Event) -> Event | None:
-    """What of this event the viewer is due: the event itself when that is all of it; None when
-    nothing. Raises KeyError when a field that may not be shown has nothing to stand for it."""
-    rights = viewer.rights
+    """What of this event the viewer is due by rights of their own: the event itself when that is
+    all of it; None when nothing. Raises KeyError when a field that may not be shown has nothing to
+    stand for it."""
+    return _by_rights(viewer.rights, event, dot=False)
+
+
+def _by_rights(rights: frozenset[str], event: Event, *, dot: bool) -> Event | None:
     shown = EVENT_FIELDS.get(type(event))
-    if shown is None or not shown.due <= rights:
+    if shown is None or not shown.due <= rights or (dot and type(event) not in _DOT):
         return None
     if isinstance(event, AlarmChanged):
         if event.audience == "supervisor" and "supervise" not in rights:
             return None
         if not {_ALARM_RIGHTS.get(event.rule, "")} <= rights | {""}:
             return None
-    hidden = _hidden(type(event), rights)
+    if (
+        isinstance(event, CheckDone | CheckStaged)
+        and event.told
+        and (event.told == "early") != ("class" in rights)
+    ):
+        return None
+    hidden = _hidden(type(event), rights, dot)
     return msgspec.structs.replace(event, **hidden) if hidden else event
 
 
 @lru_cache(maxsize=1024)
-def _hidden(of: type, rights: frozenset[str]) -> dict[str, Any]:
+def _hidden(of: type, rights: frozenset[str], dot: bool) -> dict[str, Any]:
     """Each field that these rights do not show, and what stands for it."""
     shown = EVENT_FIELDS[of]
     allowed = shown.free.union(*(shown.by_right[r] for r in rights & shown.by_right.keys()))
+    if dot:
+        allowed &= _DOT[of]
     return {
         field.name: _BLANKS[field.name] if field.default is msgspec.NODEFAULT else field.default
         for field in msgspec.structs.fields(of)
         if field.name not in allowed
     }
+
+
+def viewer_of(actor: Actor, *, kind: str = "console") -> Viewer:
+    """What this person may see is what their roles may, at each moment."""
+    return Viewer(id=actor.id, kind=kind, agency=actor.agency, areas=actor.areas, roles=actor.roles)
+
+
+class Projection:
+    """gateway.bus.Project, with the roster and the policy of the moment of showing."""
+
+    def __init__(self, roster: Roster, policy: Callable[[], Policy]) -> None:
+        self._roster = roster
+        self._policy = policy
+        self._rules: list[tuple[ConsoleRule, frozenset[str]]] = []
+        self._of: Policy | None = None
+
+    def __call__(self, viewer: Viewer, event: Event) -> Event | None:
+        in_area, in_agency = self._place(viewer, event)
+        rights: frozenset[str] = viewer.rights if in_area and in_agency else frozenset()
+        dot: frozenset[str] = frozenset()
+        if viewer.roles:
+            for rule, theirs in self._console():
+                if rule.role not in viewer.roles:
+                    continue
+                if _whole(rule, in_area, in_agency):
+                    rights |= theirs
+                elif rule.other_areas == "dot":
+                    dot |= theirs
+        shown = _by_rights(rights, event, dot=False)
+        return _by_rights(dot, event, dot=True) if shown is None and dot else shown
+
+    def counts(self, viewer: Viewer, meta: UnitMeta) -> bool:
+        """Whether this unit is among the figures that the viewer is told of its area."""
+        in_area, in_agency = self._place(viewer, meta)
+        return self(viewer, meta) is not None or any(
+            rule.role in viewer.roles
+            and (_whole(rule, in_area, in_agency) or rule.other_areas != "none")
+            for rule, _ in self._console()
+        )
+
+    def _console(self) -> list[tuple[ConsoleRule, frozenset[str]]]:
+        policy = self._policy()
+        if policy is not self._of:
+            self._of = policy
+            self._rules = [(rule, frozenset(rule.rights)) for rule in policy.console]
+        return self._rules
+
+    def _place(self, viewer: Viewer, event: Event) -> tuple[bool, bool]:
+        """Whether it is of an area, and of an agency, of the viewer's. What belongs to no unit is
+        everybody's, and so is that a unit left. A call for help has an agency, and no area."""
+        terminal: Issi = getattr(event, "terminal", "")
+        if not terminal or not (viewer.areas or viewer.agency):
+            return True, True
+        if isinstance(event, UnitMeta) and event.gone:
+            return True, True
+        radio, asker = self._roster.terminal(terminal), self._roster.asker(terminal)
+        if radio is None:
+            return False, False
+        agency = asker.agency if asker is not None else radio.agency
+        return (
+            not viewer.areas or radio.area in viewer.areas or _is_emergency(event),
+            not viewer.agency or agency == viewer.agency,
+        )
+
+
+def _whole(rule: ConsoleRule, in_area: bool, in_agency: bool) -> bool:
+    """Whether the rule's rights hold there unreduced."""
+    ours = in_area and (in_agency or not rule.own_agency)
+    return ours or rule.other_areas == "full"
+
+
+def _is_emergency(event: Event) -> bool:
+    return isinstance(event, UnitEmergency) or (
+        isinstance(event, AlarmChanged) and event.rule == "EMG"
+    )

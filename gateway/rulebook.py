@@ -184,6 +184,8 @@ class ConsoleRule(Section, frozen=True, kw_only=True):
     """Of gateway.messages.RIGHTS."""
     other_areas: str = "none"
     """Of areas that are not theirs: full, dot, count or none."""
+    own_agency: bool = False
+    """What is of another agency is shown as what is of another area."""
 
 
 class Policy(Section, frozen=True, kw_only=True):
@@ -363,7 +365,11 @@ def check_policy(policy: Policy) -> list[str]:
                 found.append(f"rules[{place}].reasons: {reason} is not on the list of reasons")
         if rule.level.value not in policy.levels:
             found.append(f"rules[{place}].level: not among levels")
+    roles: set[str] = set()
     for place, console in enumerate(policy.console):
+        if console.role in roles:
+            found.append(f"console[{place}].role: stands twice")
+        roles.add(console.role)
         for right in console.rights:
             if right not in RIGHTS:
                 found.append(f"console[{place}].rights: of {', '.join(RIGHTS)}")

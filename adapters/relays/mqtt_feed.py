@@ -46,8 +46,9 @@ from gateway.messages import (
 from gateway.ports import Journal, Meter
 from gateway.settings import BrokerSection
 
-RIGHTS = frozenset({"callsign", "position", "identity", "emergency"})
-"""Not `class`: what an answer was is not for whoever may subscribe to a broker."""
+ROLE = "relay"
+"""Whose console rule in the policy says what this feed carries. Without one it carries nothing
+of units, checks and calls for help."""
 PUT_WITHIN_S = 5.0
 EVENTS_AT_ONCE = 12
 """Unacknowledged at a time; the client stops at 20, and an alarm must find a place."""
@@ -74,7 +75,7 @@ class Feed:
         self._config_path = config_path
         self._bus = bus
         self._meter = meter
-        self._viewer = Viewer(id=self.name, kind="relay", rights=RIGHTS)
+        self._viewer = Viewer(id=self.name, kind="relay", roles=frozenset({ROLE}))
         self._subscription: Subscription | None = None
         self._lanes = Lanes(link=self.name, meter=meter, journal=journal)
 

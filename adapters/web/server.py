@@ -25,6 +25,7 @@ from adapters.web.doors import SEND_BUFFER, Doors, Doorway
 from adapters.web.requests import Act, ExportAct, MessageAct, ReleaseAct, ShelveAct
 from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
 from adapters.web.walls import Problem, answer
+from gateway import projection
 from gateway.errors import ChainBroken
 from gateway.messages import Actor, AlarmChanged, Viewer
 from gateway.ports import Clock, Meter
@@ -419,7 +420,9 @@ class WebServer:
 def viewer_of(actor: Actor) -> Viewer:
     """What this person may see over the API. Until log-in exists: whoever reaches us is an
     operator."""
-    return Viewer(id=actor.id, kind="console", rights=RIGHTS)
+    if not actor.roles:
+        return Viewer(id=actor.id, kind="console", rights=RIGHTS)
+    return projection.viewer_of(actor)
 
 
 def _operator(id_: str) -> Actor:

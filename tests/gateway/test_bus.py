@@ -608,19 +608,23 @@ def test_visible_takes_out_what_is_not_granted() -> None:
     poor = see(emergency(), "identity", "emergency")
     assert isinstance(poor, UnitEmergency)
     assert (poor.lat, poor.lon, poor.fix_age_s) == (None, None, None)
-    blind = see(done())
+    assert see(done()) is None
+    blind = see(done(), "identity")
     assert isinstance(blind, CheckDone)
     assert (blind.result_class, blind.danger, blind.not_checked) == ("", (), ())
-    assert (blind.parts, blind.level, blind.terminal) == (0, "", "")
+    assert (blind.parts, blind.level, blind.terminal) == (0, "", done().terminal)
     assert see(done(), "class", "identity") == done()
-    for rule, right in (("EMG", "emergency"), ("DNR", "class"), ("DUR", "class")):
+    of_checks = [(rule, "class") for rule in ("DNR", "DUR", "CHX", "CHO")]
+    for rule, right in (("EMG", "emergency"), *of_checks):
         alarm = AlarmChanged("A1", rule, 1, "unack-active", 1, 1)
         assert see(alarm) is None
         assert see(alarm, right, "identity") == alarm
     opened = CheckOpened("C7F3", "01X", "4001", Kind.VEHICLE, 1, 2)
-    assert see(opened) == msgspec.structs.replace(opened, terminal="")
+    assert see(opened) is None
+    assert see(opened, "identity") == opened
     note = Noticed(kind="late", t_ms=1, terminal="4001")
-    assert see(note) == msgspec.structs.replace(note, terminal="")
+    assert see(note) is None
+    assert see(note, "class") == msgspec.structs.replace(note, terminal="")
     assert see(link()) == link()
     others: list[tuple[Event, str]] = [
         (ReleaseChanged("C7F3", "01X", "4001", "L1", "SAFETY: CAUTION+", "held", 1, 1), "release"),

@@ -463,15 +463,18 @@ def test_a_radio_that_was_struck_off_is_no_fault_of_the_people(folder: Folder) -
 def test_what_a_console_role_may_see_is_of_closed_sets(folder: Folder) -> None:
     """Rights and other areas by their names, and the sample of them is taken."""
     rule = '\n[[console]]\nrole = "operator"\nrights = ["class"]\nother_areas = "dot"\n'
-    policy = (folder.path / "policy.toml").read_text()
+    policy, _, rest = (folder.path / "policy.toml").read_text().partition("\n[[console]]")
+    assert 'role = "relay"' in rest
     folder.write(policy + rule, "policy.toml")
     *_, taken = load(folder.main).policy.console
     assert (taken.role, taken.rights, taken.other_areas) == ("operator", ("class",), "dot")
     faulty = rule.replace('"class"', '"everything"').replace('"dot"', '"some"')
     folder.write(policy + faulty, "policy.toml")
     found = "\n".join(folder.findings())
-    assert "console[4].rights: of class, callsign" in found
-    assert "console[4].other_areas: one of full" in found
+    assert "console[0].rights: of class, callsign" in found
+    assert "console[0].other_areas: one of full" in found
+    folder.write(policy + rule + rule, "policy.toml")
+    assert "console[1].role: stands twice" in "\n".join(folder.findings())
 
 
 @pytest.mark.parametrize(

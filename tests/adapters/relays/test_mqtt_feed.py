@@ -32,12 +32,15 @@ from gateway.messages import (
     UnitFix,
     UnitMeta,
 )
-from gateway.settings import BrokerSection
+from gateway.projection import Projection
+from gateway.roster import Roster
+from gateway.settings import BrokerSection, load
 from tests.fakes import FakeJournal, FakeMeter
 from tests.services import mosquitto as mosquittos
 from tests.services.mosquitto import Mosquitto
 from tests.services.scripted_broker import CONNECT, PUBLISH, ScriptedBroker, scripted
 
+CONFIG = load(Path(__file__).parents[3] / "config" / "gateway.toml")
 ISSI = "5001001"
 T_MS = 1_795_342_502_114
 T = "2026-11-22T10:15:02.114Z"
@@ -202,6 +205,8 @@ class Rig:
     def __init__(self, port: int, **options: object) -> None:
         self.meter, self.journal = FakeMeter(), FakeJournal()
         self.bus = EventBus(SystemClock(), meter=self.meter)
+        roster = Roster(CONFIG.fleet, CONFIG.people, CONFIG.areas)
+        self.bus.project_by(Projection(roster, lambda: CONFIG.policy))
         self.feed: Feed = relays.create(
             BrokerSection(name="mqtt", port=port, **options),  # type: ignore[arg-type]
             instance="gwt",
