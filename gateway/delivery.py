@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 from gateway.errors import SendFailed
 from gateway.messages import (
@@ -32,10 +32,14 @@ from gateway.messages import (
 from gateway.parcels import Parcel, taken
 from gateway.ports import Clock, Journal, Link, Meter
 from gateway.supervise import Crew
+from gateway.timers import Timers
 
 SEND_DEADLINE_S = 5.0
 TELL_MOST = 2_000
 """Receipts and notices under way at once; more are dropped and counted."""
+IN_SLOTS_MOST = 8_000
+"""So many answers may wait for their slots when a notice is to wait for its own. Each answer has a
+row in the outbox and is never turned away."""
 RESEND_MOST_S = 120.0
 TURN_S = 0.25
 """Between two looks at what is due to come again."""
@@ -77,8 +81,8 @@ class Courier:
         self._any_waits = asyncio.Event()
         self._waiting: dict[Issi, OrderedDict[str, Parcel]] = {}
         self._busy: set[Issi] = set()
-        self._slots: dict[asyncio.Task[None], None] = {}
-        """What waits for its slot: a stop does not wait for it."""
+        self._slots = Timers(clock, self.crew)
+        """What waits for its slot, in one task for all: a stop does not wait for it."""
         self._newest: dict[Issi, str] = {}
         self.stale: Callable[[str], None] = lambda _check: None
         """Told the check whose answer, or the message that, will not be delivered any more."""
@@ -99,7 +103,7 @@ class Courier:
             self._go_stale(min(waiting.values(), key=_worth))
         self._gauge()
         if parcel.not_before_s > self._clock.monotonic_s():
-            self._in_slot(self._pump_at(parcel.terminal, parcel.not_before_s))
+            self._slots.at(parcel.not_before_s, partial(self._pump, parcel.terminal))
         else:
             self._pump(parcel.terminal)
 
@@ -212,8 +216,7 @@ class Courier:
                     await asyncio.sleep(0)
 
     async def stop(self, deadline_s: float) -> None:
-        for task in list(self._slots):
-            task.cancel()
+        self._slots.stop()
         await self.crew.drain(deadline_s)
 
     # ----------------------------------------------------------------- what is said once
@@ -232,35 +235,14 @@ class Courier:
 
         holder: whose it is; it is not said when somebody else holds the terminal by then.
         """
-        if self.crew.full:
+        waits = not_before_s > self._clock.monotonic_s()
+        if self.crew.full or (waits and len(self._slots) >= IN_SLOTS_MOST):
             self._meter.count("queue_dropped_total", queue="outbox", reason="full")
-            return
-        saying = self._say(terminal, message, expires_in_s, holder)
-        if not_before_s > self._clock.monotonic_s():
-            self._in_slot(self._at(not_before_s, saying))
+        elif waits:
+            again = partial(self.tell, terminal, message, expires_in_s=expires_in_s, holder=holder)
+            self._slots.at(not_before_s, again)
         else:
-            self.crew.start(saying)
-
-    def _in_slot(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self.crew.start(work)
-        self._slots[task] = None
-        task.add_done_callback(lambda done: self._slots.pop(done, None))
-
-    async def _at(self, at_s: float, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await self._until(at_s)
-            await work
-        finally:
-            work.close()
-
-    async def _pump_at(self, terminal: Issi, at_s: float) -> None:
-        await self._until(at_s)
-        self._pump(terminal)
-
-    async def _until(self, at_s: float) -> None:
-        """To the moment, and not a rounding before it."""
-        while (left_s := at_s - self._clock.monotonic_s()) > 0:
-            await self._clock.sleep(left_s)
+            self.crew.start(self._say(terminal, message, expires_in_s, holder))
 
     async def _say(
         self, terminal: Issi, message: Downlink, expires_in_s: float, holder: str
@@ -319,7 +301,7 @@ class Courier:
             for parcel in self._waiting.get(terminal, {}).values()
             if max(parcel.next_at_s, parcel.not_before_s) <= now_s
         ]
-        return min(due, key=lambda p: p.priority) if due else None
+        return min(due, key=_turn) if due else None
 
     async def _send(self, terminal: Issi, message: Downlink, expires_in_s: float) -> bool:
         link = self._link_for(terminal)
@@ -375,6 +357,12 @@ class Courier:
 
     def _gauge(self) -> None:
         self._meter.gauge("queue_depth", len(self._parcels), queue="outbox")
+
+
+def _turn(parcel: Parcel) -> tuple[int, str]:
+    """The least is sent first. What has a slot comes in the order of the questions: that of the
+    answers would tell which was there first."""
+    return parcel.priority, parcel.id if parcel.not_before_s else ""
 
 
 def _worth(parcel: Parcel) -> tuple[int, bool, float]:
