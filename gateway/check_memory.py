@@ -125,7 +125,7 @@ class CheckMemory:
             if stage in BEFORE_OUTCOME:
                 kind = check.kind.value if check.kind else ""
                 now = ("waiting", f"kind:{kind}")
-            if stage not in _WITH_COURIER:
+            if stage not in _WITH_COURIER or check.untold:
                 now = (*now, f"at:{check.terminal}")
         before = self._tallies.get(check.id, ())
         if now == before:
@@ -152,7 +152,8 @@ class CheckMemory:
         return self._counts.get(f"kind:{kind.value}", 0)
 
     def unfinished_at(self, terminal: Issi) -> int:
-        """Checks of this terminal that are not yet with the Courier: asked, held, prompted."""
+        """Checks of this terminal that are not yet with the Courier: asked, held, prompted. One
+        that has an outcome of which the terminal may not know yet counts as one without."""
         return self._counts.get(f"at:{terminal}", 0)
 
     # ----------------------------------------------------------------- finding

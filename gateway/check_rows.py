@@ -138,6 +138,8 @@ class Check:
     """By which its monotonic times count."""
     slot_s: float | None = None
     """When its terminal may first hear of its outcome; monotonic. None until that is ready."""
+    untold: bool = False
+    """It has an outcome, and its terminal may not find out before its slot."""
     set_back_s: float = 0.0
     """By so much at least the wall clock was set back since its outcome, or since it was asked."""
     outcome_stands: Callable[[], None] | None = None

@@ -174,7 +174,7 @@ def opened_event(check: Check) -> CheckOpened | None:
     )
 
 
-def staged_event(check: Check, now_ms: int) -> CheckStaged:
+def staged_event(check: Check, now_ms: int, told: str) -> CheckStaged:
     waits = check.state.not_free and check.state.stage is Stage.PROMPTED
     return CheckStaged(
         short=check.short,
@@ -184,6 +184,7 @@ def staged_event(check: Check, now_ms: int) -> CheckStaged:
         t_ms=now_ms,
         parent=check.parent,
         operator=check.asker.operator,
+        told=told,
     )
 
 

@@ -81,14 +81,19 @@ class CheckVoice:
         """When its terminal may hear what is to be said now; 0.0 at once."""
         if check.state.outcome is None or not self.in_slots(check):
             return 0.0
-        age_s = self._clock.monotonic_s() - check.accepted_at_s
         held = check.state.outcome is Outcome.ANSWERED and check.state.hold
         if held and check.state.stage is not Stage.HELD:
-            slot_s = slots.release_slot_s(self._slots.release_s, age_s=age_s)
-        else:
-            deadline_s = (check.deadline_ms - check.opened_at_ms) / 1000
-            given_s = self._slots.below_l3_s
-            slot_s = slots.answer_slot_s(given_s, deadline_s=deadline_s, age_s=age_s)
+            age_s = self._clock.monotonic_s() - check.accepted_at_s
+            every_s = self._slots.release_s
+            return check.accepted_at_s + slots.release_slot_s(every_s, age_s=age_s)
+        return self.answer_slot_s(check)
+
+    def answer_slot_s(self, check: Check) -> float:
+        """When anybody may hear that it has an outcome, of those who may not know the class."""
+        age_s = self._clock.monotonic_s() - check.accepted_at_s
+        deadline_s = (check.deadline_ms - check.opened_at_ms) / 1000
+        given_s = self._slots.below_l3_s
+        slot_s = slots.answer_slot_s(given_s, deadline_s=deadline_s, age_s=age_s)
         return check.accepted_at_s + slot_s
 
     def tell_slot(self, check: Check) -> None:

@@ -138,7 +138,7 @@ from gateway.ports import (
 from gateway.roster import holder_of
 from gateway.settings import ChecksSection, SlotsSection
 from gateway.supervise import Crew
-from gateway.timers import Timers
+from gateway.timers import Timer, Timers
 from gateway.trials import TRIALS_MOST, Trials
 
 RECEIPTS_MOST = 4
@@ -241,6 +241,8 @@ class CheckDesk:
         self._early = EarlyCancels(meter)
         self._scribe = Scribe(clock=clock, rules=lambda: self._rules)
         self._clocks = TerminalClocks()
+        self._untold: dict[str, Timer] = {}
+        """Of each check with an outcome of which its terminal may not know yet: until when."""
         self._trials = Trials(ledger=ledger, clock=clock, ids=ids, crew=self.crew, fatal=fatal)
         self.clock_seen: Callable[[Issi, float], None] = lambda _terminal, _skew_s: None
         """Told how far a terminal's clock is off, with each check that says when it was sent."""
@@ -542,6 +544,8 @@ class CheckDesk:
                 self._feed(check, WentStale())
             else:
                 self.voice.hand_over(check, min(left_s, self._settings.stale_s))
+                if check.slot_s is not None and check.slot_s > self._clock.monotonic_s():
+                    self._keep_until(check, check.slot_s, _nothing)
 
     async def _quarantine(self, row: CheckRow, error: Exception) -> None:
         """Close a row that we cannot go on with: a failure on record, never a silent loss."""
@@ -569,6 +573,8 @@ class CheckDesk:
 
     async def stop(self, deadline_s: float) -> None:
         """Finish the writes under way; what is not finished goes on after the next start."""
+        for untold in self._untold.values():
+            untold.cancel()
         for check in self._memory:
             if check.timer is not None:
                 check.timer.cancel()
@@ -967,7 +973,8 @@ class CheckDesk:
             case Pause():
                 self._asking.pause(check, effect.attempts)
             case Show():
-                self._publish(staged_event(check, self._clock.wall_ms()))
+                told = "early" if self._shows_early(check) else ""
+                self._publish(staged_event(check, self._clock.wall_ms(), told))
             case ShowOutcome():
                 self._show_outcome(check)
             case Post():
@@ -1314,7 +1321,39 @@ class CheckDesk:
             elapsed_ms=round(done.elapsed_s * 1000),
             attempt=check.state.attempts,
         )
-        self._publish(done)
+        if not self.voice.in_slots(check):
+            self._publish(done)
+            return
+        # Those who may know what was answered may know when; all others, when the terminal hears.
+        self._publish(msgspec.structs.replace(done, told="early"))
+        slot_s = self.voice.answer_slot_s(check)
+        heard = msgspec.structs.replace(
+            done,
+            told="slot",
+            t_ms=done.t_ms + round((slot_s - now_s) * 1000),
+            elapsed_s=round(slot_s - check.accepted_at_s, 3),
+            overhead_s=None,
+        )
+        self._keep_until(check, slot_s, lambda: self._publish(heard))
+
+    def _shows_early(self, check: Check) -> bool:
+        """Whether the step that it now takes tells how long the PNC took."""
+        first = check.state.stage is Stage.ASKING and check.state.attempts == 1
+        return self.voice.in_slots(check) and not first
+
+    def _keep_until(self, check: Check, slot_s: float, then: Callable[[], None]) -> None:
+        """Nobody finds out before then that it has an outcome: neither who listens, nor its
+        terminal by asking for more than it may."""
+        check.untold = True
+        self._tally(check)
+
+        def begins() -> None:
+            self._untold.pop(check.id, None)
+            check.untold = False
+            self._tally(check)
+            then()
+
+        self._untold[check.id] = self._timers.at(slot_s, begins)
 
     def _say_unrecorded(self, check: Check) -> None:
         """The record cannot be written: the officer hears NO ANSWER, once, without content."""

@@ -13,13 +13,16 @@ import pytest
 from gateway.errors import PncGarbled, PncInvalid
 from gateway.messages import (
     CancelRequest,
+    CheckDone,
     CheckRequest,
+    Event,
     Notice,
     Noticed,
     Outcome,
     Receipt,
     Result,
     StatusReport,
+    Viewer,
 )
 from gateway.settings import Config, SlotsSection
 from tests.fake_pnc import Reply, vehicle_answer
@@ -207,6 +210,100 @@ async def test_after_a_restart_the_slots_are_those_of_its_question(slotted: Hous
         await slotted.passes(10)
         assert heard.of("Result")[0] == slot_s
         await slotted.read(slotted.newest(), issi=COUNCIL)
+
+
+# --------------------------------------------------------------------------- who listens
+
+
+LISTENER = Viewer("relay", "relay", roles=frozenset({"relay"}))
+OPERATOR = Viewer("op", "console", roles=frozenset({"operator"}))
+
+
+async def listened_to(
+    took_s: float, viewer: Viewer, reply: Reply = vehicle_answer
+) -> list[tuple[float, Event]]:
+    """All that a viewer is shown of one question of a council officer, and when."""
+    async with House(in_slots()) as house:
+        found: list[tuple[float, Event]] = []
+        begun_s = house.clock.monotonic_s()
+
+        def heard(event: Event) -> None:
+            found.append((round(house.clock.monotonic_s() - begun_s, 3), event))
+
+        house.core.bus.tap(heard, viewer)
+        hang = house.pnc.hang()
+        await house.ask("TE99ABC", issi=COUNCIL, reason="8")
+        await house.passes(took_s)
+        hang.answer(reply)
+        await settle(60)
+        await house.passes(30 - took_s)
+    return found
+
+
+@pytest.mark.parametrize("reply", [vehicle_answer, PncGarbled("oversize")])
+async def test_who_listens_to_the_feed_learns_no_sooner_than_the_terminal(reply: Reply) -> None:
+    """The same events with the same figures at the same moments, whatever the PNC took: opened,
+    asked, done in the slot. Not a word of a step between, nor of a reply that came too late."""
+    quick, slow = [await listened_to(took_s, LISTENER, reply) for took_s in (0.1, 3.7)]
+    assert quick == slow
+    done_at_s, done = next((at_s, each) for at_s, each in quick if isinstance(each, CheckDone))
+    assert done_at_s == 4.0
+    assert (done.elapsed_s, done.overhead_s, done.told) == (4.0, None, "slot")
+    late = await listened_to(20.0, LISTENER, reply)
+    assert [type(each) for _, each in late] == [type(each) for _, each in quick]
+    assert [at_s for at_s, each in late if isinstance(each, CheckDone)] == [15.5]
+
+
+async def test_who_may_know_the_class_is_told_when_it_is_there() -> None:
+    """Once: the control room does not wait for a slot, and hears of no outcome twice."""
+    for took_s in (0.1, 3.7):
+        heard = await listened_to(took_s, OPERATOR)
+        ((at_s, done),) = [(s, each) for s, each in heard if isinstance(each, CheckDone)]
+        assert (at_s, done.told) == (took_s, "early")
+        assert done.elapsed_s == pytest.approx(took_s)
+
+
+async def test_the_picture_is_no_sooner_than_the_stream(slotted: House) -> None:
+    """A snapshot between the answer and its slot."""
+    board = slotted.core.board
+    await slotted.ask("TE99ABC", issi=COUNCIL, reason="8")
+    for passed_s, listener, operator in ((1.0, "pnc", "done"), (4.0, "done", "done")):
+        await slotted.passes(passed_s)
+        for viewer, stage in ((LISTENER, listener), (OPERATOR, operator)):
+            (now,) = board.snapshot(viewer).checks
+            assert now.stage == stage
+            assert (now.done is not None) == (stage == "done")
+
+
+async def test_at_l3_everybody_is_told_at_once(slotted: House) -> None:
+    await slotted.ask("TE99ABC", issi=ISSI)
+    (now,) = slotted.core.board.snapshot(LISTENER).checks
+    assert now.done is not None
+    assert now.done.told == ""
+
+
+async def busy_after(took_s: float) -> list[str]:
+    """What a terminal hears that asks more than it may, before the slots of what it asked first."""
+    async with House(in_slots(config(per_terminal_open=2))) as house:
+        hangs = [house.pnc.hang() for _ in range(2)]
+        for number in range(2):
+            await house.ask(f"TE99AB{number}", issi=COUNCIL, reason="8")
+        await house.passes(took_s)
+        for hang in hangs:
+            hang.answer()
+        await house.passes(2.0 - took_s)
+        await house.ask("TE99ABC", issi=COUNCIL, reason="8")
+        await house.passes(1.0)
+        receipts = [f"{each.accepted} {each.why}" for each in house.heard(Receipt, COUNCIL)]
+        await house.passes(4.5)
+        await house.ask("TE99ABD", issi=COUNCIL, reason="8")
+        return [*receipts, str(house.heard(Receipt, COUNCIL)[-1].accepted)]
+
+
+async def test_how_many_it_may_ask_tells_nothing_of_an_answer() -> None:
+    """Until its slot an answer counts as none: else BUSY, or not, would say that it is there."""
+    assert await busy_after(0.1) == await busy_after(1.9)
+    assert await busy_after(0.1) == ["True ", "True ", "False BUSY RETRY", "True"]
 
 
 # --------------------------------------------------------------------------- asked for it
