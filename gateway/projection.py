@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,6 +19,7 @@ from gateway.messages import (
     RIGHTS,
     Actor,
     AlarmChanged,
+    Asker,
     ChallengeChanged,
     CheckDelivery,
     CheckDone,
@@ -36,8 +37,7 @@ from gateway.messages import (
     UnitMeta,
     Viewer,
 )
-from gateway.roster import Roster
-from gateway.rulebook import ConsoleRule, Policy
+from gateway.rulebook import ConsoleRule, Policy, Terminal
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -178,10 +178,18 @@ def viewer_of(actor: Actor, *, kind: str = "console") -> Viewer:
     return Viewer(id=actor.id, kind=kind, agency=actor.agency, areas=actor.areas, roles=actor.roles)
 
 
+class Units(Protocol):
+    """What the roster knows of a unit now: its radio, and who holds it."""
+
+    def terminal(self, issi: Issi) -> Terminal | None: ...
+
+    def asker(self, issi: Issi) -> Asker | None: ...
+
+
 class Projection:
     """gateway.bus.Project, with the roster and the policy of the moment of showing."""
 
-    def __init__(self, roster: Roster, policy: Callable[[], Policy]) -> None:
+    def __init__(self, roster: Units, policy: Callable[[], Policy]) -> None:
         self._roster = roster
         self._policy = policy
         self._rules: list[tuple[ConsoleRule, frozenset[str]]] = []

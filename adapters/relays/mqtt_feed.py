@@ -15,6 +15,9 @@
 the feed says what happens now, the ledger what happened. At the start of the gateway, alarms that
 were open before are said again. A member that is not known is left out.
 
+Below L3 `done` comes in the terminal's slot and no step before it that would tell how long the PNC
+took; no alarm about one question is said (gateway.projection).
+
 QoS 1 is at least once: an event whose acknowledgement was lost comes twice, as the same bytes.
 An alarm that changed while the broker was away is said once, as it then stands.
 Source: docs/interfaces.md.

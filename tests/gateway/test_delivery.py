@@ -11,6 +11,7 @@ import pytest
 
 from gateway.delivery import (
     AT_ONCE,
+    IN_SLOTS_MOST,
     RESEND_MOST_S,
     SEND_DEADLINE_S,
     TELL_MOST,
@@ -301,6 +302,37 @@ async def test_a_stop_does_not_wait_for_slots(post: Post) -> None:
     async with asyncio.timeout(30):
         await post.courier.stop(3600)
     assert post.link.sent == []
+
+
+async def test_who_waits_for_slots_takes_nobodys_place(post: Post) -> None:
+    """However many do, a receipt goes out; of what is said once, more than so many are dropped."""
+    at_s = post.clock.monotonic_s() + SLOT_S
+    for number in range(TELL_MOST + 1):
+        parcel = post.parcel(issi=f"{6_000_000 + number}")
+        parcel.not_before_s = at_s
+        post.courier.post(parcel)
+    assert len(post.courier.crew) == 1
+    receipt = Notice(kind="clock", text="RADIO CLOCK SLOW")
+    post.courier.tell(ISSI, receipt, expires_in_s=60)
+    await settle()
+    assert [sent.message for sent in post.link.sent] == [receipt]
+    for _ in range(IN_SLOTS_MOST):
+        post.courier.tell(ISSI, receipt, expires_in_s=60, not_before_s=at_s)
+    dropped = post.meter.total("queue_dropped_total", queue="outbox", reason="full")
+    assert dropped == TELL_MOST + 1
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_in_one_slot_the_older_question_comes_first(post: Post, first: int) -> None:
+    """Whichever answer was there first."""
+    parcels = [post.parcel(), post.parcel()]
+    for parcel in parcels:
+        parcel.not_before_s = post.clock.monotonic_s() + SLOT_S
+    for parcel in (parcels[first], parcels[1 - first]):
+        post.courier.post(parcel)
+        await post.clock.advance(0.5)
+    await post.clock.advance(SLOT_S)
+    assert post.refs() == ["r1", "r2"]
 
 
 # --------------------------------------------------------------------------- order
