@@ -11,16 +11,16 @@ import hashlib
 import msgspec
 
 from gateway.messages import Actor, Viewer
-from gateway.rulebook import Operator, People, Policy
+from gateway.projection import viewer_of
+from gateway.rulebook import Operator, People
 
 
 class Operators:
-    """One reading of people and policy; made anew with each reload."""
+    """One reading of the people file; made anew with each reload."""
 
-    def __init__(self, people: People, policy: Policy) -> None:
+    def __init__(self, people: People) -> None:
         self._by_id = {each.id: each for each in people.operators if not each.revoked}
         self._by_subject = {each.subject: each for each in self._by_id.values() if each.subject}
-        self._rights = {rule.role: frozenset(rule.rights) for rule in policy.console}
 
     def known(self, id_: str) -> Operator | None:
         return self._by_id.get(id_)
@@ -30,13 +30,9 @@ class Operators:
         return self._by_subject.get(subject)
 
     def viewer(self, actor: Actor) -> Viewer:
-        """What they may see: the sum of what each of their roles may. Default deny."""
-        rights = frozenset[str]().union(
-            *(self._rights.get(role, frozenset()) for role in actor.roles)
-        )
-        return Viewer(
-            id=actor.id, kind="console", rights=rights, agency=actor.agency, areas=actor.areas
-        )
+        """What they may see: the sum of what each of their roles may, in their areas, by the
+        policy of each moment (gateway.projection). Default deny."""
+        return viewer_of(actor)
 
 
 def actor_of(operator: Operator, roles: frozenset[str]) -> Actor:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from gateway.messages import AlarmChanged
 from gateway.operators import Operators, actor_of, stand
+from gateway.projection import Projection
+from gateway.roster import Roster
 from gateway.rulebook import ConsoleRule, Operator
+from tests.gateway.house import CONFIG
 from tests.gateway.strategies import PEOPLE, POLICY
 
 ANN = Operator(id="ann", name="Ann", roles=("operator", "auditor"), areas=("Eastern",))
@@ -16,11 +20,11 @@ PEOPLE_NOW = msgspec.structs.replace(PEOPLE, operators=(ANN, BOB, GONE))
 POLICY_NOW = msgspec.structs.replace(
     POLICY,
     console=(
-        ConsoleRule(role="operator", rights=("class", "position")),
-        ConsoleRule(role="auditor", rights=("audit",)),
+        ConsoleRule(role="operator", rights=("class",)),
+        ConsoleRule(role="auditor", rights=("emergency",)),
     ),
 )
-NOW = Operators(PEOPLE_NOW, POLICY_NOW)
+NOW = Operators(PEOPLE_NOW)
 
 
 def test_who_is_revoked_or_unknown_is_nobody() -> None:
@@ -38,21 +42,25 @@ def test_they_act_in_the_roles_they_logged_in_with_and_still_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("roles", "rights"),
+    ("roles", "seen"),
     [
-        ((), ()),
-        (("operator",), ("class", "position")),
-        (("auditor",), ("audit",)),
-        (("operator", "auditor"), ("class", "position", "audit")),
-        (("supervisor",), ()),
+        ((), (False, False)),
+        (("operator",), (True, False)),
+        (("auditor",), (False, True)),
+        (("operator", "auditor"), (True, True)),
+        (("supervisor",), (False, False)),
     ],
 )
 def test_they_see_what_the_policy_says_and_else_nothing(
-    roles: tuple[str, ...], rights: tuple[str, ...]
+    roles: tuple[str, ...], seen: tuple[bool, ...]
 ) -> None:
     """A role that stands in no rule sees nothing: default deny."""
     viewer = NOW.viewer(actor_of(Operator(id="x", roles=roles, agency="fire"), frozenset(roles)))
-    assert (viewer.rights, viewer.agency) == (frozenset(rights), "fire")
+    assert (viewer.rights, viewer.roles, viewer.agency) == (frozenset(), frozenset(roles), "fire")
+    show = Projection(Roster(CONFIG.fleet, CONFIG.people, CONFIG.areas), lambda: POLICY_NOW)
+    alarms = [AlarmChanged("A1", rule, 1, "unack-active", 1, 1) for rule in ("DNR", "EMG")]
+    told = [show(viewer, alarm) is not None for alarm in alarms]
+    assert told == [*seen]
 
 
 @pytest.mark.parametrize(
