@@ -243,7 +243,7 @@ def test_what_is_wrong_is_named(folder: Folder, text: str, finding: str) -> None
         ("fleet.toml", '1 = { shown = "AVL" }', '1 = { effect = "nap" }', "statuses.1.effect"),
         ("fleet.toml", 'effect = "received"', 'shown = "AVL"', "statuses: none with effect"),
         ("policy.toml", 'reasons = ["1", "2"', 'reasons = ["1", "77"', "rules[0].reasons: 77"),
-        ("policy.toml", "L0 = []", "L9 = []", "rules[14].level: not among levels"),
+        ("policy.toml", "L0 = []", "L9 = []", "rules[17].level: not among levels"),
         ("policy.toml", 'level = "L3"', 'level = "L7"', "rules[0].level: Invalid enum value 'L7'"),
         ("warnings.toml", 'word = "FIREARMS"', 'word = "Firearms"', "codes.FI.word"),
         ("warnings.toml", 'word = "FIREARMS"', f'word = "{"F" * 19}"', "codes.FI.word"),
