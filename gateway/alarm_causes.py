@@ -121,7 +121,16 @@ class AlarmCauses:
 
     def chain_verifies(self, verifies: bool) -> None:
         """What the proof of the whole audit said: a break is looked into while it is young."""
-        self._alarms.cause("audit_lost", About(link="chain"), on=not verifies)
+        self._alarms.cause("audit_unproved", About(link="chain"), on=not verifies)
+
+    def records_are_missing(self) -> None:
+        """Found at the start: the store is behind what an anchor or the heads know, or was broken
+        and set aside. True for this life; the gap itself is on record."""
+        self._alarms.cause("audit_unproved", About(link="store"), on=True)
+
+    def anchor_is_behind(self, anchor: str, behind: bool) -> None:
+        """Whether no head has left this host by this way for too long."""
+        self._alarms.cause("audit_unproved", About(link=f"anchor {anchor}"), on=behind)
 
     def clock_is_off(self, terminal: Issi, skew_s: float) -> None:
         """So far is the clock of this terminal from ours, by the message that just came."""

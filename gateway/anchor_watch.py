@@ -8,7 +8,7 @@ ledger that is behind them was put back (D12).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gateway.errors import AnchorFailed
 from gateway.ports import Anchor, Clock, Ids, Journal, Meter
@@ -53,6 +53,8 @@ class AnchorWatch:
         self._meter = meter
         self._journal = journal
         self._alarm_after_s = alarm_after_s
+        self.told: Callable[[str, bool], None] = lambda _anchor, _behind: None
+        """Told which anchor is left behind, and which no longer is."""
 
     async def newest(self) -> dict[str, bytes]:
         """What each anchor has that can be asked, by its name."""
@@ -116,6 +118,7 @@ class AnchorWatch:
         if lane.said:
             lane.said = False
             self._journal.note("ledger.anchor", link=name, state="up")
+            self.told(name, False)
         return True
 
     def _judge(self, lane: _Lane, reason: str) -> None:
@@ -125,6 +128,7 @@ class AnchorWatch:
             return
         lane.said = True
         self._journal.warn("ledger.anchor", link=lane.anchor.name, state="down", reason=reason)
+        self.told(lane.anchor.name, True)
 
     async def close(self) -> None:
         """When the tasks have ended and the ledger is closed: the last head, at once."""

@@ -233,6 +233,9 @@ class Gateway:
             stack.push_async_callback(source.close)
             core = self._wire(store, source, past, keyed)
             await core.begin()
+            keeper.told = core.causes.anchor_is_behind
+            if store.gap:
+                core.causes.records_are_missing()
             stack.push_async_callback(self._drain, core)
             server = WebServer(
                 section.http,

@@ -121,7 +121,14 @@ def open_store(
         raise LedgerUnavailable(f"cannot be opened: {why}") from error
     meter.gauge("queue_capacity", section.queue, queue="audit")
     return Store(
-        writer, waiting, log=instance, fence=fence, meter=meter, journal=journal, clock=clock
+        writer,
+        waiting,
+        log=instance,
+        fence=fence,
+        meter=meter,
+        journal=journal,
+        clock=clock,
+        gap=after is not None,
     )
 
 

@@ -39,8 +39,11 @@ class Store:
         meter: Meter,
         journal: Journal,
         clock: Clock,
+        gap: bool = False,
     ) -> None:
         self.log = log
+        self.gap = gap
+        """Whether it was opened behind records that are not there (docs/adr/0011)."""
         self.fence = fence
         self._writer = writer
         self._waiting = waiting

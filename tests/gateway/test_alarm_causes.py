@@ -161,6 +161,14 @@ async def _clock_right(house: House) -> None:
         await house.passes(6)
 
 
+async def _does_not_verify(house: House) -> None:
+    house.core.causes.chain_verifies(False)
+
+
+async def _verifies(house: House) -> None:
+    house.core.causes.chain_verifies(True)
+
+
 TABLE: list[tuple[str, Do, Do]] = [
     ("LNK", _line_down, _line_up),
     ("SIL", _nobody_speaks, _somebody_speaks),
@@ -172,6 +180,7 @@ TABLE: list[tuple[str, Do, Do]] = [
     ("CHO", _pnc_is_slow, _pnc_answers),
     ("SEM", _lost_in_need, _found),
     ("SKW", _clock_fast, _clock_right),
+    ("AUP", _does_not_verify, _verifies),
 ]
 WITHOUT_A_CAUSE_YET = {"WEL", "RVL", "COV"}
 ELSEWHERE = {"EMG", "CHX"}
@@ -314,15 +323,42 @@ async def test_a_flood_is_told_and_measured(house: House) -> None:
 
 
 async def test_an_audit_that_does_not_verify(house: House) -> None:
-    """Told by the proof, beside an audit that cannot be written; over with the next that holds."""
+    """Told by the proof, beside an audit that cannot be written; over with the next that holds.
+    Checks go on, and so supervisors hear of it, in other words."""
     house.core.causes.chain_verifies(False)
     await _disk_full(house)
     await house.passes(1)
-    assert {each.link for each in alarms(house, "AUD")} == {"chain", "ledger"}
+    assert {each.link for each in alarms(house, "AUD")} == {"ledger"}
+    [unproved] = alarms(house, "AUP")
+    assert (unproved.link, unproved.audience) == ("chain", "supervisor")
     house.core.causes.chain_verifies(True)
     await _disk_freed(house)
     await house.passes(6)
-    assert {each.state for each in alarms(house, "AUD")} == {"unack-cleared"}
+    for rule in ("AUD", "AUP"):
+        assert {each.state for each in alarms(house, rule)} == {"unack-cleared"}
+
+
+async def test_a_store_that_lacks_records_is_so_for_this_life(house: House) -> None:
+    """The next one goes on behind the gap: what nobody acknowledged stands until they do."""
+    house.core.causes.records_are_missing()
+    await house.passes(1)
+    [alarm] = alarms(house, "AUP")
+    assert (alarm.link, alarm.audience, alarm.state) == ("store", "supervisor", "unack-active")
+    assert [record.operation for record in house.on_record("alarm")] == ["AUP"]
+    await house.restart()
+    await house.passes(60)
+    assert alarms(house, "AUP")[-1].state == "unack-cleared"
+    assert [each.rule for each in house.core.alarms.open()] == ["AUP"]
+
+
+async def test_an_anchor_that_is_left_behind(house: House) -> None:
+    """Each by its name; over with the first head that it takes."""
+    for name in ("file", "syslog"):
+        house.core.causes.anchor_is_behind(name, True)
+    house.core.causes.anchor_is_behind("file", False)
+    await house.passes(10)
+    states = {each.link: each.state for each in house.core.alarms.open()}
+    assert states == {"anchor file": "unack-cleared", "anchor syslog": "unack-active"}
 
 
 # --------------------------------------------------------------------------- kill -9

@@ -47,6 +47,8 @@ class Watch:
             journal=self.journal,
             alarm_after_s=180,
         )
+        self.told: list[tuple[str, bool]] = []
+        self.watch.told = lambda *told: self.told.append(told)
 
     def said(self) -> list[tuple[object, object]]:
         return [(fields["link"], fields["state"]) for _, fields in self.journal.lines]
@@ -81,7 +83,7 @@ async def test_one_that_is_away_costs_the_other_nothing_and_gets_the_newest(made
     made.one.up = True
     await made.clock.advance(60)
     assert made.one.kept == [b"9"]
-    assert made.said() == []
+    assert made.said() == made.told == []
 
 
 async def test_one_that_is_away_for_too_long_is_said_once_and_when_it_is_back(made: Watch) -> None:
@@ -97,6 +99,7 @@ async def test_one_that_is_away_for_too_long_is_said_once_and_when_it_is_back(ma
     made.one.up = True
     await made.clock.advance(60)
     assert made.said() == [("file", "down"), ("file", "up")]
+    assert made.told == [("file", True), ("file", False)]
 
 
 async def test_without_new_heads_nobody_is_missed(made: Watch) -> None:

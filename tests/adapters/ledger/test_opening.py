@@ -239,6 +239,7 @@ async def test_an_old_copy_of_ledger_and_heads_is_behind_its_anchor(tmp_path: Pa
     journal, told = FakeJournal(), list[bytes]()
     given = {"http": anchored}
     again = await opened(tmp_path, journal=journal, anchored=given, headed=told.append)
+    assert again.gap, "an alarm, too"
     await again.commit([record(9)])
     await again.close()
     await settle()
