@@ -13,6 +13,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+import msgspec
+
 from gateway.errors import LedgerUnavailable
 from gateway.messages import AlarmChanged, Issi
 from gateway.ports import Change, CheckRow, Clock, KeptRow, Ledger, OutboxRow, Record
@@ -22,16 +24,25 @@ T = TypeVar("T")
 
 class WatchedLedger:
     """gateway.ports.Ledger: the same ledger; `lost` is told of each commit that could not be made.
+    Each record says when it was handed over by the clock that nobody sets, and which program and
+    configuration it is of (`stamp`).
     A commit that still runs says nothing, but its age shows in `lag_s`; one that is as old as
     `stall_s` makes the ledger stalled, and whatever comes is refused until it is back."""
 
     def __init__(
-        self, ledger: Ledger, lost: Callable[[], None], clock: Clock, stall_s: float
+        self,
+        ledger: Ledger,
+        lost: Callable[[], None],
+        clock: Clock,
+        stall_s: float,
+        stamp: Callable[[], tuple[str, str]] = lambda: ("", ""),
     ) -> None:
+        """stamp: version of the program, digest of the configuration."""
         self._ledger = ledger
         self._lost = lost
         self._clock = clock
         self._stall_s = stall_s
+        self._stamp = stamp
         self._running: dict[object, float] = {}
 
     def lag_s(self) -> float:
@@ -54,12 +65,19 @@ class WatchedLedger:
         running = object()
         self._running[running] = self._clock.monotonic_s()
         try:
-            await self._ledger.commit(records, changes)
+            await self._ledger.commit(self._stamped(records), changes)
         except LedgerUnavailable:
             self._lost()
             raise
         finally:
             del self._running[running]
+
+    def _stamped(self, records: Sequence[Record]) -> list[Record]:
+        (build, config), mono_ms = self._stamp(), round(self._clock.monotonic_s() * 1000)
+        return [
+            msgspec.structs.replace(each, mono_ms=mono_ms, build=build, config=config)
+            for each in records
+        ]
 
     async def open_checks(self) -> list[CheckRow]:
         return await self._ledger.open_checks()

@@ -379,6 +379,7 @@ class Scribe:
         return Record(
             event=event,
             at_ms=self._clock.wall_ms(),
+            latency_ms=max(0, round((self._clock.monotonic_s() - check.accepted_at_s) * 1000)),
             check=check.id,
             terminal=check.terminal,
             officer=check.asker.officer,

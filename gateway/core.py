@@ -91,7 +91,13 @@ class Core:
         self.meter = meter
         self.journal = journal
         self.bus = bus
-        self.ledger = WatchedLedger(ledger, self._audit_lost, clock, config.settings.ledger.stall_s)
+        self.ledger = WatchedLedger(
+            ledger,
+            self._audit_lost,
+            clock,
+            config.settings.ledger.stall_s,
+            stamp=lambda: (__version__, self.config.digest),
+        )
         self.links: dict[str, Link] = {}
         self.states: dict[str, LinkState] = {}
         self._up_at_s: dict[str, float] = {}

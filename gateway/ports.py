@@ -246,9 +246,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked or read: PNC, DVLA, MID. No `asked` of the PNC, no PNC consultation."""
     operator_role: str = ""
     mono_ms: int = 0
+    """When it was handed to the ledger, by the machine's monotonic clock: tells how long was
+    between two records of one start of the machine, however the wall clock was set."""
     latency_ms: int = 0
+    """Of a check: since its question came; on the monotonic clock."""
     build: str = ""
     config: str = ""
+    """Which version of the program, and the digest of which configuration (settings.Config)."""
 
     @property
     def verb(self) -> str:

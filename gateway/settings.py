@@ -7,6 +7,8 @@ to the file.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import ipaddress
 import re
 from pathlib import Path
@@ -330,6 +332,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
     warnings: Warnings
     alarms: AlarmRules
+    digest: str = ""
+    """Of the files, in this order: their SHA-256, its first 16 hex digits. On every record."""
 
     @property
     def state_dir(self) -> Path:
@@ -389,7 +393,29 @@ def load(path: Path) -> Config:
         policy=policy,
         warnings=warnings,
         alarms=alarms,
+        digest=_digest(
+            path,
+            *(resolve(path, name) for name in _files(settings)),
+        ),
     )
+
+
+def _files(settings: Settings) -> tuple[str, ...]:
+    """The other files that make a configuration, as gateway.toml names them."""
+    named = settings.gateway
+    return (
+        *(named.fleet, named.people, named.areas, named.policy, named.warnings),
+        settings.alarms.file,
+    )
+
+
+def _digest(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        # What was read a moment ago and is gone now is about to be noticed by the next reload.
+        with contextlib.suppress(OSError):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _read(path: Path, type_: type[T], findings: list[str]) -> T | None:

@@ -124,8 +124,9 @@ class _Body(msgspec.Struct):
 
 
 class _Result(msgspec.Struct):
-    """What of a stored Result was read."""
+    """What of a stored Result or Notice was read."""
 
+    text: str = ""
     texts: tuple[str, ...] = ()
     pages: tuple[str, ...] = ()
 
@@ -219,7 +220,7 @@ def _shown(leaf: Leaf, body: _Body) -> Shown:
         policy=body.policy,
         content=_where(leaf, body),
         operator=body.operator,
-        texts=result.texts,
+        texts=result.texts or tuple(filter(None, [result.text])),
         pages=result.pages,
     )
 

@@ -9,7 +9,7 @@ import pytest
 from gateway.audit_watch import WatchedLedger
 from gateway.errors import LedgerUnavailable
 from gateway.ports import Record
-from tests.fake_ledger import FakeLedger
+from tests.fake_ledger import Disk, FakeLedger
 from tests.fakes import FakeClock, settle
 from tests.gateway.house import House
 
@@ -69,3 +69,21 @@ async def test_ops_see_it_while_a_check_waits() -> None:
         house.ledger.gate.set()
         await house.passes(2)
         assert house.meter.gauges["audit_lag_seconds", ()] == 0.0
+
+
+async def test_each_record_says_when_and_by_which_program_and_configuration() -> None:
+    disk, clock, config = Disk(), FakeClock(), ["c1"]
+    ledger = FakeLedger(disk)
+    watched = WatchedLedger(ledger, lambda: None, clock, 60.0, lambda: ("9.9", config[0]))
+    await watched.commit([Record(event="opened", at_ms=1), Record(event="asked", at_ms=2)])
+    config[0] = "c2"
+    await clock.advance(1.5)
+    await watched.commit([Record(event="answered", at_ms=3)])
+    first, second, third = disk.records
+    assert [(each.build, each.config) for each in disk.records] == [
+        ("9.9", "c1"),
+        ("9.9", "c1"),
+        ("9.9", "c2"),
+    ]
+    assert first.mono_ms == second.mono_ms > 0
+    assert third.mono_ms - first.mono_ms == 1500

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import msgspec
 import pytest
 
+from gateway import __version__
 from gateway.check_states import Cause
 from gateway.checks import RECEIPTS_MOST
 from gateway.messages import Outcome, Result
@@ -105,3 +106,19 @@ async def test_that_none_is_free_is_no_reason_to_give_one_twice(house: House) ->
     assert (said.accepted, said.why) == (False, f"{Cause.NOT_RECORDED}. USE VOICE")
     assert [row.receipt for row in house.disk.checks.values()] == [TAKEN]
     assert house.all_settled()
+
+
+async def test_every_record_of_a_check_says_how_long_after_its_question_it_was(
+    house: House,
+) -> None:
+    """By the monotonic clock, whatever the wall clock does; and which program and configuration."""
+    await house.ask("TE99STV")
+    await house.passes(2.5)
+    house.clock.step_wall(-3_600_000)
+    await house.read(house.newest())
+    records = [each for each in house.disk.records if each.check]
+    assert [each.event for each in records] == ["opened", "asked", "answered", "disclosed", "read"]
+    assert [each.latency_ms for each in records] == [0, 0, 0, 0, 2500]
+    assert {each.config for each in house.disk.records} == {house.config.digest}
+    assert {each.build for each in house.disk.records} == {__version__}
+    assert all(each.mono_ms for each in house.disk.records)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -50,6 +51,19 @@ class Folder:
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
+
+
+def test_its_digest_is_that_of_its_files(folder: Folder) -> None:
+    """As anybody can make it: `cat gateway.toml fleet.toml ... | sha256sum`; any change shows."""
+    names = ("gateway.toml", *FILES[1:], FILES[0])
+    whole = b"".join((folder.path / name).read_bytes() for name in names)
+    before = load(folder.main).digest
+    assert before == hashlib.sha256(whole).hexdigest()[:16]
+    for name in names:
+        folder.write((folder.path / name).read_text() + "# seen\n", name)
+        after = load(folder.main).digest
+        assert after != before
+        before = after
 
 
 def test_the_shipped_data_files_load(folder: Folder) -> None:
