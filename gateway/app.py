@@ -14,7 +14,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +23,9 @@ import msgspec
 
 from adapters import anchors, codecs, history, ledger, links, mqtt_access, pnc, relays
 from adapters.keyed import open_keyed
+from adapters.ledger import process as ledger_process
+from adapters.ledger.process import LedgerProcess
+from adapters.ledger.remote import open_remote
 from adapters.observers.journal import StructJournal
 from adapters.observers.loop_lag import LoopLag
 from adapters.observers.prometheus import PrometheusMeter
@@ -46,6 +49,7 @@ from gateway.ports import (
     Keyed,
     Ledger,
     Link,
+    OwnLedger,
     Pnc,
     Record,
     Returns,
@@ -166,8 +170,11 @@ class Gateway:
         ids: Ids | None = None,
         journal: Journal | None = None,
         meter: PrometheusMeter | None = None,
+        ledger_process: LedgerProcess | None = None,
     ) -> None:
+        """ledger_process: writes the ledger; None: a thread of this process does."""
         self.config = config
+        self._ledger_process = ledger_process
         self.clock = clock or SystemClock()
         self.ids = ids or SystemIds()
         self.meter = meter or _meter_for(config)
@@ -203,17 +210,7 @@ class Gateway:
             )
             anchored = await keeper.newest()
             stack.push_async_callback(keeper.close)
-            store = await ledger.open_ledger(
-                section.ledger,
-                state_dir=self.config.state_dir,
-                instance=section.gateway.instance,
-                meter=self.meter,
-                journal=self.journal,
-                clock=self.clock,
-                audit=_audit_of(self.config),
-                anchored=anchored,
-                headed=keeper.offer,
-            )
+            store = await self._open_ledger(keeper, anchored)
             stack.push_async_callback(store.close)
             keyed = await asyncio.to_thread(open_keyed, self.config.state_dir)
             await store.hide_questions(partial(under_key, keyed))
@@ -250,6 +247,23 @@ class Gateway:
             await self._serve(core, keeper, self._retention(store.purge), ready)
         self.journal.note("stopped", exit=self._exit_code)
         return self._exit_code
+
+    async def _open_ledger(self, keeper: AnchorWatch, anchored: Mapping[str, bytes]) -> OwnLedger:
+        opener: Callable[..., Awaitable[OwnLedger]] = ledger.open_ledger
+        if self._ledger_process is not None:
+            opener = partial(open_remote, self._ledger_process)
+        section = self.config.settings
+        return await opener(
+            section.ledger,
+            state_dir=self.config.state_dir,
+            instance=section.gateway.instance,
+            meter=self.meter,
+            journal=self.journal,
+            clock=self.clock,
+            audit=_audit_of(self.config),
+            anchored=anchored,
+            headed=keeper.offer,
+        )
 
     def _wire(self, store: Ledger, source: Pnc, past: History, keyed: Keyed) -> Core:
         self.bus.tap(past.keep, HISTORY)
@@ -729,6 +743,11 @@ def calm_collector() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
+def _hiding(state_dir: Path) -> Callable[[str], str]:
+    """How the ledger's process makes plain digests of questions into keyed ones. Blocks."""
+    return partial(under_key, open_keyed(state_dir))
+
+
 def run_daemon(path: Path) -> int:
     """`radio-gateway run`: SIGTERM and SIGINT drain, SIGHUP reloads. Returns the exit code."""
     config = load(path)
@@ -738,8 +757,12 @@ def run_daemon(path: Path) -> int:
     # What libraries log holds topics and addresses: it comes out as name and level alone.
     journal.take_in_libraries()
 
+    # Before the loop, and before anything has a thread.
+    apart = config.settings.ledger.own_process
+    process = ledger_process.start(SystemClock(), _hiding) if apart else None
+
     async def main() -> int:
-        gateway = Gateway(config, meter=meter, journal=journal)
+        gateway = Gateway(config, meter=meter, journal=journal, ledger_process=process)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, gateway.stop)
@@ -756,4 +779,6 @@ def run_daemon(path: Path) -> int:
     try:
         return asyncio.run(main())
     finally:
+        if process is not None:
+            process.end()
         journal.close()

@@ -390,35 +390,35 @@ class KeptRow(msgspec.Struct, frozen=True, kw_only=True):
     personal: bool = False
 
 
-class PutCheck(msgspec.Struct, frozen=True):
+class PutCheck(msgspec.Struct, frozen=True, tag=True):
     """Insert or replace by id. A new id whose dedupe stands already: DuplicateCheck; whose receipt
     another check has, or had: DuplicateReceipt."""
 
     row: CheckRow
 
 
-class PutOutbox(msgspec.Struct, frozen=True):
+class PutOutbox(msgspec.Struct, frozen=True, tag=True):
     row: OutboxRow
 
 
-class DropOutbox(msgspec.Struct, frozen=True):
+class DropOutbox(msgspec.Struct, frozen=True, tag=True):
     id: str
 
 
-class PutAlarm(msgspec.Struct, frozen=True):
+class PutAlarm(msgspec.Struct, frozen=True, tag=True):
     """open: whether it must be raised again after a restart."""
 
     alarm: AlarmChanged
     open: bool
 
 
-class PutKept(msgspec.Struct, frozen=True):
+class PutKept(msgspec.Struct, frozen=True, tag=True):
     """Insert or replace by kind and id."""
 
     row: KeptRow
 
 
-class DropKept(msgspec.Struct, frozen=True):
+class DropKept(msgspec.Struct, frozen=True, tag=True):
     kind: str
     id: str
 
@@ -458,6 +458,19 @@ class Ledger(Protocol):
 
     async def close(self) -> None:
         """Write what was accepted, then let go."""
+
+
+class OwnLedger(Ledger, Protocol):
+    """What its own daemon may do besides."""
+
+    async def head(self) -> tuple[int, str]:
+        """Sequence and hash of the newest durable record."""
+
+    async def hide_questions(self, keyed: Callable[[str], str]) -> None:
+        """Make digests that were written plainly into what `keyed` gives."""
+
+    async def purge(self, before_ms: int) -> int:
+        """Destroy personal content older than this, on record; how many contents."""
 
 
 class History(Protocol):

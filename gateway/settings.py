@@ -202,6 +202,8 @@ class LedgerSection(Section, frozen=True, kw_only=True):
     """Rows (records and changes) that share one transaction, about. What waits while one is being
     synced goes into the next together: there is no delay on purpose."""
     queue: int = 4096
+    own_process: bool = True
+    """`run` writes it in a process of its own; false: in a thread of the daemon's."""
     stall_s: float = 5.0
     """A disk that has not answered for so long hangs: officers are told, and new writes refused."""
     keep_days: int = 31

@@ -38,12 +38,14 @@ async def open_ledger(
     audit: AuditSection = _AUDIT,
     anchored: Mapping[str, bytes] | None = None,
     headed: Callable[[bytes], None] | None = None,
+    patient: bool = False,
 ) -> Store:
     """Open it for writing, off the loop. Raises LedgerUnavailable, which says what to do.
 
     repair: go on behind a chain that is broken or lacks records (docs/adr/0011), as the daemon
     must; whoever only wants to put an export on record leaves it as it is, and is refused.
     anchored: what anchors have, by their name. headed: told of each signed head, in the loop.
+    patient: wait shortly for a writer that is ending.
     """
     from adapters.ledger.opening import open_store
 
@@ -61,6 +63,7 @@ async def open_ledger(
         audit=audit,
         anchored=anchored or {},
         headed=None if headed is None else partial(_in_loop, loop, headed),
+        patient=patient,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ CONNECT: dict[str, object] = {
     "tcp_user_timeout": 10_000,
     "application_name": "radio-gateway",
 }
+PATIENCE_S = 2.0
+"""A daemon that was killed takes its ledger's process along, but not before a sync has ended."""
+RETRY_S = 0.01
 WRITER_LOCK = 0x7261676C
 """One writer a database: open checks and the outbox are not kept by instance."""
 
@@ -61,9 +65,12 @@ class LockHeld(LedgerUnavailable):
 class Access:
     """How this ledger is reached. Holds SQLite's lock from the first moment to `release`."""
 
-    def __init__(self, url: str, path: Path | None) -> None:
+    def __init__(self, url: str, path: Path | None, *, patient: bool = False) -> None:
+        """patient: wait PATIENCE_S for one whose end is under way."""
         self.path = path
-        self._unlock: Callable[[], None] = _lock_file(path) if path else (lambda: None)
+        self._unlock: Callable[[], None] = lambda: None
+        if path is not None:
+            self._unlock = _lock_file(path, PATIENCE_S if patient else 0.0)
         try:
             self.engine = _sqlite(url) if path else _postgresql(url)
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
@@ -139,17 +146,23 @@ def _postgresql(url: str) -> Engine:
     return engine
 
 
-def _lock_file(path: Path) -> Callable[[], None]:
+def _lock_file(path: Path, patience_s: float) -> Callable[[], None]:
     """One writer for life: the lock goes with the process, whatever ends it."""
     lock = path.with_name(path.name + ".lock")
     handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise LockHeld(
-            f"another daemon writes {path.name}: stop it, or give this one its own state_dir"
-        ) from error
+    until_s = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() < until_s:
+                time.sleep(RETRY_S)
+                continue
+            os.close(handle)
+            raise LockHeld(
+                f"another daemon writes {path.name}: stop it, or give this one its own state_dir"
+            ) from error
+        break
 
     def release() -> None:
         with contextlib.suppress(OSError):

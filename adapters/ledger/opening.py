@@ -49,6 +49,7 @@ def open_store(
     audit: AuditSection = _AUDIT,
     anchored: Mapping[str, bytes] = _NONE,
     headed: Headed | None = None,
+    patient: bool = False,
 ) -> Store:
     """Blocking. Raises LedgerUnavailable with what to do when it cannot be opened for writing."""
     try:
@@ -56,7 +57,7 @@ def open_store(
             _own_folder(state_dir)
             url = url_of(section, state_dir)
             path = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite") else None
-            access = Access(url, path)
+            access = Access(url, path, patient=patient)
             undo.callback(access.release)
             heads = HeadMaker(
                 state_dir,

@@ -211,17 +211,30 @@ async def ceiling(
 # --------------------------------------------------------------------- looking in from outside
 
 
+def family(pid: int) -> list[int]:
+    """A process and its children: the daemon's ledger has one of its own."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+    return [pid, *map(int, children)]
+
+
 def cpu_s(pid: int) -> float:
-    """Processor time that a process has used, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * _TICK_S
+    """Processor time that a process and its children have used, user and system."""
+    ticks = 0
+    for each in family(pid):
+        fields = Path(f"/proc/{each}/stat").read_text("utf-8").rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks * _TICK_S
 
 
 def rss_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text("utf-8")
-    found = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found.group(1)) / 1024
+    """Resident memory of a process and its children; what they share counts once for each."""
+    total_kib = 0
+    for each in family(pid):
+        status = Path(f"/proc/{each}/status").read_text("utf-8")
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found is not None
+        total_kib += int(found.group(1))
+    return total_kib / 1024
 
 
 async def metric(of: Daemon, name: str, **labels: str) -> float:

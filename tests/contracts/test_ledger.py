@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import ANY
@@ -13,6 +14,8 @@ import msgspec
 import pytest
 
 from adapters.ledger import open_ledger
+from adapters.ledger.process import start
+from adapters.ledger.remote import open_remote
 from gateway.app import SystemClock
 from gateway.errors import DuplicateCheck, DuplicateReceipt
 from gateway.messages import AlarmChanged
@@ -29,7 +32,7 @@ from gateway.ports import (
     PutOutbox,
     Record,
 )
-from gateway.settings import LedgerSection
+from gateway.settings import AuditSection, LedgerSection
 from gateway.supervise import Crew
 from gateway.trials import Trials
 from tests.fake_ledger import FakeLedger
@@ -54,7 +57,11 @@ def fresh_log(counter: list[int] = []) -> str:  # noqa: B006 - shared on purpose
     return f"log{len(counter)}"
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "fake", "simulated"])
+def hiding(_folder: Path) -> Callable[[str], str]:
+    return lambda digest: f"k:{digest}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "process", "fake", "simulated"])
 async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     """Opens the same ledger each time it is called, as a restart does."""
     kept: list[Ledger] = []
@@ -86,8 +93,15 @@ async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         for each in kept:
             await each.close()
         kept.clear()
+        opener: Callable[..., Awaitable[Ledger]] = open_ledger
+        if request.param == "process":
+            # From a thread: a fork from within a loop would believe that it runs it.
+            process = await asyncio.to_thread(start, FakeClock(), hiding)
+            opener = partial(
+                open_remote, process, audit=AuditSection(), anchored={}, headed=lambda _head: None
+            )
         kept.append(
-            await open_ledger(
+            await opener(
                 LedgerSection(url=url),
                 state_dir=tmp_path,
                 instance=log,

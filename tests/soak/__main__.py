@@ -64,9 +64,14 @@ class Sampler:
         self._began_s = time.monotonic()
         self._last = (self._began_s, self._ticks())
 
+    def _family(self) -> list[Path]:
+        """The daemon and its ledger's process."""
+        daemon = self._house.daemon
+        return [Path(f"/proc/{pid}") for pid in (daemon.pid, daemon.writer_pid)]
+
     def _ticks(self) -> int:
-        stat = Path(f"/proc/{self._house.daemon.pid}/stat").read_text().rpartition(")")[2].split()
-        return int(stat[11]) + int(stat[12])
+        stats = [(each / "stat").read_text().rpartition(")")[2].split() for each in self._family()]
+        return sum(int(stat[11]) + int(stat[12]) for stat in stats)
 
     async def run(self, every_s: float) -> None:
         while True:
@@ -78,7 +83,7 @@ class Sampler:
                 print(f"soak: a sample is missing: {type(error).__name__}", file=sys.stderr)
 
     async def _sample(self) -> dict[str, float]:
-        proc = Path(f"/proc/{self._house.daemon.pid}")
+        family = self._family()
         now_s, ticks = time.monotonic(), self._ticks()
         (before_s, before), self._last = self._last, (now_s, ticks)
         status, body = await self._house.daemon.get("/metrics")
@@ -86,14 +91,15 @@ class Sampler:
         metrics: dict[str, float] = {}
         for name, value in _SAMPLE.findall(body.decode()):
             metrics[name] = metrics.get(name, 0.0) + float(value)
-        pages = int((proc / "statm").read_text().split()[1])
-        threads = re.search(r"(?m)^Threads:\s+(\d+)$", (proc / "status").read_text())
-        assert threads is not None
+        pages = sum(int((each / "statm").read_text().split()[1]) for each in family)
+        threads = [
+            re.search(r"(?m)^Threads:\s+(\d+)$", (each / "status").read_text()) for each in family
+        ]
         return {
             "at_s": now_s - self._began_s,
             "rss_mib": pages * resource.getpagesize() / 2**20,
-            "fds": len(list((proc / "fd").iterdir())),
-            "threads": int(threads[1]),
+            "fds": sum(len(list((each / "fd").iterdir())) for each in family),
+            "threads": sum(int(found[1]) for found in threads if found is not None),
             "tasks": metrics["tasks"],
             "queued": metrics["queue_depth"],
             "cpu_percent": 100 * (ticks - before) / os.sysconf("SC_CLK_TCK") / (now_s - before_s),

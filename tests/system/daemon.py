@@ -152,6 +152,15 @@ class Daemon:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def writer_pid(self) -> int:
+        """The process that writes its ledger."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text("ascii").split()
+        named = {
+            int(each): Path(f"/proc/{each}/comm").read_text("utf-8").strip() for each in children
+        }
+        return next(pid for pid, name in named.items() if name == "radio-ledger")
+
     async def ready(self, within_s: float = READY_WITHIN_S) -> None:
         """Until /readyz is 200. Raises with the daemon's own words when it ends or takes longer."""
         assert self.process is not None

@@ -37,7 +37,7 @@ async def test_a_disk_that_hangs_is_not_silence(tmp_path: Path) -> None:
     the check that was in doubt goes on to its one answer."""
     sections = {"ledger": {"stall_s": 1.0}}
     async with post(tmp_path, checks={"deadline_s": 60.0}, sections=sections) as here:
-        async with strace(here.daemon.pid, "fdatasync:delay_enter=600000000"):
+        async with strace(here.daemon.writer_pid, "fdatasync:delay_enter=600000000"):
             first = here.officer.ask("V TE99STV R1")
             await here.told("CANNOT RECORD")
             assert here.officer.receipt(first) is None
@@ -64,12 +64,11 @@ async def test_a_stop_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> Non
     """H02 with D09: SIGTERM ends it, with what waits unwritten; the next start goes on."""
     async with post(tmp_path, sections={"ledger": {"stall_s": 0.5}}) as here:
         await here.answered()
-        async with strace(here.daemon.pid, "fdatasync:delay_enter=600000000"):
+        async with strace(here.daemon.writer_pid, "fdatasync:delay_enter=600000000"):
             number = here.officer.ask("V TE99ABC R1")
             await here.told("CANNOT RECORD")
             send(here.daemon, signal.SIGTERM)
             await here.logged("stopped", exit=0)
-        # A process whose thread hangs in the disk is gone only when the disk lets go of it.
         assert await here.ended() == 0
         await here.daemon.start()
         await here.officer.until(lambda: here.officer.parts(number), WITHIN_S)
@@ -84,7 +83,7 @@ async def test_a_slow_disk_delays_and_blocks_nothing(tmp_path: Path) -> None:
     standing in line; the loop goes on meanwhile."""
     async with post(tmp_path, checks={"deadline_s": 60.0, "per_terminal_open": 64}) as here:
         before = await here.metric("audit_write_duration_seconds_count")
-        async with strace(here.daemon.pid, "fdatasync:delay_enter=300000"):
+        async with strace(here.daemon.writer_pid, "fdatasync:delay_enter=300000"):
             began_s = time.monotonic()
             numbers = [here.officer.ask("V TE99AAB R1") for _ in range(12)]
             for number in numbers:
@@ -156,7 +155,7 @@ async def test_a_failing_disk_ends_the_daemon_and_nothing_is_receipted(tmp_path:
     async with post(tmp_path) as here:
         await here.answered()
         receipts = len([h for h in here.officer.heard if h.channel == "receipt"])
-        async with strace(here.daemon.pid, "fdatasync:error=EIO"):
+        async with strace(here.daemon.writer_pid, "fdatasync:error=EIO"):
             number = here.officer.ask("V TE99STV R1")
             assert await here.ended() == 1
         assert len([h for h in here.officer.heard if h.channel == "receipt"]) == receipts

@@ -1,10 +1,10 @@
 """Killed at one exact system call, at every point of a check's life (reliability-security, 3.1).
 
-The real daemon is killed on entry to a call: of the line, the broker, the write-ahead log, the
-PNC's connection, the page's stream. Which point that was is read from what stood on record and what
-had been heard when it was dead, so that a count that is one off proves its own point, and the test
-says which points were hit. Afterwards: no second check, one outcome, as many attempts as there may
-be, the same bytes, and the join.
+The real daemon is killed on entry to a call: of the line, the broker, the PNC's connection, the
+page's stream; or its ledger's process, on one of the write-ahead log or the file. Which point that
+was is read from what stood on record and what had been heard when it was dead, so that a count that
+is one off proves its own point, and the test says which points were hit. Afterwards: no second
+check, one outcome, as many attempts as there may be, the same bytes, and the join.
 
 P0 read, not parsed; P1 not committed; P2 committed, no receipt; P3 receipted, not asked; P4 asked;
 P5 answered, not committed; P6 committed, not sent; P7 sent, not acknowledged; P8 acknowledged, not
@@ -42,6 +42,8 @@ from tests.system.strace import Strace, sockets
 from tests.system.world import World
 
 DEAD_WITHIN_S = 8.0
+EXIT_FAILED = 1
+FILES = {"log": "ledger.db-wal", "file": "ledger.db", "heads": "heads.jsonl"}
 SETTLE_WITHIN_S = 30.0
 BY_LINE, BY_BROKER = "5001001", "5001003"
 POINTS = tuple(f"P{number}" for number in range(9))
@@ -137,17 +139,20 @@ class Trial:
             return sockets(pid, port=self.world.broker)
         if place == "page":
             return sockets(pid, port=self.daemon.port, local=True)
-        files = {"log": "ledger.db-wal", "file": "ledger.db", "heads": "heads.jsonl"}
-        if place in files:
-            return [str(self.daemon.state / files[place])]
+        if place in FILES:
+            return [str(self.daemon.state / FILES[place])]
         return ["anon_inode:[eventpoll]"] if place == "loop" else []
+
+    def _pid(self, place: str) -> int:
+        """Whose calls strike there: the ledger's process has its files, the daemon all else."""
+        return self.daemon.writer_pid if place in FILES else self.daemon.pid
 
     async def measure(self) -> None:
         """How many writes each commit of a check makes, from a run that nobody disturbs."""
         await self.ask()  # the first one makes pages that later ones find
         await self.settled()
         log = self.world.folder / "calls"
-        watch = Strace(self.daemon.pid, "pwrite64,fdatasync", self._paths("log"), log=log)
+        watch = Strace(self._pid("log"), "pwrite64,fdatasync", self._paths("log"), log=log)
         await watch.attach()
         await self.ask()
         await self.settled()
@@ -170,10 +175,10 @@ class Trial:
         self.officer.acknowledges = not blow.silent
         paths = self._paths(blow.place)
         assert paths or blow.place == "anywhere", f"nothing to strike: {blow}"
-        blade = Strace(self.daemon.pid, blow.call, paths, when)
+        blade = Strace(self._pid(blow.place), blow.call, paths, when)
         await blade.attach()
         ref = await self.ask()
-        dead = await self._dies(DEAD_WITHIN_S)
+        dead = await self._dies(blow.place)
         await blade.let_go()
         if not dead:
             self.missed.append(str(blow))
@@ -210,11 +215,13 @@ class Trial:
         if concluded:
             self._same_bytes(label, known, heard)
 
-    async def _dies(self, within_s: float) -> bool:
+    async def _dies(self, place: str) -> bool:
+        """A daemon whose ledger's process was killed ends by itself, and says that it failed."""
         assert self.daemon.process is not None
+        code = EXIT_FAILED if place in FILES else -signal.SIGKILL
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                return await self.daemon.process.wait() == -signal.SIGKILL
+            async with asyncio.timeout(DEAD_WITHIN_S):
+                return await self.daemon.process.wait() == code
         return False
 
     def _point(
@@ -337,10 +344,10 @@ async def test_killed_while_a_head_is_published(world: World, call: str) -> None
     await daemon.start()
     await trial.ask()
     await trial.settled()
-    blade = Strace(daemon.pid, call, trial._paths("heads"), 1)
+    blade = Strace(trial._pid("heads"), call, trial._paths("heads"), 1)
     await blade.attach()
     os.kill(daemon.pid, signal.SIGTERM)
-    assert await trial._dies(DEAD_WITHIN_S), "it was not killed there"
+    assert await trial._dies("heads"), "it was not killed there"
     await blade.let_go()
     there = heads_said(daemon.state / "heads.jsonl", "gwt")
     last = audit(daemon.state)[-1]

@@ -63,14 +63,29 @@ async def test_restart_without_traffic_adds_life_records_only(daemon: Daemon) ->
 
 
 async def test_kill_is_no_end(daemon: Daemon) -> None:
-    """After SIGKILL the next start opens the same ledger and goes on with the same chain."""
+    """After SIGKILL, which takes the ledger's process along, the next start opens the same ledger
+    and goes on with the same chain."""
     await daemon.start()
+    writer = Path(f"/proc/{daemon.writer_pid}")
     await daemon.kill()
+    await until(lambda: not writer.exists(), 10)
     await daemon.start()
     await daemon.stop()
     leaves = audit(daemon.state)
     assert [leaf["event"] for leaf in leaves] == ["started", "started", "stopped"]
     assert chain_faults(leaves) == []
+
+
+async def test_a_daemon_without_its_ledger_ends(daemon: Daemon) -> None:
+    """What was acknowledged cannot be known any more: it fails, and systemd starts it anew."""
+    await daemon.start()
+    os.kill(daemon.writer_pid, signal.SIGKILL)
+    assert daemon.process is not None
+    async with asyncio.timeout(10):
+        assert await daemon.process.wait() == 1
+    await daemon.start()
+    assert await daemon.stop() == 0
+    assert chain_faults(audit(daemon.state)) == []
 
 
 async def test_second_daemon_on_the_same_ledger_is_refused(daemon: Daemon, tmp_path: Path) -> None:
