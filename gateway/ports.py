@@ -461,7 +461,9 @@ class Ledger(Protocol):
 
 
 class OwnLedger(Ledger, Protocol):
-    """What its own daemon may do besides."""
+    """What its own daemon may do besides. gap: it went on behind records that are missing."""
+
+    gap: bool
 
     async def head(self) -> tuple[int, str]:
         """Sequence and hash of the newest durable record."""

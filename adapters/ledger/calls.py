@@ -62,8 +62,11 @@ Call = Open | Commit | Ask | Withdraw
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
+    """gap: it goes on behind records that are missing."""
+
     log: str
     fence: int
+    gap: bool
 
 
 class Done(msgspec.Struct, frozen=True, array_like=True, tag="done"):

@@ -214,7 +214,7 @@ class _Server(asyncio.Protocol):
         gc.freeze()
         gc.set_threshold(10_000, 20, 50)
         self._say_gauges()
-        return Opened(store.log, store.fence)
+        return Opened(store.log, store.fence, store.gap)
 
     async def _commit(self, call: Commit) -> Reply:
         await self._opened().commit(call.records, call.changes)

@@ -95,6 +95,7 @@ class RemoteStore(asyncio.Protocol):
         """most: calls that may wait for their reply."""
         self.log = ""
         self.fence = 0
+        self.gap = False
         self._folder = ""
         self._process = process
         self._most = most
@@ -126,7 +127,7 @@ class RemoteStore(asyncio.Protocol):
                 case Failed():
                     self._fail(reply.id, ERRORS[reply.kind](reply.words))
                 case Opened():
-                    self.log, self.fence = reply.log, reply.fence
+                    self.log, self.fence, self.gap = reply.log, reply.fence, reply.gap
                     self._end(0, None)
                 case Gauge():
                     self._meter.gauge(reply.name, reply.value, **reply.labels)
