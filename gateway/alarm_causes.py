@@ -61,6 +61,8 @@ class AlarmCauses:
         self._alarms = alarms
         self._ages = ages
         self._under_way: OrderedDict[str, Issi] = OrderedDict()
+        self._dangers: OrderedDict[str, None] = OrderedDict()
+        """Answers with danger words that are not delivered."""
         self._in_slot: OrderedDict[str, tuple[About, int]] = OrderedDict()
 
     def seen(self, event: Event) -> None:
@@ -74,9 +76,21 @@ class AlarmCauses:
                 self._alarms.cause("slow", _of(event), on=True)
             case CheckDone():
                 self._done(event)
-            case CheckStaged(stage="held" | "prompted"):
+            case CheckStaged(stage="held"):
                 # Its delivery has not begun: whoever must let it go sees that elsewhere.
                 self._alarms.cause("undelivered", _of(event), on=False)
+            case CheckStaged(stage="prompted"):
+                # Its danger words are on the air with the question: unread until that is answered.
+                self._alarms.cause("undelivered", _of(event), on=False)
+                if event.check in self._dangers:
+                    self._alarms.cause("unread", _of(event), on=True)
+            case CheckStaged(stage="not_free"):
+                self._alarms.cause("unread", _of(event), on=False)
+            case CheckStaged(stage="delivering"):
+                # Let go by its officer or an operator: now the rest must arrive.
+                self._alarms.cause("unread", _of(event), on=False)
+                if event.check in self._dangers:
+                    self._alarms.cause("undelivered", _of(event), on=True)
             case CheckDelivery():
                 self._delivery(event)
             case _:
@@ -91,6 +105,9 @@ class AlarmCauses:
             about = About(terminal=event.terminal, short=event.short)
             self._alarms.happened("unanswered", about)
         elif event.outcome is Outcome.ANSWERED and event.danger:
+            self._dangers[event.check] = None
+            if len(self._dangers) > MOST_CHECKS:
+                self._dangers.popitem(last=False)
             self._alarms.cause("undelivered", _of(event), on=True)
 
     def _delivery(self, event: CheckDelivery) -> None:
@@ -101,6 +118,7 @@ class AlarmCauses:
             self._alarms.cause("unread", about, on=False)
         if event.state in ("delivered", "read", "stale"):
             self._in_slot.pop(event.check, None)
+            self._dangers.pop(event.check, None)
             self._alarms.cause("undelivered", about, on=False)
 
     def awaits(self, terminal: Issi, check: str, short: str) -> None:

@@ -18,13 +18,16 @@ EMERGENCY = "EMG"
 EMERGENCY_CAUSE = "emergency"
 COVERT = "COV"
 COVERT_CAUSE = "covert"
-AGAIN = frozenset({"link_down", "link_silent", "pnc_down", "undelivered", "unread", "slow"})
+AGAIN = frozenset(
+    {"link_down", "link_silent", "pnc_down", "undelivered", "unread", "hit_unread", "slow"}
+)
 """Causes that the world tells of anew after a restart; an alarm of another cause, restored, ends
 by itself unless its cause is seen again."""
 CAUSES: Mapping[str, str] = {
     EMERGENCY_CAUSE: "a terminal sent its emergency",
     "undelivered": "an answer with danger words has not reached its terminal",
     "unread": "an answer with danger words was delivered, and its officer has not read it",
+    "hit_unread": "a hit is unread for long, and no other alarm tells of it",
     "unanswered": "a check expired or failed",
     "slow": "a check waits",
     "pnc_down": "the PNC's circuit is open",

@@ -399,6 +399,33 @@ class CheckDesk:
             self._feed(check, NotFree())
         return bool(found)
 
+    def remind(self, check_id: str) -> None:
+        """A hit is unread: what its officer was sent goes to them once more, on record where it
+        was delivered before."""
+        check = self._memory.find(check_id)
+        if check is not None and check.state.stage is Stage.DELIVERING:
+            if _is_hit(check):
+                self._courier.again(check.id)
+        elif not self.crew.full:
+            self._own(self._remind(check_id), _nothing)
+
+    async def _remind(self, check_id: str) -> None:
+        """Of what was delivered; after a restart memory does not know it."""
+        check = self._memory.find(check_id)
+        try:
+            if check is None and (row := await self._ledger.check(check_id)) is not None:
+                check = self._known(read_row(row, self._clock))
+        except (LedgerUnavailable, msgspec.DecodeError):
+            return
+        if check is None or check.state.stage is not Stage.DELIVERED or not _is_hit(check):
+            return
+        if self._same_holder(check) and may_still_see(check, self._rules):
+            await self._shown_again(check)
+
+    def held(self) -> tuple[str, ...]:
+        """The checks that an operator has not let go yet."""
+        return tuple(each.id for each in self._memory if each.state.stage is Stage.HELD)
+
     @property
     def rules(self) -> Rules:
         """Those of now."""
@@ -1402,6 +1429,12 @@ def _event_of(outcome: Outcome, cause: str, *, denied: bool) -> str:
     if outcome is Outcome.REFUSED:
         return "denied" if denied else "refused"
     return "answered"
+
+
+def _is_hit(check: Check) -> bool:
+    """As its terminal knows it."""
+    told = check.result.result_class if check.result is not None else ""
+    return check.danger or told.startswith("HIT")
 
 
 def _let_go(check: Check) -> None:

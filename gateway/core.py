@@ -26,6 +26,7 @@ from gateway.bus import EventBus
 from gateway.checks import CheckDesk
 from gateway.delivery import Courier
 from gateway.errors import TAKEN_OVER, LedgerFatal, LedgerUnavailable
+from gateway.hit_watch import HitWatch
 from gateway.limits import Limits
 from gateway.messages import (
     AckState,
@@ -179,7 +180,16 @@ class Core:
         )
         self.checks.hold_seen = self.releases.seen
         self.checks.clock_seen = self.causes.clock_is_off
-        self.checks.voice.in_slot = self.causes.in_slot
+        self.hits = HitWatch(
+            alarms=self.alarms,
+            ledger=self.ledger,
+            journal=journal,
+            again=self.checks.remind,
+            again_s=section.checks.hit_again_s,
+            stale_s=section.checks.stale_s,
+        )
+        bus.tap(self.hits.seen)
+        self.checks.voice.in_slot = self._in_slot
         self.checks.within_limit = lambda officer: self.limits.officer_may(
             officer, clock.monotonic_s()
         )
@@ -218,6 +228,7 @@ class Core:
             self.alarms,
             self.messages,
             self.releases,
+            self.hits,
         ]
         self.switchboard = Switchboard(
             desks=self._desks(),
@@ -264,6 +275,7 @@ class Core:
             self.bus.publish(meta)
         self.alarms.restore(await self.ledger.open_alarms())
         restored = await self.checks.restore()
+        await self.hits.restore(self.checks.held())
         await self.messages.restore()
         for check in self.checks.danger_awaiting():
             self.causes.awaits(check.terminal, check.id, check.short)
@@ -466,6 +478,10 @@ class Core:
         return next((link for link in found if link.reaches(terminal)), None)
 
     # ----------------------------------------------------------------- small desks
+
+    def _in_slot(self, terminal: Issi, check: str, short: str, begins_ms: int) -> None:
+        self.causes.in_slot(terminal, check, short, begins_ms)
+        self.hits.in_slot(check, begins_ms)
 
     def _fix(self, terminal: Issi, fix: LocationFix, envelope: Envelope) -> None:
         self.tracker.fix(

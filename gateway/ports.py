@@ -371,6 +371,7 @@ KEPT = (
     "session",
     "policy",
     "alarm",
+    "hit",
 )
 """What desks keep over a restart besides checks and the outbox."""
 

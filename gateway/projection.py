@@ -123,6 +123,7 @@ _ALARM_RIGHTS = {
     "DUR": "class",
     "CHX": "class",  # that a question failed, and when: so much sooner than its terminal knows
     "CHO": "class",  # ends when the PNC replies
+    "HNR": "class",
     "COV": "covert",
 }
 """Alarms that tell what only this right may know."""

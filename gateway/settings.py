@@ -76,6 +76,8 @@ class ChecksSection(Section, frozen=True, kw_only=True):
     breaker_open_s: float = 5.0
     resend_s: float = 10.0
     """An unacknowledged answer is sent again after this, doubling, until seen or stale."""
+    hit_again_s: float = 30.0
+    """A hit that is unread for so long is sent to its officer once more, delivered or not."""
     not_free_remind_s: float = 60.0
     """Between two reminders to an officer who is not free to receive."""
     typed_repeat_s: float = 60.0
@@ -522,6 +524,8 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         ("deadline_s", checks.deadline_s),
         ("stale_s", checks.stale_s),
         ("resend_s", checks.resend_s),
+        ("hit_again_s", checks.hit_again_s),
+        ("not_free_remind_s", checks.not_free_remind_s),
         *((f"deadlines_s.{kind}", seconds) for kind, seconds in checks.deadlines_s.items()),
     ):
         if not 0 < value <= 3600:

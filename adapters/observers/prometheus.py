@@ -71,9 +71,9 @@ OUTCOMES = (
 )
 RULES = (
     *("EMG", "DNR", "DUR", "CHX", "CHO", "PNC", "LNK", "SIL"),
-    *("SEM", "WEL", "AUD", "AUP", "REJ", "RVL", "SKW", "STR", "SND", "COV"),
+    *("SEM", "WEL", "AUD", "AUP", "REJ", "RVL", "SKW", "STR", "SND", "COV", "HNR"),
 )
-"""Console design, 7, COV and AUP; an id that a force adds in alarms.toml counts as other."""
+"""Console design, 7, COV, AUP and HNR; an id that a force adds in alarms.toml counts as other."""
 PRIORITIES = ("1", "2", "3")
 BANDS = ("live", "aging", "stale", "lost", "none")
 BEARERS = ("serial", "mqtt", "gpsd", "http")

@@ -15,11 +15,13 @@ from gateway.messages import (
     LinkState,
     LocationFix,
     Noticed,
+    PncAnswer,
+    PncQuery,
     StatusReport,
     Suspicion,
 )
 from gateway.settings import BrokerSection, Settings
-from tests.fake_pnc import Hang
+from tests.fake_pnc import Hang, vehicle_answer
 from tests.gateway.house import ISSI, OTHER, House
 from tests.gateway.strategies import RULES
 
@@ -125,6 +127,20 @@ async def _read(house: House) -> None:
     await house.read(house.newest())
 
 
+async def _hit_not_read(house: House) -> None:
+    """A hit without danger words: no tax, and nobody reads it."""
+
+    def untaxed(query: PncQuery) -> PncAnswer:
+        answer = vehicle_answer(query)
+        (car,) = answer.records
+        return msgspec.structs.replace(answer, records=(msgspec.structs.replace(car, tax="N"),))
+
+    house.pnc.always = untaxed
+    await house.ask()
+    await house.passes(59)
+    assert alarms(house, "HNR") == []
+
+
 async def _pnc_is_slow(house: House) -> None:
     house.pnc.always = Hang()
     await house.ask()
@@ -177,6 +193,7 @@ TABLE: list[tuple[str, Do, Do]] = [
     ("REJ", _strangers, _quiet),
     ("DNR", _not_delivered, _delivered),
     ("DUR", _not_read, _read),
+    ("HNR", _hit_not_read, _read),
     ("CHO", _pnc_is_slow, _pnc_answers),
     ("SEM", _lost_in_need, _found),
     ("SKW", _clock_fast, _clock_right),

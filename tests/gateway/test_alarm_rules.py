@@ -19,10 +19,10 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def test_every_cause_has_its_rule_and_every_rule_its_response(folder: Folder) -> None:
-    """The sample is the console design's table: 14 alarms of the server, COV and AUP."""
+    """The sample is the console design's table: 14 alarms of the server, COV, AUP and HNR."""
     rules = load(folder.main).alarms
     assert set(rules.by_cause) == set(CAUSES)
-    assert len(rules.by_id) == 16
+    assert len(rules.by_id) == 17
     assert all(len(rule.response) > 3 for rule in rules.rules)
     assert {rule.id for rule in rules.rules if rule.priority == 1} == {EMERGENCY, "DNR"}
     assert RULES.by_id["PNC"].collapses == ("CHX", "CHO")
