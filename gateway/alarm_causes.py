@@ -76,8 +76,8 @@ class AlarmCauses:
                 self._alarms.cause("slow", _of(event), on=True)
             case CheckDone():
                 self._done(event)
-            case CheckStaged(stage="held"):
-                # Its delivery has not begun: whoever must let it go sees that elsewhere.
+            case CheckStaged(stage="held" | "control"):
+                # No delivery has begun: whoever must let it go, or read it, sees that elsewhere.
                 self._alarms.cause("undelivered", _of(event), on=False)
             case CheckStaged(stage="prompted"):
                 # Its danger words are on the air with the question: unread until that is answered.

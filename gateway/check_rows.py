@@ -16,6 +16,7 @@ from gateway import originator, results
 from gateway.admission import Rules
 from gateway.check_states import ENDED, CheckState, Stage
 from gateway.messages import (
+    Actor,
     Asker,
     CheckRequest,
     Issi,
@@ -77,6 +78,11 @@ class Ruling(msgspec.Struct, kw_only=True):
     level: str = ""
     why: str = ""
     over: Callable[[], None]
+
+
+def role_of(actor: Actor) -> str:
+    """How the record names in what capacity an operator acts."""
+    return "+".join(sorted(actor.roles))
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -55,6 +55,8 @@ class Stage(StrEnum):
     SEEN = "seen"
     STALE = "stale"
     """Its officer did not get it in time, or no longer holds the terminal. Never delivered."""
+    CONTROL = "control"
+    """Its outcome is for the operator who asked, and for no radio."""
     WITHHELD = "withheld"
     """An operator refused it; its officer is told so. Never delivered."""
     DROPPED = "dropped"
@@ -65,7 +67,9 @@ BEFORE_OUTCOME = frozenset({Stage.OPENING, Stage.QUEUED, Stage.NOTING, Stage.ASK
 RULING = frozenset({Stage.RELEASING, Stage.WITHHOLDING})
 AWAITING = RULING | {Stage.HELD, Stage.PROMPTED, Stage.DISCLOSING, Stage.DELIVERING}
 """On record and not yet with its officer: what may still go stale."""
-ENDED = frozenset({Stage.DELIVERED, Stage.SEEN, Stage.STALE, Stage.WITHHELD, Stage.DROPPED})
+ENDED = frozenset(
+    {Stage.DELIVERED, Stage.SEEN, Stage.STALE, Stage.CONTROL, Stage.WITHHELD, Stage.DROPPED}
+)
 
 
 class Cause(StrEnum):
@@ -123,6 +127,8 @@ class CheckState(msgspec.Struct, frozen=True, kw_only=True):
     receipted: bool = False
     withdrawn: bool = False
     """The officer took it back while it was still being written."""
+    quiet: bool = False
+    """Nothing of it goes to a radio: an operator asked, and alone is answered."""
     not_free: bool = False
     """The officer answered the prompt: not now."""
 
@@ -465,6 +471,7 @@ def _conclude(state: CheckState, outcome: Outcome, cause: str) -> Step:
     """The one door to an outcome."""
     assert state.outcome is None, "an outcome is set once"
     disclose = outcome is not Outcome.ANSWERED or not (state.hold or state.prompt)
+    disclose = disclose and not state.quiet
     concluded = _put(state, stage=Stage.CONCLUDING, outcome=outcome, cause=str(cause))
     return concluded, (LeavePlace(), WriteOutcome(outcome, str(cause), disclose))
 
@@ -541,7 +548,9 @@ def _written(state: CheckState, event: CheckEvent, now_s: float) -> Step:
         case Stage.CONCLUDING if defect and state.cause != Cause.FAULT:
             # What made this outcome unwritable is left out of the next try (M13).
             plain = _put(state, outcome=Outcome.FAILED, cause=str(Cause.FAULT))
-            return plain, (WriteOutcome(Outcome.FAILED, str(Cause.FAULT), disclose=True),)
+            return plain, (
+                WriteOutcome(Outcome.FAILED, str(Cause.FAULT), disclose=not state.quiet),
+            )
         case Stage.CONCLUDING:
             # Nothing was shown, so the outcome that nobody knows may still be replaced: an answer
             # that cannot be put on record is not given.
@@ -570,6 +579,8 @@ def _concluded(state: CheckState) -> Step:
         accepted = state.outcome is not Outcome.REFUSED
         receipt = (GiveReceipt(accepted=accepted, why="" if accepted else state.cause),)
         state = _put(state, receipted=True)
+    if state.quiet:
+        return _put(state, stage=Stage.CONTROL), (*receipt, ShowOutcome(), Show(), Forget())
     if state.outcome is Outcome.ANSWERED and state.hold:
         return _put(state, stage=Stage.HELD), (*receipt, ShowOutcome(), AwaitRelease(), Show())
     if state.outcome is Outcome.ANSWERED and state.prompt:
@@ -584,6 +595,8 @@ def _concluded(state: CheckState) -> Step:
 
 def stored_stage(state: CheckState, disclose: bool) -> Stage:
     """The stage to store with the outcome: where the check stands once the write is durable."""
+    if state.quiet:
+        return Stage.CONTROL
     if state.outcome is Outcome.ANSWERED and not disclose:
         return Stage.HELD if state.hold else Stage.PROMPTED
     return Stage.DELIVERING

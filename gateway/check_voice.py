@@ -127,6 +127,8 @@ class CheckVoice:
         )
 
     def receipt(self, check: Check, *, accepted: bool, why: str) -> None:
+        if check.state.quiet:
+            return
         receipt = Receipt(
             ref=check.ref,
             check=check.id,
@@ -171,6 +173,8 @@ class CheckVoice:
         self._say(check, "withheld", text, expires_in_s=self._stale_s)
 
     def _say(self, check: Check, kind: str, text: str, *, expires_in_s: float) -> None:
+        if check.state.quiet:
+            return
         notice = Notice(kind=kind, text=text, check=check.id, short=check.short)
         self._courier.tell(
             check.terminal,

@@ -179,6 +179,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     received_at_s: float
     parent: str = ""
     dedupe: str = ""
+    quiet: bool = False
+    """Nothing of it goes to a radio."""
 
     @classmethod
     def by_radio(cls, envelope: Envelope) -> Asked:
@@ -246,6 +248,8 @@ class CheckDesk:
         self._trials = Trials(ledger=ledger, clock=clock, ids=ids, crew=self.crew, fatal=fatal)
         self.clock_seen: Callable[[Issi, float], None] = lambda _terminal, _skew_s: None
         """Told how far a terminal's clock is off, with each check that says when it was sent."""
+        self.control_copy: Callable[[Check], list[Change]] = lambda _check: []
+        """What goes on record with an outcome for an operator who asked."""
         self.hold_seen: Callable[[Check], None] = lambda _check: None
         """Told each time that a check goes on whose answer is held first."""
         self.covert: Callable[[Check], Told] = lambda _check: ([], [], _nothing)
@@ -301,6 +305,29 @@ class CheckDesk:
     def take(self, asker: Asker, request: CheckRequest, how: Asked) -> None:
         """A question, whoever brought it: a radio, or somebody for its officer."""
         self._try(how, asker, request, self._begin)
+
+    def ask_for(
+        self,
+        asker: Asker,
+        request: CheckRequest,
+        settle: Callable[[], None],
+        *,
+        dedupe: str,
+        quiet: bool,
+    ) -> None:
+        """An operator asks for an officer. quiet: no radio is answered."""
+        how = Asked(
+            settle=settle,
+            received_at_ms=self._clock.wall_ms(),
+            received_at_s=self._clock.monotonic_s(),
+            dedupe=dedupe,
+            quiet=quiet,
+        )
+        self.take(asker, request, how)
+
+    def asked(self, dedupe: str) -> Check | None:
+        """The check that was made of this question."""
+        return self._memory.same(dedupe)
 
     def _try(self, how: Asked, asker: Asker, request: CheckRequest, begin: _Begin) -> None:
         try:
@@ -721,14 +748,17 @@ class CheckDesk:
             client_ref="",
             typed="",
             dedupe=f"id:{id_}",
-            state=CheckState(stage=Stage.OPENING, deadline_s=0.0),
+            state=CheckState(stage=Stage.OPENING, deadline_s=0.0, quiet=how.quiet),
             settle=how.settle,
             parent=how.parent,
             counter=self._clock.counter,
         )
 
     def _start(self, check: Check, opening: tuple[CheckState, tuple[Effect, ...]]) -> None:
-        check.state, effects = opening
+        state, effects = opening
+        if check.state.quiet:
+            state = msgspec.structs.replace(state, quiet=True, hold=False, prompt=False)
+        check.state = state
         self._memory.open(check, self._clock.monotonic_s())
         self._tally(check)
         self._watch_deadline(
@@ -1047,7 +1077,11 @@ class CheckDesk:
 
     def _judge(self, check: Check, answer: PncAnswer) -> CheckEvent:
         """Policy is asked again, with the rules of now, before anything is shown."""
-        asker = self._rules.roster.asker(check.terminal)
+        roster, quiet = self._rules.roster, check.state.quiet
+        asker = roster.asker(check.terminal)
+        if quiet:
+            # Named by their collar number; whether they hold a radio now does not matter.
+            asker = check.asker if roster.officer(check.asker.officer) is not None else None
         if asker is None or check.request is None:
             return Answered(denied=Cause.NOT_YOUR_ROLE)
         decision = decide(self._rules, asker, check.request, now_ms=check.opened_at_ms).decision
@@ -1055,6 +1089,8 @@ class CheckDesk:
             return Answered(denied=decision.why or Cause.NOT_YOUR_ROLE)
         check.decision, check.level = decision, decision.level.value
         check.answer = answer
+        if quiet:
+            return Answered()
         return Answered(hold=decision.hold, prompt=decision.prompt)
 
     # ----------------------------------------------------------------- writing
@@ -1075,6 +1111,7 @@ class CheckDesk:
 
     def _write_outcome(self, check: Check, outcome: Outcome, cause: str, disclose: bool) -> None:
         started_s, now_ms = self._clock.monotonic_s(), self._clock.wall_ms()
+        disclose = disclose and not check.state.quiet
         if cause == Cause.FAULT:
             make_plain_failure(check, now_ms)
         else:
@@ -1106,6 +1143,7 @@ class CheckDesk:
             records.append(self._scribe.record(check, "security", detail=swapped))
         stage = stored_stage(check.state, disclose)
         changes: list[Change] = [PutCheck(row_of(check, stage)), *alarms]
+        changes += self.control_copy(check)
         if disclose:
             if outcome is Outcome.ANSWERED:
                 records.append(self._scribe.disclosed(check))

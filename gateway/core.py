@@ -19,6 +19,7 @@ from gateway.alarm_causes import AlarmCauses
 from gateway.alarm_life import About
 from gateway.alarm_rules import COVERT_CAUSE
 from gateway.alarms import AlarmDesk
+from gateway.assisted import AssistedChecks
 from gateway.audit_watch import WatchedLedger
 from gateway.board import ControlRoom
 from gateway.breaker import Circuit
@@ -179,6 +180,16 @@ class Core:
             publish=publish,
         )
         self.checks.hold_seen = self.releases.seen
+        self.assisted = AssistedChecks(
+            checks=self.checks,
+            rules=lambda: self.checks.rules,
+            clock=clock,
+            ledger=self.ledger,
+            journal=journal,
+            stale_s=section.checks.stale_s,
+        )
+        self.checks.control_copy = self.assisted.copy
+        bus.tap(self.assisted.seen)
         self.checks.clock_seen = self.causes.clock_is_off
         self.hits = HitWatch(
             alarms=self.alarms,
@@ -229,6 +240,7 @@ class Core:
             self.messages,
             self.releases,
             self.hits,
+            self.assisted,
         ]
         self.switchboard = Switchboard(
             desks=self._desks(),
@@ -276,6 +288,7 @@ class Core:
         self.alarms.restore(await self.ledger.open_alarms())
         restored = await self.checks.restore()
         await self.hits.restore(self.checks.held())
+        await self.assisted.restore()
         await self.messages.restore()
         for check in self.checks.danger_awaiting():
             self.causes.awaits(check.terminal, check.id, check.short)

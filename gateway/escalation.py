@@ -45,7 +45,7 @@ def begun(event: CheckDone) -> Unread | None:
 def step(unread: Unread, event: Event) -> Unread | None:
     """What this event makes of it; None: it climbs no more."""
     match event:
-        case CheckDelivery(state="read" | "stale") | CheckStaged(stage="withheld"):
+        case CheckDelivery(state="read" | "stale") | CheckStaged(stage="withheld" | "control"):
             return None
         case CheckStaged(stage="held"):
             return msgspec.structs.replace(unread, since_ms=None)

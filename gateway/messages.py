@@ -1048,6 +1048,31 @@ class HeldAnswer(Value, frozen=True):
     whole_level: str = ""
 
 
+class AssistedCheck(Value, frozen=True):
+    """A question that an operator keyed for an officer, on record. to_radio: whether the officer's
+    radio is answered, too. refused: why it was not asked; empty when it was."""
+
+    check: str
+    short: str
+    terminal: Issi
+    to_radio: bool
+    refused: str = ""
+
+
+class ControlAnswer(Value, frozen=True):
+    """What came of it, as the operator who asked may see it. fields: the field groups in it."""
+
+    check: str
+    short: str
+    outcome: Outcome
+    result_class: str
+    danger: tuple[str, ...]
+    pages: tuple[str, ...]
+    level: str
+    fields: tuple[str, ...]
+    why: str = ""
+
+
 class Snapshot(Value, frozen=True):
     """The whole picture for one viewer, already projected to what that viewer may see.
 

@@ -372,6 +372,7 @@ KEPT = (
     "policy",
     "alarm",
     "hit",
+    "assisted",
 )
 """What desks keep over a restart besides checks and the outbox."""
 

@@ -16,7 +16,7 @@ import msgspec
 from gateway import policy, rendering, results
 from gateway.admission import Rules
 from gateway.amending import lower_levels, lowered
-from gateway.check_rows import Check, Ruling, Scribe
+from gateway.check_rows import Check, Ruling, Scribe, role_of
 from gateway.check_states import RULING, Stage
 from gateway.errors import LedgerUnavailable
 from gateway.messages import (
@@ -253,8 +253,3 @@ class Releases:
         if waits is None:
             raise ValueError("NOT HELD ANY MORE")
         return check, waits
-
-
-def role_of(actor: Actor) -> str:
-    """How the record names in what capacity they act."""
-    return "+".join(sorted(actor.roles))
