@@ -140,6 +140,8 @@ class Suspicion(StrEnum):
     RETAINED = "retained"
     OVERSIZE = "oversize"
     FLOOD = "flood"
+    BOOKING = "booking"
+    """So many wrong factors that the officer or the radio is locked."""
 
 
 # --------------------------------------------------------------------------- keys
@@ -346,12 +348,15 @@ class EchoTest(Value, frozen=True, tag="echo"):
 
 
 class BookOn(Value, frozen=True, tag="book_on"):
-    """An officer takes this radio. officer: the collar number. second: one more aboard."""
+    """An officer takes this radio. officer: the collar number; empty for whoever held it last, who
+    has just said so by status. second: one more aboard. sent_at_ms: by the radio's own clock, which
+    tells a copy from a new word; None for typed text."""
 
     officer: str
     factor: Secret
     callsign: str = ""
     second: bool = False
+    sent_at_ms: int | None = None
 
 
 class BookOff(Value, frozen=True, tag="book_off"):

@@ -3,10 +3,13 @@
     V TE99 ABC R1          vehicle by mark            N TESTER/NORA/01011970/F R1   person
     VIN TSTZZZ00000000001 R2  by chassis number       P BIKE/TSTBIKE001 R5          property
     ?  help      X [ref]  cancel      E [text]  echo test
+    B 1001 4711 [CALLSIGN]  book on, with the factor    B+ 1002 0815  second aboard
+    B OFF [1002]  book off                              PIN 4711  behind a status that books on
     options: R reason (mandatory), L place ('.' for a blank), O collar, Q client reference, F full,
     and last of all, behind the reason, J: why, in free text to the end of the line
 
-Whatever cannot be asked is answered with what to do, never with what was typed.
+Whatever cannot be asked is answered with what to do, never with what was typed. A factor is taken
+as it came, letter for letter, and stands in nothing else that is made of the text.
 
 The trap: subjects hold blanks, so in `V TE99 LXX R1` the end of the mark looks like a place, and in
 `N TESTER/NORA LOUISE R1` the second forename does. Taken for an option, another vehicle and another
@@ -23,6 +26,8 @@ import unicodedata
 from datetime import date
 
 from gateway.messages import (
+    BookOff,
+    BookOn,
     CancelRequest,
     CheckRequest,
     EchoTest,
@@ -33,6 +38,7 @@ from gateway.messages import (
     Message,
     PersonKey,
     PropertyKey,
+    Secret,
     VehicleKey,
 )
 
@@ -44,7 +50,12 @@ ECHO_MAX = 40
 CALLED_MAX = 33
 """One more than any name of a question has: what is cut off is the name of none."""
 
-Parsed = CheckRequest | MalformedCheck | CancelRequest | HelpRequest | EchoTest
+COLLAR = re.compile(r"[A-Z0-9]{1,10}")
+FACTOR = re.compile(r"[!-#%-~]{4,64}")
+"""Visible ASCII but `$`, with which a line begins a sentence of its receiver."""
+CALLSIGN = re.compile(r"[A-Z0-9][A-Z0-9/-]{0,11}")
+
+Parsed = CheckRequest | MalformedCheck | CancelRequest | HelpRequest | EchoTest | BookOn | BookOff
 
 _OPTION = re.compile(r"R[0-9]{1,2}|L[^ ]+|O[A-Z0-9]{1,10}|Q[0-9]{1,3}|F")
 _REASON = re.compile(r"R[0-9]{1,2}")
@@ -60,6 +71,8 @@ _BAD = {
     "VIN": "BAD VIN. 17 OR LAST 5-8",
     "N": "N SURNAME/FORENAME/DOB/SEX",
     "P": "BAD SERIAL. 3-30 OF A-Z 0-9",
+    "B": "B COLLAR PIN, OR B OFF",
+    "B+": "B+ COLLAR PIN",
 }
 
 
@@ -89,6 +102,8 @@ def parse(text: str) -> Parsed:
             # Before it was folded: a Kelvin sign or a long s becomes a letter A-Z by folding.
             exact = [word.isascii() for word in text.split()[1:]]
             return _enquiry(verb, rest, exact, typed)
+        case "B" | "B+" | "PIN":
+            return _booking(verb, rest, text.split()[1:])
         case _:
             return MalformedCheck(why="UNKNOWN. ? FOR HELP", typed=True)
 
@@ -104,12 +119,47 @@ def written(message: Message) -> str | None:
             return "?"
         case EchoTest(text=text):
             return f"E {text}".rstrip()
+        case BookOn(sent_at_ms=int()):
+            return None  # what says when it was sent is no typed text
+        case BookOn(officer=""):
+            return f"PIN {message.factor.reveal()}"
+        case BookOn():
+            verb = "B+" if message.second else "B"
+            factor = message.factor.reveal()
+            return f"{verb} {message.officer} {factor} {message.callsign}".rstrip()
+        case BookOff(officer=officer):
+            return f"B OFF {officer}".rstrip()
         case _:
             return None
 
 
 class _Wrong(Exception):
     """Says what to do; never quotes."""
+
+
+def _booking(verb: str, words: list[str], exact: list[str]) -> BookOn | BookOff | MalformedCheck:
+    """exact: the same words as they came. What is wrong is told without a word of it."""
+    if len(words) != len(exact):
+        words = []
+    match verb, words:
+        case "B", ["OFF"]:
+            return BookOff()
+        case "B", ["OFF", officer] if COLLAR.fullmatch(officer):
+            return BookOff(officer=officer)
+        case "PIN", [_] if FACTOR.fullmatch(exact[0]):
+            return BookOn(officer="", factor=Secret(exact[0]))
+        case "B" | "B+", [officer, _, *more] if (
+            COLLAR.fullmatch(officer)
+            and FACTOR.fullmatch(exact[1])
+            and (not more or (len(more) == 1 and verb == "B" and CALLSIGN.fullmatch(more[0])))
+        ):
+            return BookOn(
+                officer=officer,
+                factor=Secret(exact[1]),
+                callsign=more[0] if more else "",
+                second=verb == "B+",
+            )
+    return MalformedCheck(why="PIN NUMBER" if verb == "PIN" else _BAD[verb], typed=True)
 
 
 def _enquiry(

@@ -23,6 +23,8 @@ from adapters.codecs.nmea0183 import Nmea0183
 from gateway.messages import (
     AckState,
     BadFrame,
+    BookOff,
+    BookOn,
     CheckRequest,
     Decoded,
     DeliveryAck,
@@ -37,6 +39,7 @@ from gateway.messages import (
     Notice,
     Outcome,
     PersonKey,
+    Privacy,
     PropertyKey,
     Receipt,
     Result,
@@ -126,8 +129,38 @@ class TerminalJson:
         return _location(fix) if self._own(fix.issi) else BadFrame("identity")
 
     def _status(self, data: bytes) -> Decoded:
+        """A status is one whatever else stands in it: an emergency must not fail for another
+        member."""
+        which = _decode(data, wire.WhichStatus)
+        if which.code is msgspec.UNSET and which.book is not msgspec.UNSET:
+            return self._book(data)
+        if which.code is msgspec.UNSET and which.privacy is not msgspec.UNSET:
+            spoken = _decode(data, wire.FreeToSpeak)
+            if not self._own(spoken.issi):
+                return BadFrame("identity")
+            if spoken.privacy not in ("free", "not_free"):
+                return BadFrame("decode")
+            return Privacy(free=spoken.privacy == "free", check=spoken.check)
         status = _decode(data, wire.Status)
         return StatusReport(code=status.code) if self._own(status.issi) else BadFrame("identity")
+
+    def _book(self, data: bytes) -> Decoded:
+        book = msgspec.json.decode(data, type=wire.Book, dec_hook=wire.secret)
+        if not self._own(book.issi):
+            return BadFrame("identity")
+        if _given_twice(data) is not None or "\n" in book.officer + book.callsign:
+            return BadFrame("decode")
+        if book.book == "off":
+            return BookOff(officer=book.officer)
+        if book.book != "on" or book.factor is None or book.t is None:
+            return BadFrame("decode")
+        return BookOn(
+            officer=book.officer,
+            factor=book.factor,
+            callsign=book.callsign,
+            second=book.second,
+            sent_at_ms=moment_ms(book.t),
+        )
 
     def _ack(self, data: bytes) -> Decoded:
         ack = _decode(data, wire.Ack)
@@ -525,6 +558,12 @@ def _down(channel: str, data: bytes) -> Decoded:
 
 
 def _up(message: Message) -> Sequence[Frame]:
+    match message:
+        case BookOn(sent_at_ms=int()):
+            return (Frame(data=_wire_book(message), channel="up/status"),)
+        case Privacy(free=free, check=check):
+            said = wire.FreeToSpeak(privacy="free" if free else "not_free", check=check)
+            return (Frame(data=msgspec.json.encode(said), channel="up/status"),)
     if (text := keysds.written(message)) is not None:
         return (Frame(data=text.encode(), channel="up/text"),)
     match message:
@@ -552,6 +591,19 @@ def _wire_fix(fix: LocationFix) -> wire.Fix:
         course_deg=fix.course_deg,
         accuracy_m=fix.accuracy_m,
     )
+
+
+def _wire_book(message: BookOn) -> bytes:
+    """The one place where a factor is written, and the terminal's side alone writes it."""
+    body = {
+        "book": "on",
+        "officer": message.officer,
+        "factor": message.factor.reveal(),
+        "callsign": message.callsign,
+        "second": message.second,
+        "t": moment_text(message.sent_at_ms or 0),
+    }
+    return msgspec.json.encode({name: value for name, value in body.items() if value})
 
 
 def _wire_check(request: CheckRequest) -> wire.Check:

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from gateway.messages import AckState, Kind, Outcome
+from adapters.codecs import keysds
+from gateway.messages import AckState, Kind, Outcome, Secret
 
 Lat = Annotated[float, Meta(ge=-90, le=90)]
 Lon = Annotated[float, Meta(ge=-180, le=180)]
@@ -76,6 +77,36 @@ class Status(Wire, kw_only=True, omit_defaults=True):
     issi: Identity | None = None
 
 
+class Book(Wire, kw_only=True, omit_defaults=True):
+    """`up/status`: an officer takes the radio (`on`) or leaves it (`off`). Without `officer`:
+    whoever held it last, after the status that books on; or everybody aboard."""
+
+    book: Annotated[str, _one_of(("on", "off"))]
+    officer: Annotated[str, Meta(max_length=10, pattern=r"^[A-Z0-9]*$")] = ""
+    factor: Secret | None = None
+    callsign: Annotated[str, Meta(max_length=12, pattern=r"^([A-Z0-9][A-Z0-9/-]*)?$")] = ""
+    second: bool = False
+    t: SentAt | None = None
+    issi: Identity | None = None
+
+
+class FreeToSpeak(Wire, kw_only=True, omit_defaults=True):
+    """`up/status`: whether the officer can read without anybody else reading. `check`: of which
+    answer; left out for whatever waits."""
+
+    privacy: Annotated[str, _one_of(("free", "not_free"))]
+    check: Annotated[str, Meta(max_length=40, pattern=r"^[0-9A-Z]*$")] = ""
+    issi: Identity | None = None
+
+
+class WhichStatus(Wire, kw_only=True, omit_defaults=True):
+    """What an `up/status` is about, whatever stands in it."""
+
+    code: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    book: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    privacy: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
 class Ack(Wire, kw_only=True, omit_defaults=True):
     """`up/ack`."""
 
@@ -136,6 +167,7 @@ class DownNotice(Wire, kw_only=True, omit_defaults=True):
                 "held",
                 "withheld",
                 "message",
+                "booking",
             )
         ),
     ]
@@ -155,8 +187,31 @@ PAYLOADS: dict[str, type[msgspec.Struct]] = {
     "down/result": DownResult,
     "down/notice": DownNotice,
 }
+ALSO: dict[str, tuple[type[msgspec.Struct], ...]] = {"up/status": (Book, FreeToSpeak)}
+"""What else a channel may carry."""
 
 
 def schemas() -> dict[str, dict[str, Any]]:
     """JSON Schema of each payload, by topic rest, for docs/schemas."""
-    return {channel: msgspec.json.schema(type_) for channel, type_ in PAYLOADS.items()}
+    found = {}
+    for channel, type_ in PAYLOADS.items():
+        types = (type_, *ALSO.get(channel, ()))
+        schemas, parts = msgspec.json.schema_components(
+            types, schema_hook=_schema_of, ref_template="#/$defs/{name}"
+        )
+        what: dict[str, Any] = schemas[0] if len(types) == 1 else {"oneOf": list(schemas)}
+        found[channel] = {**what, "$defs": parts}
+    return found
+
+
+def secret(type_: type, raw: object) -> Secret:
+    """The hook by which a factor is a Secret from its first moment on."""
+    if type_ is Secret and isinstance(raw, str) and keysds.FACTOR.fullmatch(raw):
+        return Secret(raw)
+    raise ValueError("no factor")
+
+
+def _schema_of(type_: type) -> dict[str, Any]:
+    if type_ is not Secret:
+        raise NotImplementedError
+    return {"type": "string", "pattern": f"^{keysds.FACTOR.pattern}$", "writeOnly": True}

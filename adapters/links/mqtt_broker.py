@@ -28,7 +28,7 @@ from adapters.links.intake import Intake, nobody, word_of
 from adapters.mqtt_client import Access, Connection, Received, connect, moment
 from gateway import __version__
 from gateway.errors import LinkDown, SendFailed
-from gateway.messages import Bearer, Downlink, Issi
+from gateway.messages import BadFrame, Bearer, BookOff, BookOn, Downlink, Issi, Privacy
 from gateway.ports import Clock, Codec, Handle, Journal, Meter, Suspect
 from gateway.settings import BrokerSection
 
@@ -256,6 +256,10 @@ class MqttLink:
         )
         try:
             decoded = codec.feed(received.payload, received_at_ms=received_at_ms, channel=channel)
+            if received.retain and not self._section.queued_marked_retained:
+                # Let in for an emergency: nobody books by what a broker keeps for ever.
+                others = [each for each in decoded if isinstance(each, BookOn | BookOff | Privacy)]
+                decoded = [BadFrame("retained")] if others else decoded
             if intake.readable(decoded):
                 self.heard_at_s = self._clock.monotonic_s()
             intake.take(decoded, issi, received_at_ms, settle, redelivered=received.dup)

@@ -29,6 +29,8 @@ from gateway.messages import (
     FRAME_REASONS,
     AckState,
     BadFrame,
+    BookOff,
+    BookOn,
     CancelRequest,
     CheckRequest,
     Decoded,
@@ -43,9 +45,11 @@ from gateway.messages import (
     Notice,
     Outcome,
     PersonKey,
+    Privacy,
     PropertyKey,
     Receipt,
     Result,
+    Secret,
     StatusReport,
     TextPart,
     VehicleKey,
@@ -129,6 +133,10 @@ def test_no_bytes_make_it_raise(name: str, side: str, data: bytes) -> None:
                 assert len(type_) <= 4
             case MalformedCheck(why=why):
                 assert re.fullmatch(r"[ -~]{1,60}", why)
+            case BookOn():
+                with pytest.raises(TypeError):
+                    msgspec.json.encode(each)
+                continue
         # What comes out can be written again: no half characters, no infinities.
         msgspec.json.encode(each)
 
@@ -369,6 +377,14 @@ UPLINKS: list[Message] = [
     HelpRequest(),
     EchoTest(text="HELLO"),
     EchoTest(),
+    BookOn(officer="1001", factor=Secret("4711"), callsign="E-101"),
+    BookOn(officer="1002", factor=Secret("a*B#c"), second=True),
+    BookOn(officer="", factor=Secret("4711")),
+    BookOn(officer="1001", factor=Secret("4711"), callsign="E-1", second=True, sent_at_ms=NOW_MS),
+    BookOff(),
+    BookOff(officer="1002"),
+    Privacy(free=True),
+    Privacy(free=False, check="C7F3"),
     CheckRequest(
         key=VehicleKey(vrm="TE99ABC"), reason="1", typed="V TE99ABC R1 Q7", client_ref="7"
     ),
@@ -386,7 +402,7 @@ UPLINKS: list[Message] = [
         for key in key_cases()
     ),
 ]
-WORDS_UP = {"nmea0183": 1, "line_terminal": 11, "terminal_json": 18}
+WORDS_UP = {"nmea0183": 1, "line_terminal": 16, "terminal_json": 26}
 """How many of UPLINKS each has a word for: an encode that says nothing would pass for symmetry."""
 
 

@@ -280,7 +280,7 @@ def nmea_stream(r: Random) -> bytes:
 
 def keysds_text(r: Random) -> str:
     """An enquiry: verb, subject, options, each good or nearly; options anywhere, twice, glued."""
-    verb = maybe(r, some(r, ("V", "V", "VIN", "N", "N", "P", "X", "E", "?")), 8)
+    verb = maybe(r, some(r, ("V", "V", "VIN", "N", "N", "P", "X", "E", "?", "B", "B+", "PIN")), 8)
     match verb:
         case "V":
             subject = maybe(r, some(r, MARKS), 35)
@@ -299,6 +299,10 @@ def keysds_text(r: Random) -> str:
                 maybe(r, each, 25)
                 for each in (some(r, ("BIKE", "PEDAL CYCLE", "SMALL LAPTOP")), "TST BIKE001")
             )
+        case "B" | "B+" | "PIN":
+            booked = ("1001 4711", "1001 4711 E-101", "OFF", "OFF 1002", "4711", "1001 aB*c# e/1")
+            text = f"{verb} {maybe(r, some(r, booked), 30)}"
+            return twisted(r, text) if often(r, 15) else text
         case _:
             subject = maybe(r, some(r, ("C7F3", "HELLO", "")), 40)
     options = [
@@ -572,7 +576,32 @@ def check_body(r: Random) -> bytes:
 
 
 def status_body(r: Random) -> bytes:
+    if often(r, 40):
+        return book_body(r)
     return json_object(r, [("code", some(r, ("0", "4", "65535", number(r)))), *_issi(r)], 24)
+
+
+def book_body(r: Random) -> bytes:
+    """Booking on and off, and whether somebody is free to read; each member good or nearly."""
+    if often(r, 25):
+        members = [
+            ("privacy", _q(r, some(r, ("free", "not_free", "FREE")), 15)),
+            ("check", _q(r, some(r, ("C7F3", "", "c7f3")), 15)),
+        ]
+        return json_object(r, [*members, *_issi(r)], 16)
+    return json_object(
+        r,
+        [
+            ("book", _q(r, some(r, ("on", "on", "off", "ON")), 15)),
+            ("officer", _q(r, some(r, ("1001", "PC1002", "", "pc1", "1" * 11)), 15)),
+            ("factor", _q(r, some(r, ("4711", "aB*c#", "471", "x" * 65)), 15)),
+            ("callsign", _q(r, some(r, ("E-101", "", "e_1", "E" * 13)), 15)),
+            ("second", some(r, ("true", "false", "1"))),
+            ("t", _q(r, some(r, ("2026-11-22T10:15:02.114Z", "2026-11-22T10:15:02")), 15)),
+            *_issi(r),
+        ],
+        20,
+    )
 
 
 def ack_body(r: Random) -> bytes:
