@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from adapters import anchors, codecs, history, ledger, links, mqtt_access, pnc, relays
+from adapters.codecs.keysds import FACTOR
 from adapters.keyed import open_keyed
 from adapters.ledger import process as ledger_process
 from adapters.ledger.process import LedgerProcess
@@ -29,6 +30,7 @@ from adapters.ledger.remote import open_remote
 from adapters.observers.journal import StructJournal
 from adapters.observers.loop_lag import LoopLag
 from adapters.observers.prometheus import PrometheusMeter
+from adapters.passwords import MEMORY_KIB, Passwords
 from adapters.systemd import Notifier
 from adapters.web import WebServer, tell_export
 from gateway import __version__, settings
@@ -39,10 +41,11 @@ from gateway.chain_watch import ChainWatch, prover
 from gateway.check_memory import under_key
 from gateway.core import Core
 from gateway.errors import AnchorFailed, ConfigError, LedgerError, LedgerUnavailable
-from gateway.messages import LinkState
+from gateway.messages import LinkState, Secret
 from gateway.ports import (
     Anchor,
     Clock,
+    Factors,
     History,
     Ids,
     Journal,
@@ -214,6 +217,9 @@ class Gateway:
             stack.push_async_callback(store.close)
             keyed = await asyncio.to_thread(open_keyed, self.config.state_dir)
             await store.hide_questions(partial(under_key, keyed))
+            book = self.config.settings.book
+            factors = Passwords(memory_kib=book.memory_kib, at_once=book.at_once)
+            stack.callback(factors.close)
             if isinstance(self.ids, SystemIds):
                 self.ids.go_on_after((await store.head())[0])
             past = await history.open_history(
@@ -228,7 +234,7 @@ class Gateway:
                 ids=self.ids,
             )
             stack.push_async_callback(source.close)
-            core = self._wire(store, source, past, keyed)
+            core = self._wire(store, source, past, keyed, factors)
             await core.begin()
             keeper.told = core.causes.anchor_is_behind
             if store.gap:
@@ -265,7 +271,9 @@ class Gateway:
             headed=keeper.offer,
         )
 
-    def _wire(self, store: Ledger, source: Pnc, past: History, keyed: Keyed) -> Core:
+    def _wire(
+        self, store: Ledger, source: Pnc, past: History, keyed: Keyed, factors: Factors
+    ) -> Core:
         self.bus.tap(past.keep, HISTORY)
         self.bus.tap(self.meter.seen, METRICS)
         core = Core(
@@ -278,6 +286,7 @@ class Gateway:
             ledger=store,
             pnc=source,
             keyed=keyed,
+            factors=factors,
             fatal=lambda _error: self.stop(1),
         )
         lines: list[SerialSection | BrokerSection] = [
@@ -500,6 +509,17 @@ def anchors_of(config: Config) -> list[Anchor]:
         settings.tell(config.path, found, findings)
         raise ConfigError(findings)
     return anchors.create(audit.anchors, config_path=config.path, instance=gateway.instance)
+
+
+def made_factor(typed: str, memory_kib: int | None = None) -> str | None:
+    """What stands in the people's file for this PIN; None when no radio could say it."""
+    if not FACTOR.fullmatch(typed):
+        return None
+    passwords = Passwords(memory_kib=memory_kib or MEMORY_KIB)
+    try:
+        return passwords.made(Secret(typed))
+    finally:
+        passwords.close()
 
 
 def _audit_of(config: Config) -> AuditSection:

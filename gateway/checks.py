@@ -181,6 +181,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     dedupe: str = ""
     quiet: bool = False
     """Nothing of it goes to a radio."""
+    redelivered: bool = False
 
     @classmethod
     def by_radio(cls, envelope: Envelope) -> Asked:
@@ -188,6 +189,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             settle=envelope.settle,
             received_at_ms=envelope.received_at_ms,
             received_at_s=envelope.received_at_s,
+            redelivered=envelope.redelivered,
         )
 
 
@@ -495,10 +497,19 @@ class CheckDesk:
         """People, policy or words were replaced: what may no longer be shown goes stale now."""
         self._rules = rules
         for check in self._memory:
-            if check.state.stage in AWAITING and not (
-                self._same_holder(check) and may_still_see(check, rules)
-            ):
-                self._feed(check, WentStale())
+            self._look_again(check)
+
+    def holder_changed(self, terminal: Issi) -> None:
+        """Somebody took or left this radio, or came aboard: likewise."""
+        for check in self._memory:
+            if check.terminal == terminal:
+                self._look_again(check)
+
+    def _look_again(self, check: Check) -> None:
+        if check.state.stage in AWAITING and not (
+            self._same_holder(check) and may_still_see(check, self._rules)
+        ):
+            self._feed(check, WentStale())
 
     def tell_stalled(self, stall_s: float) -> None:
         """The disk hangs: whoever waits for it so long is told NO ANSWER now. Whether it was
@@ -656,6 +667,9 @@ class CheckDesk:
         same = self._memory.same(dedupe)
         if same is None and request.typed:
             same = self._memory.same_typed(asker.issi, request.typed, now_s)
+            if same is not None and _is_nobodys(same, asker, how):
+                begin(how, asker, request, dedupe)
+                return
         if same is not None:
             self._repeat(same, how.settle)
         elif request.typed and self._memory.typed_may_be_on_record(now_s) and not self.crew.full:
@@ -872,7 +886,7 @@ class CheckDesk:
             same_text = dated and check.typed == request.typed
             if same_text and self._memory.typed_repeats(check, how.received_at_s):
                 same = self._known(check)
-        if same is not None:
+        if same is not None and not _is_nobodys(same, asker, how):
             self._repeat(same, how.settle)
             return
         try:
@@ -904,7 +918,8 @@ class CheckDesk:
     async def _answer_again(self, check: Check, settle: Callable[[], None]) -> None:
         """Receipt, and the stored answer if it was released: to the same holder, on record."""
         if not self._same_holder(check):
-            self.voice.receipt(check, accepted=False, why="ASKED BY OTHER OFFICER")
+            why = "ASKED BY OTHER OFFICER" if check.holder else check.state.cause
+            self.voice.receipt(check, accepted=False, why=why)
         elif not self.voice.hushed(check) and not may_still_see(check, self._rules):
             self.voice.receipt(check, accepted=False, why=Cause.NOT_YOUR_ROLE)
         else:
@@ -1440,6 +1455,12 @@ class CheckDesk:
         # The answer itself is not kept in memory longer than its delivery needs it.
         check.answer = None
         self._tally(check)
+
+
+def _is_nobodys(known: Check, asker: Asker, how: Asked) -> bool:
+    """Whether it was refused because nobody held the radio, and now somebody does: typed again, it
+    is a question of theirs. A copy of the old words is not."""
+    return not known.holder and asker.officer != "" and not how.redelivered
 
 
 def _was_released(check: Check) -> bool:

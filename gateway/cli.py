@@ -24,7 +24,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 64
 EXIT_CONFIG = 78
 
-DAEMONS = frozenset({"run", "audit", "check-config"})
+DAEMONS = frozenset({"run", "audit", "check-config", "factor"})
 """Commands that have nothing to do with simulators."""
 
 PURPOSES = ("lawfulness", "self-monitoring", "integrity-security", "criminal-proceedings")
@@ -80,6 +80,7 @@ def _parser(asked: str = "") -> argparse.ArgumentParser:
         _add_terminal(commands)
         _add_simulate(commands)
     _add_check_config(commands)
+    _add_factor(commands)
     _add_audit(commands)
     _add_pki(commands)
     return parser
@@ -154,6 +155,37 @@ def _check_config(arguments: argparse.Namespace) -> int:
         f"{len(config.people.officers)} officers, "
         f"policy {config.policy.version}, warnings {config.warnings.version}\n"
     )
+    return EXIT_OK
+
+
+def _add_factor(commands: argparse._SubParsersAction[_Parser]) -> None:
+    factor = commands.add_parser(
+        "factor",
+        help="what to write into people.toml for an officer's PIN",
+        description="Asks for the PIN (twice, unseen; or one line of stdin) and prints what stands "
+        "for it in people.toml. The PIN itself is kept nowhere.",
+        epilog="examples:\n  radio-gateway factor",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    factor.add_argument("--memory-kib", type=int, default=None, metavar="N", help="book.memory_kib")
+    factor.set_defaults(call=_factor)
+
+
+def _factor(arguments: argparse.Namespace) -> int:
+    from gateway.app import made_factor
+
+    if sys.stdin.isatty():
+        typed = getpass.getpass("PIN: ")
+        if typed != getpass.getpass("again: "):
+            sys.stderr.write("not the same twice; nothing was made\n")
+            return EXIT_FAILED
+    else:
+        typed = sys.stdin.readline().rstrip("\r\n")
+    made = made_factor(typed, arguments.memory_kib)
+    if made is None:
+        sys.stderr.write("4 to 64 visible ASCII characters but $; digits are what a keypad has\n")
+        return EXIT_FAILED
+    sys.stdout.write(f"{made}\n")
     return EXIT_OK
 
 

@@ -22,6 +22,7 @@ from gateway.alarms import AlarmDesk
 from gateway.assisted import AssistedChecks
 from gateway.audit_watch import WatchedLedger
 from gateway.board import ControlRoom
+from gateway.bookings import BookingDesk
 from gateway.breaker import Circuit
 from gateway.bus import EventBus
 from gateway.checks import CheckDesk
@@ -32,6 +33,7 @@ from gateway.limits import Limits
 from gateway.messages import (
     AckState,
     Actor,
+    BookOff,
     Envelope,
     Issi,
     LinkChanged,
@@ -41,7 +43,19 @@ from gateway.messages import (
     Privacy,
     Suspicion,
 )
-from gateway.ports import Clock, Ids, Journal, Keyed, Ledger, Link, Meter, Minded, Pnc, Record
+from gateway.ports import (
+    Clock,
+    Factors,
+    Ids,
+    Journal,
+    Keyed,
+    Ledger,
+    Link,
+    Meter,
+    Minded,
+    Pnc,
+    Record,
+)
 from gateway.projection import Projection
 from gateway.receipts import export_detail
 from gateway.releases import Releases
@@ -85,6 +99,7 @@ class Core:
         ledger: Ledger,
         pnc: Pnc,
         keyed: Keyed,
+        factors: Factors,
         fatal: Callable[[BaseException], None],
     ) -> None:
         self.config = config
@@ -140,6 +155,7 @@ class Core:
             link_for=self.link_for,
             holder_of=self.roster.holder,
             resend_s=section.checks.resend_s,
+            broker_holds_s=section.book.broker_holds_s,
         )
         self.checks = CheckDesk(
             settings=section.checks,
@@ -234,9 +250,28 @@ class Core:
             over=lambda link: self.alarms.suspicion(link, on=False),
         )
         self.limits = Limits(section.limits, clock.monotonic_s())
+        self.bookings = BookingDesk(
+            settings=section.book,
+            roster=self.roster,
+            clock=clock,
+            ids=ids,
+            meter=meter,
+            journal=journal,
+            ledger=self.ledger,
+            factors=factors,
+            tell=lambda terminal, notice: self.courier.tell(
+                terminal, notice, expires_in_s=NOTICE_EXPIRES_S
+            ),
+            suspect=self.security.seen,
+            changed=self._holder_changed,
+            policy=lambda: self.config.policy.version,
+            zone=section.gateway.timezone,
+            fatal=self._fatal,
+        )
         self.minded: list[Minded] = [
             self.security,
             self.alarms,
+            self.bookings,
             self.messages,
             self.releases,
             self.hits,
@@ -265,8 +300,9 @@ class Core:
         desks.emergency = self._emergency
         desks.emergency_open = self.alarms.emergency_open
         desks.status = self._status
-        desks.book_on = lambda envelope, _: self._unavailable(envelope, "booking")
-        desks.book_off = lambda envelope, _: self._unavailable(envelope, "booking")
+        desks.book_on = self.bookings.book_on
+        desks.book_off = self.bookings.book_off
+        desks.book_by_status = self._book_by_status
         desks.privacy = self._privacy
         desks.reasoning = lambda envelope, _: self._unavailable(envelope, "challenge")
         desks.heard = self.courier.heard
@@ -283,6 +319,7 @@ class Core:
         Returns how many checks were taken up. Raises LedgerError: no record, no service.
         """
         await self.ledger.commit([self.life_record("started")])
+        await self.bookings.restore()
         for meta in self.roster.metas(self.clock.wall_ms()):
             self.bus.publish(meta)
         self.alarms.restore(await self.ledger.open_alarms())
@@ -300,6 +337,7 @@ class Core:
     async def drain(self, deadline_s: float) -> None:
         """Finish what is being written and sent, within the deadline; the rest is on record."""
         self.started = False
+        await self.bookings.stop(deadline_s / 8)
         await self.checks.stop(deadline_s / 2)
         await self.courier.stop(deadline_s / 4)
         await self.messages.stop(deadline_s / 8)
@@ -308,7 +346,13 @@ class Core:
 
     async def abandon(self) -> None:
         """Drop every task where it stands, as a kill would; what is on record stays there."""
-        for crew in (self.checks.crew, self.messages.crew, self.courier.crew, self._crew):
+        for crew in (
+            self.bookings.crew,
+            self.checks.crew,
+            self.messages.crew,
+            self.courier.crew,
+            self._crew,
+        ):
             await crew.cancel()
 
     async def mind(self) -> None:
@@ -563,6 +607,21 @@ class Core:
         device = self.config.fleet.device_classes.get(known.device_class) if known else None
         return device.budget if device is not None else LEAST_BUDGET
 
+    def _book_by_status(self, envelope: Envelope, effect: str) -> None:
+        if effect == "book_off":
+            self.bookings.book_off(envelope, BookOff(), cause="status")
+            return
+        self.bookings.by_status(envelope.terminal)
+        envelope.settle()
+
+    def _holder_changed(self, terminal: Issi) -> None:
+        """What waited for whoever held it goes stale, before anybody else is served."""
+        self.checks.holder_changed(terminal)
+        self.courier.holder_changed(terminal)
+        meta = self.roster.meta(terminal, self.clock.wall_ms())
+        if meta is not None:
+            self.bus.publish(meta)
+
     def _area_of(self, terminal: Issi) -> str:
         known = self.roster.terminal(terminal)
         return known.area if known is not None else ""
@@ -615,6 +674,7 @@ class Core:
             # Should it come back, it is somebody else's: the marker begins anew.
             self.tracker.forget(gone)
             self.bus.publish(self.roster.gone(gone, now_ms))
+        self.bookings.people_changed()
         self.checks.rules_changed(self._rules(config))
         self.alarms.rules_changed(config.alarms)
         for meta in self.roster.metas(now_ms):

@@ -2,9 +2,9 @@
 
 An answer reaches the Courier only after its outcome, its disclosure and its outbox row are on
 record. What waits belongs to the officer who asked: if somebody else holds the terminal by then it
-is never sent (architecture, decision 13), and a broker may keep it no longer than until the next
-attempt. Receipts and notices are said once and not kept: the terminal asks again when it hears no
-receipt.
+is never sent (architecture, decision 13), and a broker may keep it only for a moment
+(book.broker_holds_s). Receipts and notices are said once and not kept: the terminal asks again when
+it hears no receipt.
 
 What has a slot (`not_before_s`) is sent when that begins and not before: neither a word of the
 terminal nor a repeat nor a link that comes back may show when the answer was there.
@@ -68,6 +68,7 @@ class Courier:
         link_for: Callable[[Issi], Link | None],
         holder_of: Callable[[Issi], str],
         resend_s: float,
+        broker_holds_s: float,
     ) -> None:
         self._clock = clock
         self._meter = meter
@@ -76,6 +77,7 @@ class Courier:
         self._link_for = link_for
         self._holder_of = holder_of
         self._resend_s = resend_s
+        self._broker_holds_s = broker_holds_s
         self.crew = Crew(name="courier", most=TELL_MOST, journal=journal, meter=meter)
         self._parcels: dict[str, Parcel] = {}
         self._any_waits = asyncio.Event()
@@ -83,7 +85,8 @@ class Courier:
         self._busy: set[Issi] = set()
         self._slots = Timers(clock, self.crew)
         """What waits for its slot, in one task for all: a stop does not wait for it."""
-        self._newest: dict[Issi, str] = {}
+        self._newest: dict[Issi, tuple[str, str]] = {}
+        """For whom, and what: nobody reads what another one was sent."""
         self.stale: Callable[[str], None] = lambda _check: None
         """Told the check whose answer, or the message that, will not be delivered any more."""
         self.message_sent: Callable[[str], None] = lambda _id: None
@@ -160,7 +163,8 @@ class Courier:
 
     def newest(self, terminal: Issi) -> str:
         """What a bearer took last for this terminal, answer or message; empty: nothing yet."""
-        return self._newest.get(terminal, "")
+        holder, id_ = self._newest.get(terminal, ("", ""))
+        return id_ if holder == self._holder_of(terminal) else ""
 
     def took(self, check: str, part: int, state: AckState) -> AckState | None:
         """As `taken`, of an answer; what is no longer under way is taken at its word."""
@@ -180,6 +184,12 @@ class Courier:
             if not waiting:
                 del self._waiting[parcel.terminal]
         self._gauge()
+
+    def holder_changed(self, terminal: Issi) -> None:
+        """Somebody took or left this radio: what belongs to a former holder goes stale now."""
+        for parcel in list(self._waiting.get(terminal, {}).values()):
+            if self._holder_of(terminal) != parcel.holder:
+                self._go_stale(parcel)
 
     def holders_changed(self) -> None:
         """The fleet was replaced: what belongs to a former holder goes stale now."""
@@ -277,9 +287,7 @@ class Courier:
                 parcel.next_at_s = now_s + backoff_s
                 parcel.tried_at_s, parcel.heard_since = now_s, False
                 parcel.parts = self._parts(parcel)
-                # A broker that waits for the terminal gets the next copy before this one expires.
-                expires_in_s = min(left_s, backoff_s + SEND_DEADLINE_S)
-                sent = await self._send(terminal, parcel.message, expires_in_s)
+                sent = await self._send(terminal, parcel.message, left_s)
                 parcel.failed = not sent
                 if self._parcels.get(parcel.check) is parcel:
                     self._sent(parcel, sent)
@@ -307,6 +315,9 @@ class Courier:
         link = self._link_for(terminal)
         if link is None:
             return False
+        if _says_of_somebody(message):
+            # Whoever books the radio next must not get it from a broker. It comes again anyhow.
+            expires_in_s = min(expires_in_s, self._broker_holds_s)
         started_s = self._clock.monotonic_s()
         try:
             await link.send(
@@ -328,7 +339,7 @@ class Courier:
             self._meter.count("result_retries_total", bearer=link.bearer.value)
         if sent:
             parcel.sent_at_s = self._clock.monotonic_s()
-            self._newest[parcel.terminal] = parcel.check
+            self._newest[parcel.terminal] = (parcel.holder, parcel.check)
         if sent and parcel.accepted_at_s is not None:
             self._meter.observe(
                 "result_delivery_latency_seconds", self._clock.monotonic_s() - parcel.accepted_at_s
@@ -363,6 +374,17 @@ def _turn(parcel: Parcel) -> tuple[int, str]:
     """The least is sent first. What has a slot comes in the order of the questions: that of the
     answers would tell which was there first."""
     return parcel.priority, parcel.id if parcel.not_before_s else ""
+
+
+def _says_of_somebody(message: Downlink) -> bool:
+    """Whether it is for its officer's eyes alone: an answer, a danger word, a message to them."""
+    match message:
+        case Notice(kind=kind, danger=danger):
+            return bool(danger) or kind == "message"
+        case Receipt():
+            return False
+        case _:
+            return True
 
 
 def _worth(parcel: Parcel) -> tuple[int, bool, float]:

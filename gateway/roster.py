@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.messages import Asker, Issi, UnitMeta
+from gateway.messages import Asker, Issi, UnitMeta, Value
 from gateway.rulebook import Areas, Fleet, Officer, People, StatusWord, Terminal
 
 ON_DUTY = "AVL"
 """Until an officer says otherwise."""
+OFF_DUTY = "OFF"
 
 STANDING = "standing"
 """The booking of a radio of personal issue."""
@@ -29,6 +30,32 @@ class RosterChange(msgspec.Struct, frozen=True):
     reassigned: tuple[Issi, ...] = ()
 
 
+class Booking(Value, frozen=True, kw_only=True):
+    """Whose a radio is. officers: collars of all aboard, whoever leads first; nobody when it was
+    left, and then not even its standing holder has it.
+
+    until_s: as until_ms, on the monotonic clock of `counter`: a wall clock that is set back
+    prolongs nothing. sent_at_ms: the radio's own time of the newest word about it. last: who led it
+    last.
+    """
+
+    id: str
+    terminal: Issi
+    officers: tuple[str, ...]
+    since_ms: int
+    until_ms: int
+    until_s: float
+    counter: str = ""
+    callsign: str = ""
+    sent_at_ms: int | None = None
+    last: str = ""
+
+    @property
+    def lead(self) -> str:
+        """Empty when it was left."""
+        return self.officers[0] if self.officers else ""
+
+
 def holder_of(asker: Asker) -> str:
     """Who held the radio when they asked: `Roster.holder` of that moment."""
     if not asker.officer:
@@ -36,10 +63,10 @@ def holder_of(asker: Asker) -> str:
     return f"{asker.agency}:{asker.officer}@{asker.issi}"
 
 
-def _asker(terminal: Terminal, officer: Officer) -> Asker:
+def _asker(terminal: Terminal, officer: Officer, booking: Booking | None) -> Asker:
     return Asker(
         issi=terminal.issi,
-        callsign=terminal.callsign,
+        callsign=(booking and booking.callsign) or terminal.callsign,
         officer=officer.collar,
         surname=officer.surname,
         rank=officer.rank,
@@ -47,7 +74,8 @@ def _asker(terminal: Terminal, officer: Officer) -> Asker:
         role=officer.role,
         area=terminal.area,
         device_class=terminal.device_class,
-        booking=STANDING,
+        booking=booking.id if booking is not None else STANDING,
+        crew=booking.officers[1:] if booking is not None else (),
         accredited_until=officer.accredited_until,
     )
 
@@ -60,6 +88,8 @@ class Roster:
         self._areas = areas
         self._terminals: dict[Issi, Terminal] = {}
         self._officers: dict[str, Officer] = {}
+        self._standing: dict[Issi, str] = {}
+        self._bookings: dict[Issi, Booking] = {}
         self._askers: dict[Issi, Asker] = {}
         self._holders: dict[Issi, str] = {}
         self._heard: dict[Issi, dict[str, float]] = {}
@@ -71,15 +101,69 @@ class Roster:
         self._fleet, self._areas = fleet, areas
         self._terminals = {each.issi: each for each in fleet.terminals if not each.revoked}
         self._officers = {each.collar: each for each in people.officers if not each.revoked}
-        booked = {
-            each.terminal: self._officers[each.officer]
-            for each in people.standing
-            if each.terminal in self._terminals and each.officer in self._officers
-        }
-        self._askers = {
-            issi: _asker(self._terminals[issi], officer) for issi, officer in booked.items()
-        }
+        self._standing = {each.terminal: each.officer for each in people.standing}
+        made = ((issi, self._asker_now(issi)) for issi in self._terminals)
+        self._askers = {issi: asker for issi, asker in made if asker is not None}
         self._holders = {issi: holder_of(asker) for issi, asker in self._askers.items()}
+
+    def _asker_now(self, issi: Issi) -> Asker | None:
+        """Whoever leads it, if every one aboard may still carry a radio."""
+        booking = self._bookings.get(issi)
+        aboard = booking.officers if booking is not None else (self._standing.get(issi, ""),)
+        if not aboard or any(each not in self._officers for each in aboard):
+            return None
+        return _asker(self._terminals[issi], self._officers[aboard[0]], booking)
+
+    def book(self, booking: Booking | None, issi: Issi) -> None:
+        """Whose this radio is from now on; None: as its file says. Unknown radios are not kept."""
+        if issi not in self._terminals:
+            return
+        was = self.holder(issi)
+        if booking is None:
+            self._bookings.pop(issi, None)
+        else:
+            self._bookings[issi] = booking
+        asker = self._asker_now(issi)
+        if asker is None:
+            self._askers.pop(issi, None)
+            self._holders.pop(issi, None)
+        else:
+            self._askers[issi], self._holders[issi] = asker, holder_of(asker)
+        if self.holder(issi) != was:
+            # What the former one did says nothing of this one.
+            self._status.pop(issi, None)
+
+    def booked(self) -> tuple[Booking, ...]:
+        """Every booking that somebody made, and what was left."""
+        return tuple(self._bookings.values())
+
+    def last_booking(self, issi: Issi) -> Booking | None:
+        """What somebody made or left here; None for a radio of which only its file speaks."""
+        return self._bookings.get(issi)
+
+    def aboard(self, issi: Issi) -> tuple[str, ...]:
+        """Collars of all who hold it now, whoever leads first."""
+        asker = self._askers.get(issi)
+        return (asker.officer, *asker.crew) if asker is not None else ()
+
+    def callsign(self, issi: Issi) -> str:
+        """As its holder wants it called, else as the fleet file does; empty for a stranger."""
+        asker, terminal = self._askers.get(issi), self._terminals.get(issi)
+        if asker is not None:
+            return asker.callsign
+        return terminal.callsign if terminal is not None else ""
+
+    def standing(self, issi: Issi) -> str:
+        """Collar of whom the file gives it; empty for nobody."""
+        return self._standing.get(issi, "")
+
+    def radios_of(self, collar: str) -> tuple[Issi, ...]:
+        """The radios that this officer is aboard of, leading or not."""
+        return tuple(
+            issi
+            for issi, asker in self._askers.items()
+            if collar == asker.officer or collar in asker.crew
+        )
 
     @property
     def fleet(self) -> Fleet:
@@ -187,6 +271,7 @@ class Roster:
         """Take over other files; what was heard of terminals that stay is kept."""
         before = {issi: self.holder(issi) for issi in self._terminals}
         self._take(fleet, people, areas)
+        self._bookings = {i: each for i, each in self._bookings.items() if i in self._terminals}
         self._heard = {issi: at for issi, at in self._heard.items() if issi in self._terminals}
         self._status = {
             issi: shown
@@ -210,14 +295,19 @@ class Roster:
             return None
         return UnitMeta(
             terminal=issi,
-            callsign=terminal.callsign,
+            callsign=self.callsign(issi),
             agency=terminal.agency,
             area=terminal.area,
             device_class=terminal.device_class,
-            status=self._status.get(issi, ON_DUTY),
+            status=self._status.get(issi, self._unsaid(issi)),
             t_ms=now_ms,
             booked=bool(self.booking(issi)),
         )
+
+    def _unsaid(self, issi: Issi) -> str:
+        """Its status while nobody has said any: who left it is off duty."""
+        booking = self._bookings.get(issi)
+        return OFF_DUTY if booking is not None and not booking.officers else ON_DUTY
 
     def metas(self, now_ms: int) -> tuple[UnitMeta, ...]:
         """Every terminal of the fleet, in its order."""

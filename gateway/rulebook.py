@@ -45,7 +45,9 @@ class StatusWord(Section, frozen=True, kw_only=True):
     shown: str = ""
     """For the control room: AVL, BSY, REF, RTE, OFF; empty: as before."""
     effect: str = ""
-    """`received`: read what was sent last, or free to receive while an answer waits for that."""
+    """`received`: read what was sent last, or free to receive while an answer waits for that.
+    `book_off`: everybody aboard leaves the radio. `book_on`: whoever held it last takes it again;
+    their factor follows."""
 
 
 class Fleet(Section, frozen=True, kw_only=True):
@@ -68,6 +70,10 @@ class Officer(Section, frozen=True, kw_only=True):
     rank: str = ""
     agency: str
     role: str
+    callsign: str = ""
+    """What the radio that they book is called, unless they say otherwise; empty: as the radio."""
+    factor: str = ""
+    """Second factor as a PHC string (Argon2id); empty: can book no radio."""
     accredited_until: str = ""
     """ISO day, the last on which the officer may ask; empty when their role needs no training."""
     revoked: bool = False
@@ -238,6 +244,12 @@ JUSTIFICATION = (3, 250)
 """Characters of a justification that is asked for (pnc-domain, 10)."""
 _ISSI = re.compile(r"[0-9]{1,8}\Z")
 _OPERATOR = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}\Z")
+CALLSIGN = re.compile(r"[A-Z0-9][A-Z0-9/-]{0,11}")
+_FACTOR = re.compile(
+    r"\$argon2id\$v=19\$m=[1-9][0-9]{2,5},t=[1-9][0-9]?,p=[1-9]"
+    r"\$[A-Za-z0-9+/]{22,86}\$[A-Za-z0-9+/]{43,86}"
+)
+"""At most 999,999 KiB a check: a typing error must not take the machine's memory."""
 
 
 def check_fleet(fleet: Fleet, areas: Areas | None) -> list[str]:
@@ -289,6 +301,10 @@ def check_people(people: People, fleet: Fleet | None, *, production: bool) -> li
         collars.add(officer.collar)
         if fleet is not None and officer.agency not in fleet.agencies:
             found.append(f"{where}.agency: not one of agencies in the fleet file")
+        if officer.callsign and not CALLSIGN.fullmatch(officer.callsign):
+            found.append(f"{where}.callsign: 1 to 12 of A-Z 0-9 / -")
+        if officer.factor and not _FACTOR.fullmatch(officer.factor):
+            found.append(f"{where}.factor: what `radio-gateway factor` prints, not the PIN itself")
         if officer.accredited_until and not is_day(officer.accredited_until):
             found.append(f"{where}.accredited_until: a day, as 2027-04-30")
     if production and people.standing:
@@ -404,7 +420,7 @@ def _check_reasons(policy: Policy) -> list[str]:
 
 
 _STATUSES = ("AVL", "BSY", "REF", "RTE", "OFF")
-_EFFECTS = ("", "received")
+_EFFECTS = ("", "received", "book_on", "book_off")
 _OTHER_AREAS = ("full", "dot", "count", "none")
 _SEVERITIES = ("critical", "high", "medium", "low")
 _TIERS = ("WITHDRAW", "CAUTION+", "CAUTION", "CAUTION/PPE", "CAUTION/BWV", "WELFARE", "CLEAR")

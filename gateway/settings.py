@@ -88,6 +88,24 @@ class ChecksSection(Section, frozen=True, kw_only=True):
     """Recent outcomes kept in memory so that a repeat costs no read."""
 
 
+class BookSection(Section, frozen=True, kw_only=True):
+    """Booking radios on (gateway/bookings.py)."""
+
+    hours: float = 12.0
+    """A booking ends by itself after this."""
+    attempts: int = 5
+    """Wrong factors of one officer, or at one radio, within lock_s; then both wait."""
+    lock_s: float = 900.0
+    """So long the first time, then twice as long each time."""
+    memory_kib: int = 19456
+    """What one check of a factor costs, when it is made (Argon2id)."""
+    at_once: int = 2
+    window_s: float = 60.0
+    """How long after the status that books on the factor may come."""
+    broker_holds_s: float = 5.0
+    """Message Expiry of whatever says something of somebody: longer no broker may keep it."""
+
+
 class LimitsSection(Section, frozen=True, kw_only=True):
     """Token buckets (gateway/limits.py): messages a second in the long run, and at once."""
 
@@ -310,6 +328,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
     gateway: GatewaySection = GatewaySection()
     checks: ChecksSection = ChecksSection()
+    book: BookSection = BookSection()
     slots: SlotsSection = SlotsSection()
     limits: LimitsSection = LimitsSection()
     tracking: TrackingSection = TrackingSection()
@@ -545,6 +564,16 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         ("history.keep_days", settings.history.keep_days, 1, 3650),
     )
     found += _check_audit(settings)
+    book = settings.book
+    found += _out_of_range(
+        ("book.hours", book.hours, 0.1, 24),
+        ("book.attempts", book.attempts, 1, 20),
+        ("book.lock_s", book.lock_s, 1, 86400),
+        ("book.memory_kib", book.memory_kib, 64, 262144),
+        ("book.at_once", book.at_once, 1, 8),
+        ("book.window_s", book.window_s, 5, 600),
+        ("book.broker_holds_s", book.broker_holds_s, 1, 125),
+    )
     found += [f"limits.{text}" for text in _check_limits(settings.limits)]
     found += [f"slots.{text}" for text in _check_slots(settings.slots)]
     found += [f"messages.{text}" for text in _check_messages(settings.messages)]

@@ -45,6 +45,7 @@ WHOLE = 0
 """In place of a part's number: all of it."""
 RECEIVED = "received"
 """Effect of a status (fleet file): the officer read the newest answer, or is free to receive it."""
+BOOKING = ("book_on", "book_off")
 HELP_TEXT = "V MARK R1 / N SURNAME/FORENAME/DDMMYYYY/M R1 / P TYPE/SERIAL R1 / X CANCEL"
 NOTICE_EXPIRES_S = 60.0
 HOLD_S = 1.0
@@ -65,6 +66,7 @@ class Desks:
     status: Callable[[Issi, int], None]
     book_on: Callable[[Envelope, BookOn], None]
     book_off: Callable[[Envelope, BookOff], None]
+    book_by_status: Callable[[Envelope, str], None]
     privacy: Callable[[Envelope, Privacy], None]
     reasoning: Callable[[Envelope, Reasoning], None]
     heard: Callable[[Issi], None]
@@ -191,8 +193,11 @@ class Switchboard:
                 desks.acknowledge(terminal, ref, part, state, settle)
             case StatusReport(code=code):
                 desks.status(terminal, code)
-                received = self._roster().word(code).effect == RECEIVED
-                if received and not desks.free_to_receive(terminal):
+                effect = self._roster().word(code).effect
+                if effect in BOOKING:
+                    self._hold(settle)
+                    desks.book_by_status(_with_settle(envelope, settle), effect)
+                elif effect == RECEIVED and not desks.free_to_receive(terminal):
                     self._hold(settle)
                     desks.acknowledge(terminal, "", WHOLE, AckState.READ, settle)
                 else:
@@ -202,8 +207,10 @@ class Switchboard:
                     self._say(terminal, "cancelled", "NOTHING TO CANCEL")
                     settle()
             case BookOn() as booking:
+                self._hold(settle)
                 desks.book_on(_with_settle(envelope, settle), booking)
             case BookOff() as leaving:
+                self._hold(settle)
                 desks.book_off(_with_settle(envelope, settle), leaving)
             case Privacy() as privacy:
                 desks.privacy(_with_settle(envelope, settle), privacy)

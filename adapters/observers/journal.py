@@ -27,6 +27,7 @@ _CHECK = frozenset(
     {"check", "kind", "stage", "outcome", "cause", "elapsed_ms", "attempt", "reason", "state"}
 )
 _LINK = frozenset({"link", "kind", "state", "reason", "error", "attempt", "delay_ms"})
+_BOOKING = frozenset({"link", "reason"})
 _LEDGER = frozenset({"error", "reason", "check", "stage", "log", "seq", "count", "elapsed_ms"})
 _ALARM = frozenset({"alarm", "rule", "priority", "state", "check", "link", "reason", "count"})
 _LIFE = frozenset(
@@ -62,6 +63,10 @@ EVENTS: dict[str, frozenset[str]] = {
     "alarm.changed": _ALARM,
     "alarm.flood": _ALARM,
     "alarm.unrecorded": _ALARM | {"error"},
+    "booking.on": _BOOKING,
+    "booking.off": _BOOKING,
+    "booking.refused": _BOOKING,
+    "booking.unreadable": _BOOKING,
     "cert.expiry": frozenset({"cert", "state", "hours"}),
     "config.loaded": frozenset({"version", "restart_needed", "count"}),
     "config.refused": frozenset({"finding", "count"}),

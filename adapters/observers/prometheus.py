@@ -103,7 +103,11 @@ UPLINKS = (
 DOWNLINKS = ("receipt", "result", "notice")
 TASKS = (
     *("link", "switchboard", "observer", "courier", "check", "message", "emergency"),
-    *("minder", "relay"),
+    *("minder", "relay", "booking"),
+)
+BOOKINGS = (
+    *("on", "second", "off", "expired", "moved", "revoked", "overtaken"),
+    *("wrong", "locked", "busy", "copy", "unrecorded", "fault"),
 )
 EVENT_TYPES = (
     "hb",
@@ -191,6 +195,9 @@ METRICS: tuple[Metric, ...] = (
         type=tuple(traffic.value for traffic in Traffic),
         scope=tuple(scope.value for scope in Scope),
     ),
+    # who holds the radios
+    _counter("bookings_total", "Radios taken, left and refused", result=BOOKINGS),
+    _gauge("radios_booked", "Radios that somebody booked", True),
     # checks
     _counter("checks_received_total", "Checks asked for", kind=KINDS, agency=AGENCY, area=AREA),
     _counter("checks_completed_total", "Checks that ended", kind=KINDS, outcome=OUTCOMES),

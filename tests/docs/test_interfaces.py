@@ -15,6 +15,8 @@ from adapters.web import openapi
 from gateway import __version__
 from gateway.messages import (
     AlarmChanged,
+    BookOff,
+    BookOn,
     CheckDelivery,
     CheckDone,
     CheckOpened,
@@ -27,6 +29,7 @@ from gateway.messages import (
     MalformedCheck,
     Notice,
     Outcome,
+    Privacy,
     Receipt,
     Result,
     StatusReport,
@@ -44,6 +47,7 @@ UP: dict[str, type[Any]] = {
     "up/status": StatusReport,
     "up/ack": DeliveryAck,
 }
+BOOKING = (BookOn, BookOn, BookOff, Privacy)
 DOWN: dict[str, type[Any]] = {"down/receipt": Receipt, "down/result": Result, "down/notice": Notice}
 
 
@@ -53,6 +57,15 @@ def test_what_a_terminal_says_is_understood(channel: str) -> None:
         codec = TerminalJson(identity=ISSI)
         (message,) = codec.feed(text.encode(), received_at_ms=NOW_MS, channel=channel)
         assert isinstance(message, UP[channel]), text
+
+
+def test_each_booking_is_understood() -> None:
+    texts = marked(PAGE, "example: booking")
+    assert len(texts) == len(BOOKING)
+    for text, type_ in zip(texts, BOOKING, strict=True):
+        codec = TerminalJson(identity=ISSI)
+        (message,) = codec.feed(text.encode(), received_at_ms=NOW_MS, channel="up/status")
+        assert isinstance(message, type_), text
 
 
 @pytest.mark.parametrize("channel", DOWN)

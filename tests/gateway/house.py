@@ -38,7 +38,7 @@ from gateway.settings import ChecksSection, Config, LimitsSection, Settings, loa
 from tests.fake_ledger import Disk, FakeLedger
 from tests.fake_link import FakeLink
 from tests.fake_pnc import FakePnc
-from tests.fakes import FakeClock, FakeIds, FakeJournal, FakeKeyed, FakeMeter, settle
+from tests.fakes import FakeClock, FakeFactors, FakeIds, FakeJournal, FakeKeyed, FakeMeter, settle
 from tests.gateway.strategies import held_by
 
 CONFIG = load(Path(__file__).parents[2] / "config" / "gateway.toml")
@@ -111,6 +111,7 @@ class House:
         self.ledger = FakeLedger(self.disk)
         self.pnc = FakePnc()
         self.link = FakeLink()
+        self.factors = FakeFactors()
         self.events: list[Event] = []
         self.story: list[str] = []
         self.said: list[Said] = []
@@ -144,6 +145,7 @@ class House:
             ledger=self.ledger,
             pnc=self.pnc,
             keyed=FakeKeyed(),
+            factors=self.factors,
             fatal=self.fatal.append,
         )
         self.core.links["air"] = self.link
