@@ -245,7 +245,7 @@ def row_of(check: Check, stage: Stage | None = None) -> CheckRow:
 
 
 def _kept_answer(check: Check) -> PncAnswer | None:
-    return results.without_covert(check.answer).answer if check.answer is not None else None
+    return results.without_known(check.answer) if check.answer is not None else None
 
 
 def read_row(row: CheckRow, clock: Clock) -> Check:

@@ -41,7 +41,7 @@ def make_result(check: Check, outcome: Outcome, cause: str, rules: Rules, now_ms
     if below_l3(check):
         # How long the PNC took would tell a trace from none.
         as_of_ms = check.opened_at_ms
-    answer = _open_answer(check) if outcome is Outcome.ANSWERED else None
+    answer = _open_answer(check, rules) if outcome is Outcome.ANSWERED else None
     clock_text = rendering.clock_text(as_of_ms, rules.zone)
     check.shown_class = (
         results.classify(answer, rules.warnings).value
@@ -126,7 +126,7 @@ def _view(
     assert check.answer is not None
     assert check.decision is not None
     assert check.request is not None
-    check.hidden = results.without_covert(check.answer).hidden
+    check.hidden = results.without_covert(check.answer, rules.policy).hidden
     view = policy.project(rules.policy, check.decision, check.request, check.answer, rules.warnings)
     return view, check.answer.as_of_ms
 
@@ -138,8 +138,10 @@ def _danger_fields(view: View, answer: PncAnswer, rules: Rules) -> tuple[str, ..
     return tuple(dict.fromkeys(of.get(text, "safety") for text in view.danger))
 
 
-def _open_answer(check: Check) -> PncAnswer | None:
-    return results.without_covert(check.answer).answer if check.answer is not None else None
+def _open_answer(check: Check, rules: Rules) -> PncAnswer | None:
+    if check.answer is None:
+        return None
+    return results.without_covert(check.answer, rules.policy).answer
 
 
 def may_still_see(check: Check, rules: Rules) -> bool:

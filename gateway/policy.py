@@ -224,7 +224,7 @@ def project(
     warnings: Warnings,
 ) -> View:
     """What this asker may see of this answer: an allow-list, level by level."""
-    answer = results.without_covert(answer).answer
+    answer = results.without_covert(answer, policy).answer
     if not decision.allowed or decision.level is Level.L0:
         why = decision.why or NOT_YOUR_ROLE
         return without_answer(Outcome.REFUSED, ResultClass.DENIED, why, request)

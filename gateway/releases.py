@@ -155,7 +155,7 @@ class Releases:
         if decision is None or check.result is None or check.answer is None:
             raise ValueError("MAY NOT BE SHOWN ANY MORE: REFUSE IT")
         own = self._own(check, actor)
-        answer = results.without_covert(check.answer).answer
+        answer = results.without_covert(check.answer, self._rules().policy).answer
         levels = {check.result.level: check.result.pages}
         for level in lower_levels(decision):
             lower = lowered(self._rules().policy, decision, level)

@@ -9,6 +9,7 @@ Source: pnc-domain reference, 5-8; reliability reference, P08 and I22.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -24,13 +25,14 @@ from gateway.messages import (
     VehicleRecord,
     VehicleReport,
 )
-from gateway.rulebook import Warnings, WarningWord
+from gateway.rulebook import Policy, Warnings, WarningWord
 
 STRONG = 85
 """A candidate of this score or more is a strong match (pnc-domain, 8)."""
 
 COVERT_CIRCULATIONS = frozenset({"OBSERVE_DO_NOT_ALERT"})
 BLOCK_REPORTS = frozenset({"BLOCK"})
+_BETWEEN = re.compile(r"[\s_-]+")
 
 SIDE_SOURCES = frozenset({"INSURANCE", "MID", "MOT", "TAX", "VED", "KEEPER", "DVLA", "VES"})
 """Sources without which it can still be said whether police hold a report."""
@@ -97,43 +99,76 @@ class Shown(msgspec.Struct, frozen=True):
 # --------------------------------------------------------------------------- covert
 
 
-def without_covert(answer: PncAnswer) -> Cleared:
+class _Hidden(msgspec.Struct, frozen=True):
+    """Kinds that never reach a radio, as `_folded` has them."""
+
+    circulations: frozenset[str] = COVERT_CIRCULATIONS
+    reports: frozenset[str] = BLOCK_REPORTS
+
+
+_ALWAYS = _Hidden()
+
+
+def without_covert(answer: PncAnswer, policy: Policy) -> Cleared:
     """The answer that a terminal would get if the covert parts were not on record.
 
-    Takes out covert circulations and BLOCK reports, keepers' too. Idempotent.
+    Takes out covert circulations and BLOCK reports, keepers' too, and the kinds that the policy
+    adds. Idempotent.
     """
-    records = tuple([_open_part(record) for record in answer.records])
+    if not policy.covert_circulations and not policy.block_reports:
+        return _without(answer, _ALWAYS)
+    return _without(
+        answer,
+        _Hidden(
+            COVERT_CIRCULATIONS.union(map(_folded, policy.covert_circulations)),
+            BLOCK_REPORTS.union(map(_folded, policy.block_reports)),
+        ),
+    )
+
+
+def without_known(answer: PncAnswer) -> PncAnswer:
+    """Without what no policy could show: for where none is at hand."""
+    return _without(answer, _ALWAYS).answer
+
+
+def _without(answer: PncAnswer, kinds: _Hidden) -> Cleared:
+    records = tuple([_open_part(record, kinds) for record in answer.records])
     if all(map(operator.is_, records, answer.records)):
         return Cleared(answer, hidden=False)
     return Cleared(msgspec.structs.replace(answer, records=records), hidden=True)
 
 
-def _open_part(record: PncRecord) -> PncRecord:
+def _open_part(record: PncRecord, kinds: _Hidden) -> PncRecord:
     """The record itself when nothing of it is covert."""
     if isinstance(record, PersonRecord):
-        return _open_person(record)
+        return _open_person(record, kinds)
     if isinstance(record, VehicleRecord):
         reports = tuple(
             report
             for report in record.reports
-            if not report.block and report.kind.upper() not in BLOCK_REPORTS
+            if not report.block and _folded(report.kind) not in kinds.reports
         )
-        keeper = _open_person(record.keeper_record) if record.keeper_record else None
+        keeper = _open_person(record.keeper_record, kinds) if record.keeper_record else None
         if len(reports) == len(record.reports) and keeper is record.keeper_record:
             return record
         return msgspec.structs.replace(record, reports=reports, keeper_record=keeper)
     return record
 
 
-def _open_person(person: PersonRecord) -> PersonRecord:
+def _open_person(person: PersonRecord, kinds: _Hidden) -> PersonRecord:
     shown = tuple(
         each
         for each in person.circulations
-        if not each.covert and each.kind.upper() not in COVERT_CIRCULATIONS
+        if not each.covert and _folded(each.kind) not in kinds.circulations
     )
     if len(shown) == len(person.circulations):
         return person
     return msgspec.structs.replace(person, circulations=shown)
+
+
+def _folded(kind: str) -> str:
+    """A kind is the same in small letters, with blanks around it, or written with hyphens."""
+    return _BETWEEN.sub("_", kind.strip().upper())
 
 
 # --------------------------------------------------------------------------- words
@@ -303,7 +338,7 @@ def classify(answer: PncAnswer, warnings: Warnings, *, see_restricted: bool = Fa
 
     see_restricted: a restricted record counts as what it is (for roles that may see it).
     """
-    answer = without_covert(answer).answer
+    answer = without_known(answer)
     if answer.too_many:
         return ResultClass.TOO_MANY
     one = chosen(answer)
@@ -317,7 +352,7 @@ def classify(answer: PncAnswer, warnings: Warnings, *, see_restricted: bool = Fa
 
 def danger_words(answer: PncAnswer, warnings: Warnings) -> tuple[str, ...]:
     """The danger words of the answer, in the order of the screen, each once."""
-    mine, _ = shown_words(without_covert(answer).answer, warnings)
+    mine, _ = shown_words(without_known(answer), warnings)
     return tuple(dict.fromkeys(word.text for word in mine if word.danger))
 
 
@@ -395,7 +430,7 @@ def tier(answer: PncAnswer, warnings: Warnings) -> Tier:
     Too many candidates, or a source that did not reply, is never CLEAR: what was not looked at
     cannot be said to be safe. Below L3 it reads as CAUTION, so that it tells of no record.
     """
-    answer = without_covert(answer).answer
+    answer = without_known(answer)
     names = {word.tier for record in answer.records for word in words_of(record, warnings)}
     unseen = [name for name in missing(answer) if name not in SIDE_SOURCES]
     if answer.too_many or unseen:

@@ -205,6 +205,10 @@ class Policy(Section, frozen=True, kw_only=True):
     originator_max: int = 53
     coach: Coach = Coach()
     console: tuple[ConsoleRule, ...] = ()
+    covert_circulations: tuple[str, ...] = ()
+    """Kinds that never reach a radio, besides those that the code knows: no file takes one back."""
+    block_reports: tuple[str, ...] = ()
+    """As covert_circulations, of vehicle reports."""
 
 
 class WarningWord(Section, frozen=True, kw_only=True):
@@ -381,6 +385,13 @@ def check_policy(policy: Policy) -> list[str]:
                 found.append(f"rules[{place}].reasons: {reason} is not on the list of reasons")
         if rule.level.value not in policy.levels:
             found.append(f"rules[{place}].level: not among levels")
+    for key, kinds in (
+        ("covert_circulations", policy.covert_circulations),
+        ("block_reports", policy.block_reports),
+    ):
+        for place, kind in enumerate(kinds):
+            if not kind.strip():
+                found.append(f"{key}[{place}]: the name of a kind, as the PNC sends it")
     roles: set[str] = set()
     for place, console in enumerate(policy.console):
         if console.role in roles:

@@ -174,7 +174,7 @@ def test_safety_beats_silence(question: tuple[Key, PncAnswer], decided: Decision
     """A critical signal or arrest circulation shows on every screen, even of a bad policy."""
     key, said = question
     shown = policy.project(POLICY, decided, ask(key), said, WARNINGS)
-    open_part = results.without_covert(said).answer
+    open_part = results.without_covert(said, POLICY).answer
     words = [w for record in open_part.records for w in results.words_of(record, WARNINGS)]
     grave = [w for w in words if w.severity == "critical" or w.hit is ResultClass.HIT_WANTED]
     if grave:
@@ -189,7 +189,7 @@ def test_no_marker_is_ever_dropped(question: tuple[Key, PncAnswer], level: Level
     key, said = question
     shown = view(level, said, key)
     have = {word.text for word in (*shown.dangers, *shown.cautions, *shown.others)}
-    open_part = results.without_covert(said).answer
+    open_part = results.without_covert(said, POLICY).answer
     for record in open_part.records:
         for word in results.words_of(record, WARNINGS):
             assert word.text in have or word.group not in POLICY.levels[level.value]
@@ -331,14 +331,14 @@ def test_covert_parts_leave_no_sign(question: tuple[Key, PncAnswer], decided: De
     """At every level the view is that of the same answer without the covert parts."""
     key, said = question
     covert = []
-    for record in results.without_covert(said).answer.records:
+    for record in results.without_covert(said, POLICY).answer.records:
         if isinstance(record, VehicleRecord):
             record = msgspec.structs.replace(record, reports=(BLOCK, *record.reports))
         elif hasattr(record, "circulations"):
             record = msgspec.structs.replace(record, circulations=(COVERT, *record.circulations))
         covert.append(record)
     with_covert = msgspec.structs.replace(said, records=tuple(covert))
-    without = results.without_covert(with_covert).answer
+    without = results.without_covert(with_covert, POLICY).answer
     request = ask(key)
     assert policy.project(POLICY, decided, request, with_covert, WARNINGS) == policy.project(
         POLICY, decided, request, without, WARNINGS

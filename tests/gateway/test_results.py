@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 
@@ -21,6 +22,7 @@ from gateway.messages import (
 from tests.gateway.strategies import (
     BLOCK,
     COVERT,
+    POLICY,
     QUESTIONS,
     WARNINGS,
     answer,
@@ -180,18 +182,41 @@ def test_what_was_not_looked_at_is_never_clear(said: PncAnswer) -> None:
 
 def test_covert_parts_go_and_are_told_of() -> None:
     """Covert circulations and BLOCK reports vanish, keepers' too, and `hidden` says so."""
-    bare = results.without_covert(answer(person()))
+    bare = results.without_covert(answer(person()), POLICY)
     assert not bare.hidden
-    covert = results.without_covert(answer(person(circulations=(COVERT,))))
+    covert = results.without_covert(answer(person(circulations=(COVERT,))), POLICY)
     assert covert.hidden
     assert covert.answer == bare.answer
     unflagged = Circulation(kind="observe_do_not_alert")
-    assert results.without_covert(answer(person(circulations=(unflagged,)))).answer == bare.answer
+    assert (
+        results.without_covert(answer(person(circulations=(unflagged,))), POLICY).answer
+        == bare.answer
+    )
     blocked = results.without_covert(
-        answer(car(BLOCK, keeper_record=person(circulations=(COVERT,))))
+        answer(car(BLOCK, keeper_record=person(circulations=(COVERT,)))), POLICY
     )
     assert blocked.hidden
     assert blocked.answer == answer(car(keeper_record=person()))
+
+
+def test_a_policy_may_hide_more_and_never_less() -> None:
+    """What its file names goes as the rest goes, however it is written; what the code knows goes
+    whatever the file says."""
+    more = msgspec.structs.replace(
+        POLICY, covert_circulations=("wanted arrest",), block_reports=(" los ",)
+    )
+    wanted = answer(person(circulations=(WANTED,)))
+    stolen = answer(car(VehicleReport(kind="LOS")))
+    for said, bare in ((wanted, answer(person())), (stolen, answer(car()))):
+        assert not results.without_covert(said, POLICY).hidden
+        assert results.without_covert(said, more).hidden
+        assert results.without_covert(said, more).answer == bare
+    for kind in ("OBSERVE_DO_NOT_ALERT", " observe do-not alert "):
+        for policy in (POLICY, more):
+            said = answer(person(circulations=(Circulation(kind=kind),)))
+            assert results.without_covert(said, policy).answer == answer(person())
+    for policy in (POLICY, more):
+        assert results.without_covert(answer(car(BLOCK)), policy).answer == answer(car())
 
 
 @settings(max_examples=80)
@@ -199,8 +224,8 @@ def test_covert_parts_go_and_are_told_of() -> None:
 def test_nothing_depends_on_covert_parts(question: tuple[object, PncAnswer]) -> None:
     """Class, words and tier are those of the answer without them; twice out is once out."""
     _, said = question
-    cleared = results.without_covert(said)
-    assert not results.without_covert(cleared.answer).hidden
+    cleared = results.without_covert(said, POLICY)
+    assert not results.without_covert(cleared.answer, POLICY).hidden
     assert results.classify(said, WARNINGS) is results.classify(cleared.answer, WARNINGS)
     assert results.danger_words(said, WARNINGS) == results.danger_words(cleared.answer, WARNINGS)
     assert results.tier(said, WARNINGS) == results.tier(cleared.answer, WARNINGS)
