@@ -175,7 +175,9 @@ class AssistedChecks:
         is written, shown once it is durable."""
         if not check.asker.operator or check.request is None or check.state.outcome is None:
             return []
-        answer = without_covert(check.answer).answer if check.answer is not None else None
+        answer = check.answer
+        if answer is not None:
+            answer = without_covert(answer, self._rules().policy).answer
         made = Copy(
             check=check.id,
             receipt=check.receipt,
