@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from adapters import anchors, codecs, history, ledger, links, mqtt_access, pnc, relays
+from adapters.codecs import keysds
 from adapters.codecs.keysds import FACTOR
 from adapters.keyed import open_keyed
 from adapters.ledger import process as ledger_process
@@ -245,6 +246,7 @@ class Gateway:
                 core.board,
                 meter=self.meter,
                 clock=self.clock,
+                parse=keysds.parse,
                 intervals=section.tracking.staleness_s,
                 version=__version__,
             )

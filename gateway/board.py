@@ -14,16 +14,20 @@ import msgspec
 
 from gateway.alarm_rules import AlarmRules
 from gateway.alarms import AlarmDesk
+from gateway.assisted import AssistedChecks
 from gateway.bus import Encode, EventBus, Subscription
 from gateway.errors import LedgerUnavailable
 from gateway.messages import (
     Actor,
     AlarmChanged,
+    AssistedCheck,
     CheckDelivery,
     CheckDone,
     CheckNow,
     CheckOpened,
+    CheckRequest,
     CheckStaged,
+    ControlAnswer,
     Event,
     HeldAnswer,
     Issi,
@@ -80,6 +84,7 @@ class ControlRoom:
         alarms: AlarmDesk,
         messages: UnitMessages,
         releases: Releases,
+        assisted: AssistedChecks,
         healthy: Callable[[], bool],
         ready_now: Callable[[], tuple[bool, list[dict[str, str]]]],
         record_export: Callable[[str, Actor, str], Awaitable[str]],
@@ -93,6 +98,7 @@ class ControlRoom:
         self._alarms = alarms
         self._desk = messages
         self._releases = releases
+        self._assisted = assisted
         self._healthy = healthy
         self._ready_now = ready_now
         self._record_export = record_export
@@ -286,6 +292,14 @@ class ControlRoom:
         if not isinstance(shown, ReleaseChanged):
             raise KeyError(ref)
         return shown
+
+    async def ask_for(
+        self, actor: Actor, requester: str, request: CheckRequest, to_radio: bool, key: str
+    ) -> AssistedCheck:
+        return await self._assisted.ask(actor, requester, request, to_radio=to_radio, key=key)
+
+    async def read_answer(self, ref: str, actor: Actor) -> ControlAnswer:
+        return await self._assisted.read(ref, actor)
 
     async def acknowledge(self, alarm_id: str, actor: Actor) -> AlarmChanged:
         return await self._alarms.acknowledge(alarm_id, actor.id)

@@ -236,6 +236,7 @@ class Core:
             alarms=self.alarms,
             messages=self.messages,
             releases=self.releases,
+            assisted=self.assisted,
             healthy=lambda: True,
             ready_now=self.ready_now,
             record_export=self._record_export,

@@ -9,7 +9,10 @@ from gateway.bus import Encode, Subscription
 from gateway.messages import (
     Actor,
     AlarmChanged,
+    AssistedCheck,
     CheckNow,
+    CheckRequest,
+    ControlAnswer,
     HeldAnswer,
     MessageChanged,
     ReleaseChanged,
@@ -46,6 +49,16 @@ class Board(Protocol):
         self, viewer: Viewer, ref: str, actor: Actor, act: str, level: str, why: str
     ) -> ReleaseChanged:
         """Release, amend or refuse it; on record, then done. Raises as read_held."""
+
+    async def ask_for(
+        self, actor: Actor, requester: str, request: CheckRequest, to_radio: bool, key: str
+    ) -> AssistedCheck:
+        """Ask for the officer at this radio, or of this collar number; returns once that is on
+        record. key: a copy of the act has the same. Raises KeyError (no such officer), ValueError
+        (says why not), LedgerUnavailable."""
+
+    async def read_answer(self, ref: str, actor: Actor) -> ControlAnswer:
+        """What came of it, for who asked, on record before it is shown. Raises as ask_for."""
 
     async def acknowledge(self, alarm_id: str, actor: Actor) -> AlarmChanged:
         """Record it, then show it. Raises KeyError (no such alarm), ValueError (says why not;

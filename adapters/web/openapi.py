@@ -54,6 +54,19 @@ _SHELVE: dict[str, Any] = {
 }
 
 
+_CHECK: dict[str, Any] = {
+    "requester": {"type": "string", "description": "ISSI, call-sign or collar number"},
+    "text": {"type": "string", "description": "the enquiry as an officer types it: V TE99ABC R1"},
+    "to_radio": {"type": "boolean", "description": "answer their radio, too (left out: true)"},
+}
+
+
+def _without_id(entry: dict[str, Any]) -> dict[str, Any]:
+    """An act on nothing that is there already."""
+    post: dict[str, Any] = entry["post"]
+    return {**post, "parameters": [each for each in post["parameters"] if each["in"] != "path"]}
+
+
 _RELEASE: dict[str, Any] = {
     "act": {"enum": ["release", "amend", "refuse"]},
     "level": {"type": "string", "description": "for amend: one below the proposed"},
@@ -165,6 +178,21 @@ def document(version: str) -> dict[str, Any]:
                 {"text": {"type": "string", "description": "what the officer reads"}},
                 of="the unit's call-sign, if it alone has it, or its ISSI",
                 answer="where the message stands",
+            ),
+            "/api/v1/checks": {
+                "post": _without_id(
+                    _act(
+                        "key a check for an officer who asked by voice",
+                        _CHECK,
+                        needs=("requester", "text"),
+                        answer="it is on record: its reference, or why it was refused",
+                    )
+                )
+            },
+            "/api/v1/checks/{ref}/answer": _read(
+                "what came of it, for who asked; put on record first",
+                _in("path", "ref", "C7F3"),
+                _in("query", "by", "who asked, until log-in exists", True),
             ),
             "/api/v1/releases": _read("the answers that wait for release, the oldest first"),
             "/api/v1/releases/{id}": {

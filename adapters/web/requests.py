@@ -48,6 +48,16 @@ class MessageAct(msgspec.Struct, forbid_unknown_fields=True):
     text: str
 
 
+class CheckAct(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a check for an officer. requester: ISSI, call-sign or collar number. text: the
+    enquiry, as an officer types it."""
+
+    by: str
+    requester: str
+    text: str
+    to_radio: bool = True
+
+
 class ReleaseAct(msgspec.Struct, forbid_unknown_fields=True):
     """Body of a decision on a held answer. level: for `amend`. why: for `refuse`."""
 
@@ -69,6 +79,7 @@ LIKE: dict[type[msgspec.Struct], str] = {
     Act: 'body: {"by": "who acts"}',
     ShelveAct: 'body: {"by": "who acts", "minutes": 5, "why": "test"}',
     MessageAct: 'body: {"by": "who acts", "text": "RETURN TO STATION"}',
+    CheckAct: 'body: {"by": "who acts", "requester": "1001", "text": "V TE99ABC R1"}',
     ReleaseAct: 'body: {"by": "who acts", "act": "release"}, amend with level, refuse with why',
     ExportAct: 'body: {"by": "who", "purpose": "..."}',
 }

@@ -22,12 +22,12 @@ from aiohttp import web
 from adapters.web import openapi, requests, shapes, walls
 from adapters.web.board import Board
 from adapters.web.doors import SEND_BUFFER, Doors, Doorway
-from adapters.web.requests import Act, ExportAct, MessageAct, ReleaseAct, ShelveAct
+from adapters.web.requests import Act, CheckAct, ExportAct, MessageAct, ReleaseAct, ShelveAct
 from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
 from adapters.web.walls import Problem, answer
 from gateway import projection
 from gateway.errors import ChainBroken
-from gateway.messages import Actor, AlarmChanged, Viewer
+from gateway.messages import Actor, AlarmChanged, CheckRequest, MalformedCheck, Viewer
 from gateway.ports import Clock, Meter
 from gateway.settings import HttpSection
 
@@ -37,7 +37,9 @@ FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
-RIGHTS = frozenset({"class", "callsign", "position", "identity", "emergency", "message", "release"})
+RIGHTS = frozenset(
+    {"class", "callsign", "position", "identity", "emergency", "message", "release", "ask"}
+)
 """Until log-in exists whoever reaches loopback is an operator of the whole area."""
 SNAPSHOT_KEPT_S = 0.2
 """Many consoles that come back at once share one snapshot."""
@@ -65,7 +67,8 @@ class PageMeter(Meter, Protocol):
 class WebServer:
     """`start` binds and serves; `stop` ends within a few seconds whatever is open.
 
-    intervals: device class -> seconds between its fixes (age bands on the page).
+    parse: reads an enquiry as an officer types it. intervals: device class -> seconds between its
+    fixes (age bands on the page).
     uniform: chance, for the jitter of `bye`.
     """
 
@@ -76,6 +79,7 @@ class WebServer:
         *,
         meter: PageMeter,
         clock: Clock,
+        parse: Callable[[str], object] = lambda _text: None,
         intervals: Mapping[str, float] | None = None,
         version: str = "",
         uniform: Callable[[float, float], float] = _CHANCE.uniform,
@@ -86,6 +90,7 @@ class WebServer:
         self._board = board
         self._meter = meter
         self._clock = clock
+        self._parse = parse
         self._intervals = intervals or {}
         self._units = shapes.Units()
         self._streams = Streams(
@@ -162,6 +167,8 @@ class WebServer:
         app.router.add_get("/api/v1/snapshot", self._snapshot)
         app.router.add_get("/api/v1/stream", self._stream, allow_head=False)
         app.router.add_get("/api/v1/checks/{ref}", self._check)
+        app.router.add_post("/api/v1/checks", self._ask_for)
+        app.router.add_get("/api/v1/checks/{ref}/answer", self._answered, allow_head=False)
         app.router.add_get("/api/v1/time", self._time)
         app.router.add_post("/api/v1/alarms/{id}/ack", self._acknowledge)
         app.router.add_post("/api/v1/alarms/{id}/close", self._close)
@@ -272,6 +279,35 @@ class WebServer:
 
     # ------------------------------------------------------------------ changes
 
+    async def _ask_for(self, request: web.Request) -> web.Response:
+        """Keyed for an officer who asked by voice; both stand on record."""
+        act = await self._decoded(request, CheckAct)
+        actor = _operator(requests.who(act.by))
+        if "ask" not in viewer_of(Actor(id=actor.id)).rights:
+            raise Problem(403, "you may not ask for officers")
+        asked = self._parse(act.text)
+        if not isinstance(asked, CheckRequest):
+            why = asked.why if isinstance(asked, MalformedCheck) else "an enquiry, as V TE99ABC R1"
+            raise Problem(400, f"text: {why}")
+        key = request.headers.get("Idempotency-Key", "")
+
+        async def ask(_id: str) -> shapes.Json:
+            made = await self._board.ask_for(actor, act.requester, asked, act.to_radio, key)
+            return shapes.assisted_body(made, self._units)
+
+        what = f"check {actor.id} {act.requester} {act.to_radio} {act.text}"
+        return await self._act(request, what, ask)
+
+    async def _answered(self, request: web.Request) -> web.Response:
+        """For who asked; reading it is itself put on record first. by: until log-in exists."""
+        actor = _operator(requests.who(request.query.get("by", "")))
+        try:
+            async with asyncio.timeout(self._settings.body_deadline_s):
+                found = await self._board.read_answer(request.match_info["ref"], actor)
+        except (KeyError, ValueError, TimeoutError) as error:
+            raise _refusal(error) from error
+        return answer(shapes.answer_body(found))
+
     async def _release(self, request: web.Request) -> web.Response:
         act = await self._decoded(request, ReleaseAct)
         actor, viewer = _operator(requests.who(act.by)), self._viewer()
@@ -377,7 +413,7 @@ class WebServer:
     ) -> web.Response:
         """Done once per Idempotency-Key: a repeat gets the answer of the first. what: the act, to
         know another one under the same key."""
-        id_ = request.match_info["id"]
+        id_ = request.match_info.get("id", "")
         key = request.headers.get("Idempotency-Key", "")
         if not _KEY.fullmatch(key):
             raise Problem(400, "Idempotency-Key: 1 to 64 visible ASCII characters")

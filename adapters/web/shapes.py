@@ -14,12 +14,14 @@ import msgspec
 from gateway.alarm_rules import AlarmRules
 from gateway.messages import (
     AlarmChanged,
+    AssistedCheck,
     ChallengeChanged,
     CheckDelivery,
     CheckDone,
     CheckNow,
     CheckOpened,
     CheckStaged,
+    ControlAnswer,
     Event,
     FixSource,
     HeldAnswer,
@@ -293,6 +295,31 @@ def held_body(held: HeldAnswer, units: Units) -> Json:
         "levels": {level: list(pages) for level, pages in held.levels.items()},
         "whole": list(held.whole),
         "whole_level": held.whole_level,
+    }
+
+
+def assisted_body(asked: AssistedCheck, units: Units) -> Json:
+    """A question that an operator keyed is on record."""
+    return {
+        "ref": asked.short,
+        "id": asked.check,
+        "u": units.index(asked.terminal),
+        "to_radio": asked.to_radio,
+        "refused": asked.refused,
+    }
+
+
+def answer_body(answer: ControlAnswer) -> Json:
+    """What came of it, for the operator who asked."""
+    return {
+        "ref": answer.short,
+        "id": answer.check,
+        "outcome": answer.outcome.value,
+        "class": answer.result_class,
+        "danger": list(answer.danger),
+        "pages": list(answer.pages),
+        "level": answer.level,
+        "why": answer.why,
     }
 
 

@@ -9,9 +9,12 @@ from gateway.bus import Encode, EventBus, Subscription
 from gateway.messages import (
     Actor,
     AlarmChanged,
+    AssistedCheck,
     CheckDone,
     CheckNow,
     CheckOpened,
+    CheckRequest,
+    ControlAnswer,
     FixSource,
     HeldAnswer,
     Kind,
@@ -25,6 +28,7 @@ from gateway.messages import (
     UnitMeta,
     UnitNow,
     Viewer,
+    search_key,
 )
 from gateway.ports import Clock
 from tests.gateway.strategies import RULES
@@ -158,6 +162,29 @@ class FakeBoard:
         before = self.held[ref].release
         self.acts.append((f"{act} {level}{why}".strip(), ref, actor.id))
         return msgspec.structs.replace(before, state=act, by=actor.id)
+
+    async def ask_for(
+        self, actor: Actor, requester: str, request: CheckRequest, to_radio: bool, key: str
+    ) -> AssistedCheck:
+        if self.refuse is not None:
+            raise self.refuse
+        self.acts.append((f"ask {search_key(request.key)} {to_radio} {key}", requester, actor.id))
+        return AssistedCheck("01TESTC7F3", "C7F3", "4001", to_radio)
+
+    async def read_answer(self, ref: str, actor: Actor) -> ControlAnswer:
+        if self.refuse is not None:
+            raise self.refuse
+        self.acts.append(("read", ref, actor.id))
+        return ControlAnswer(
+            check="01TESTC7F3",
+            short="C7F3",
+            outcome=Outcome.ANSWERED,
+            result_class="HIT_STOLEN",
+            danger=("STOLEN",),
+            pages=("!!STOLEN",),
+            level="L4",
+            fields=("stolen",),
+        )
 
     def alarm_rules(self) -> AlarmRules:
         return RULES

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
 
+from adapters.codecs import keysds
 from adapters.observers.prometheus import PrometheusMeter
 from adapters.web import WebServer, doors
 from gateway.errors import ChainBroken, LedgerUnavailable
@@ -27,11 +28,18 @@ def meter() -> PrometheusMeter:
 
 @asynccontextmanager
 async def serving(
-    board: FakeBoard | None = None, **settings: Any
+    board: FakeBoard | None = None,
+    parse: Callable[[str], object] = lambda _text: None,
+    **settings: Any,
 ) -> AsyncIterator[tuple[WebServer, FakeBoard, aiohttp.ClientSession]]:
     board = board or FakeBoard(FakeClock())
     server = WebServer(
-        HttpSection(port=0, **settings), board, meter=meter(), clock=board.clock, version="9.9"
+        HttpSection(port=0, **settings),
+        board,
+        meter=meter(),
+        clock=board.clock,
+        parse=parse,
+        version="9.9",
     )
     url = await server.start()
     try:
@@ -293,6 +301,29 @@ async def test_a_decision_that_says_too_little_is_none(body: dict[str, str]) -> 
         async with http.post(path, json=body, headers=key("k")) as answer:
             assert answer.status == 400
         assert board.acts == []
+
+
+async def test_a_check_is_keyed_for_an_officer_over_the_api() -> None:
+    """As an officer types it; a repeat is one act; who asked reads the answer."""
+    async with serving(parse=keysds.parse) as (_, board, http):
+        body = {"by": "ann", "requester": "S-214", "text": "v te99stv r1", "to_radio": False}
+        for _ in range(2):
+            async with http.post("/api/v1/checks", json=body, headers=key("k1")) as answer:
+                assert answer.status == 200
+                made = await answer.json()
+        assert (made["ref"], made["to_radio"], made["refused"]) == ("C7F3", False, "")
+        assert board.acts == [("ask VRM:TE99STV False k1", "S-214", "ann")]
+        async with http.get("/api/v1/checks/C7F3/answer?by=ann") as answer:
+            read = await answer.json()
+        assert (read["class"], read["pages"], read["level"]) == ("HIT_STOLEN", ["!!STOLEN"], "L4")
+        assert board.acts[1:] == [("read", "C7F3", "ann")]
+        for text in ("", "X", "V TE99STV", "tell me"):
+            body = {"by": "ann", "requester": "S-214", "text": text}
+            async with http.post("/api/v1/checks", json=body, headers=key(f"t{text}x")) as answer:
+                assert answer.status == 400
+        board.refuse = ValueError("NOT ANSWERED YET")
+        async with http.get("/api/v1/checks/C7F3/answer?by=ann") as answer:
+            assert answer.status == 409
 
 
 async def test_an_alarm_is_put_aside_and_taken_back_over_the_api() -> None:
