@@ -111,11 +111,12 @@ def open_store(
             if after is not None:
                 segment = _segment(clock.wall_ms(), after[0] + 1, head[0], known, broken)
                 writer.append_now(segment)
+            if headed is not None and mine is not None and mine is known and mine.v:
+                # An anchor that has a newer one must not be given an older one behind it; nor
+                # behind the head of a new key, which is signed at once.
+                headed(mine.line())
             if repair:
                 _take_up_key(heads, writer, clock.wall_ms(), journal)
-            if headed is not None and mine is not None and mine is known and mine.v:
-                # An anchor that has a newer one must not be given an older one behind it.
-                headed(mine.line())
             undo.pop_all()
     except (DBAPIError, OSError) as error:
         why = remedy.said_of(error) if isinstance(error, DBAPIError) else f"{error.strerror}"
