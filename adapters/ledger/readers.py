@@ -24,6 +24,8 @@ from gateway.errors import LedgerUnavailable
 
 PAGE = 2000
 _KEPT = (bytes, type(None))
+_DECODE = "decode to UTF-8"
+"""What sqlite3 says of a text that is none."""
 READ_WITHIN_S = 5
 """A page takes milliseconds; whatever takes longer is given up rather than left open."""
 SESSION = (
@@ -109,24 +111,24 @@ def leaves(
     for page in _pages(db, _select(contents), log, after, until):
         for row in page:
             # Nearly all are as they were written, and are not looked at value by value.
-            sound = type(row[3]) is bytes and all(type(each) in _KEPT for each in row[5:])
-            yield Leaf(*row) if sound else _leaf(*row)
+            sound = type(row[2]) is bytes and all(type(each) in _KEPT for each in row[4:])
+            yield Leaf(log, *row) if sound else _leaf(log, *row)
 
 
 def hashes(
     db: Connection, log: str, after: int, until: int | None = None
 ) -> Iterator[tuple[int, str]]:
     """Numbers and hashes of a log's records, in order, those with after < seq <= until."""
-    for page in _pages(db, select(audit_leaf.c.seq, audit_leaf.c.hash), log, after, until, at=0):
+    for page in _pages(db, select(audit_leaf.c.seq, audit_leaf.c.hash), log, after, until):
         for row in page:
             yield row[0], row[1]
 
 
 def _pages(
-    db: Connection, query: Select[Any], log: str, after: int, until: int | None, *, at: int = 1
+    db: Connection, query: Select[Any], log: str, after: int, until: int | None
 ) -> Iterator[list[Any]]:
     """Rows by the page, each one transaction, as the driver has them: SQLAlchemy's own rows would
-    be more than half of the time in which ten million are verified. at: where the number stands."""
+    be more than half of the time in which ten million are verified. The number stands first."""
     query = query.where(audit_leaf.c.log == log, audit_leaf.c.seq > bindparam("after", 0))
     if until is not None:
         query = query.where(audit_leaf.c.seq <= until)
@@ -140,21 +142,37 @@ def _pages(
         yield found
         if len(found) < PAGE:
             return
-        after = found[-1][at]
+        after = found[-1][0]
 
 
 def _fetched(db: Connection, text: str, given: Any) -> list[Any]:
     """Raises DBAPIError, also for what is found to be damaged only while rows are fetched."""
+    driver: Any = db.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        return _rows(db, text, given)
+    # Only where a text is damaged is each asked for in Python.
+    driver.text_factory = str
+    try:
+        return _rows(db, text, given)
+    except DBAPIError as error:
+        if not isinstance(error.orig, sqlite3.OperationalError) or _DECODE not in str(error.orig):
+            raise
+        driver.text_factory = text_of
+        return _rows(db, text, given)
+    finally:
+        driver.text_factory = text_of
+
+
+def _rows(db: Connection, text: str, given: Any) -> list[Any]:
     result = db.exec_driver_sql(text, given)
     try:
-        rows = list(result.cursor.fetchall())
+        return list(result.cursor.fetchall())
     except sqlite3.Error as error:
         raise DBAPIError.instance(
             text, None, error, sqlite3.Error, hide_parameters=True, dialect=db.dialect
         ) from error
     finally:
         result.close()
-    return rows
 
 
 def of_receipt(db: Connection, receipt: str) -> list[Leaf]:
@@ -164,17 +182,18 @@ def of_receipt(db: Connection, receipt: str) -> list[Leaf]:
     named = select(audit_leaf.c.check_id).where(audit_leaf.c.receipt == receipt)
     query = (
         _select(contents=True)
+        .add_columns(audit_leaf.c.log)
         .where(audit_leaf.c.check_id.in_(named), audit_leaf.c.check_id != "")
         .order_by(audit_leaf.c.log, audit_leaf.c.seq)
         .limit(PAGE)
     )
-    found = [_leaf(*row) for row in db.execute(query)]
+    found = [_leaf(log, *row) for *row, log in db.execute(query)]
     db.rollback()
     return found
 
 
 def _select(contents: bool) -> Select[Any]:
-    columns: list[Any] = [audit_leaf.c[name] for name in ("log", "seq", "at_ms", "record", "hash")]
+    columns: list[Any] = [audit_leaf.c[name] for name in ("seq", "at_ms", "record", "hash")]
     if not contents:
         return select(*columns)
     same = (audit_leaf.c.log == audit_content.c.log) & (audit_leaf.c.seq == audit_content.c.seq)

@@ -37,6 +37,22 @@ class Frontier:
         self.peaks.append(leaf)
         self.size += 1
 
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """As `append` of each, with half the work: whole subtrees are made level by level."""
+        at = 0
+        while at < len(leaves):
+            whole = self.size & -self.size or len(leaves)
+            whole = min(whole, 1 << (len(leaves) - at).bit_length() - 1)
+            whole = 1 << whole.bit_length() - 1
+            peak = _whole(leaves[at : at + whole])
+            bits = self.size // whole
+            while bits & 1:
+                peak = node(self.peaks.pop(), peak)
+                bits >>= 1
+            self.peaks.append(peak)
+            self.size += whole
+            at += whole
+
     def root(self) -> bytes:
         if not self.peaks:
             return EMPTY
@@ -48,6 +64,15 @@ class Frontier:
     def sound(self) -> bool:
         """Whether there are as many peaks as a tree of this size has."""
         return self.size >= 0 and len(self.peaks) == self.size.bit_count()
+
+
+def _whole(level: Sequence[bytes]) -> bytes:
+    """The root over a power of two of leaves."""
+    sha256 = hashlib.sha256
+    while len(level) > 1:
+        pairs = zip(level[::2], level[1::2], strict=True)
+        level = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+    return level[0]
 
 
 def root_of(leaves: Iterable[bytes]) -> bytes:

@@ -156,3 +156,18 @@ def test_what_is_no_tree_is_refused() -> None:
             bad()
     assert not includes(LEAVES[0], 3, 3, [], LEAVES[0])
     assert not extends(0, 3, [], LEAVES[0], LEAVES[0])
+
+
+@given(steps=st.lists(st.integers(0, 70), max_size=12))
+def test_many_leaves_at_once_make_the_same_tree_as_one_by_one(steps: list[int]) -> None:
+    """At each stop: root and what is kept of it to go on."""
+    leaves = leaves_of(sum(steps))
+    many, one = Frontier(), Frontier()
+    at = 0
+    for step in steps:
+        many.extend(leaves[at : at + step])
+        for leaf in leaves[at : at + step]:
+            one.append(leaf)
+        at += step
+        assert (many.size, many.peaks, many.root()) == (one.size, one.peaks, one.root())
+        assert many.sound()
