@@ -8,9 +8,9 @@ check, one outcome, as many attempts as there may be, the same bytes, and the jo
 
 P0 read, not parsed; P1 not committed; P2 committed, no receipt; P3 receipted, not asked; P4 asked;
 P5 answered, not committed; P6 committed, not sent; P7 sent, not acknowledged; P8 acknowledged, not
-committed; P9 the page's stream; P10 checkpoint; P11 head of the chain (as built: a line of
-heads.jsonl, signed); P12 purge (of the ledger alone: the daemon's own begins half a
-minute after its start).
+committed; P9 the page's stream; P10 checkpoint; P11 head of the chain (a line of
+heads.jsonl, signed, and of an anchor); P12 purge (of the ledger alone: the daemon's own begins half
+a minute after its start).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from tests.system.evidence import CONCLUDING
 from tests.system.ledgers import promises
 from tests.system.officers import Heard, LineOfficer, MqttOfficer
 from tests.system.strace import Strace, sockets
+from tests.system.test_tools import command
 from tests.system.world import World
 
 DEAD_WITHIN_S = 8.0
@@ -334,29 +335,48 @@ async def world(tmp_path: Path, mosquitto: Mosquitto) -> AsyncIterator[World]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("call", ["write", "fsync"])
-async def test_killed_while_a_head_is_published(world: World, call: str) -> None:
-    """P11: at the stop a head is written. Whether it came to be or not, no second one of that size
-    has another hash, and the chain goes on from it."""
+@pytest.mark.parametrize(
+    ("where", "call"),
+    [("heads", "write"), ("heads", "fsync"), ("anchor", "write"), ("anchor", "fsync")],
+)
+async def test_killed_while_a_head_is_published(
+    world: World, where: str, call: str, tmp_path: Path
+) -> None:
+    """P11: at the stop a head is written behind the last commit, and leaves the host. Whether it
+    came to be or not, no second one of that size has another hash, the chain goes on from it, and
+    the anchor has the newest one after the next stop."""
     trial = Trial(world, BY_LINE)
     daemon = trial.daemon
+    anchor = tmp_path / "mount" / "heads.jsonl"
+    anchor.parent.mkdir()
+    with daemon.config.open("a") as file:
+        file.write(f'[[audit.anchors]]\nkind = "file"\npath = "{anchor}"\n')
     assert await daemon.stop() == 0  # so that the file is there
     await daemon.start()
     await trial.ask()
     await trial.settled()
-    blade = Strace(trial._pid("heads"), call, trial._paths("heads"), 1)
+    paths = [str(anchor)] if where == "anchor" else trial._paths("heads")
+    blade = Strace(trial._pid(where), call, paths, 1)
     await blade.attach()
     os.kill(daemon.pid, signal.SIGTERM)
-    assert await trial._dies("heads"), "it was not killed there"
+    assert await trial._dies(where), "it was not killed there"
     await blade.let_go()
     there = heads_said(daemon.state / "heads.jsonl", "gwt")
     last = audit(daemon.state)[-1]
-    assert (last.seq in there) == (call == "fsync")
+    assert (last.seq in there) == ((where, call) != ("heads", "write"))
+    outside = heads_said(anchor, "gwt")
+    assert (last.seq in outside) == ((where, call) == ("anchor", "fsync"))
     await daemon.start()
     assert await daemon.stop() == 0
     now = heads_said(daemon.state / "heads.jsonl", "gwt")
     assert {seq: now[seq] for seq in there} == there
     assert len(now) > len(there)
+    kept = heads_said(anchor, "gwt")
+    assert kept.items() <= now.items(), "the anchor has what we have, and no other"
+    assert max(kept) == max(now)
+    assert outside.items() <= kept.items()
+    code, said, errors = await command("audit", "verify", "--config", str(daemon.config))
+    assert code == 0, said + errors
     assert world.verdict() == []
     known = {seq: hashes[0] for seq, hashes in now.items()}
     assert chain_faults(audit(daemon.state), known=known) == []

@@ -263,3 +263,14 @@ def test_a_torn_line_of_heads_costs_itself(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"something else\n")
     with pytest.raises(LedgerUnavailable, match=r"heads\.jsonl:4: not a head"):
         read_heads(path)
+
+
+async def test_a_text_that_is_none_is_a_bad_record_and_no_failure(tmp_path: Path) -> None:
+    """Damaged to what is no UTF-8: it is named, and those before it are read as ever."""
+    store = await opened(tmp_path)
+    await fill(store, range(9))
+    await store.close()
+    damage = "UPDATE audit_leaf SET hash = CAST(X'FFFE' AS TEXT) WHERE seq = 5"
+    tamper(LedgerSection(), tmp_path, damage)
+    with pytest.raises(ChainBroken, match="gw1:5"):
+        list(verify_chain(LedgerSection(), state_dir=tmp_path))
