@@ -7,7 +7,7 @@ officer once, however often they tried.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import Protocol
 
 from gateway.alarm_life import About
@@ -23,9 +23,13 @@ from gateway.messages import (
     LinkChanged,
     Outcome,
 )
+from gateway.ports import Clock
 
 MOST_CHECKS = 4096
 """Checks under way that are remembered; more than any gateway has open."""
+LOOKS_MOST = 1024
+OPERATORS_MOST = 1000
+OPERATOR_AT = "operator "
 DEADBAND = 0.75
 """What is a figure above its limit is so until it is below this part of it."""
 
@@ -43,6 +47,8 @@ class Alarms(Protocol):
 
     def limit_s(self, cause: str) -> float | None: ...
 
+    def often(self, cause: str) -> tuple[int, float]: ...
+
     def link_changed(self, event: LinkChanged) -> None: ...
 
     def open(self) -> tuple[AlarmChanged, ...]: ...
@@ -57,9 +63,11 @@ class Ages(Protocol):
 class AlarmCauses:
     """A tap on the bus, and a look once a second."""
 
-    def __init__(self, alarms: Alarms, ages: Ages) -> None:
+    def __init__(self, alarms: Alarms, ages: Ages, clock: Clock) -> None:
         self._alarms = alarms
         self._ages = ages
+        self._clock = clock
+        self._looks: dict[str, deque[float]] = {}
         self._under_way: OrderedDict[str, Issi] = OrderedDict()
         self._dangers: OrderedDict[str, None] = OrderedDict()
         """Answers with danger words that are not delivered."""
@@ -150,6 +158,26 @@ class AlarmCauses:
         """Whether no head has left this host by this way for too long."""
         self._alarms.cause("audit_unproved", About(link=f"anchor {anchor}"), on=behind)
 
+    def revealed(self, operator: str) -> None:
+        """This operator looked at the content of an answer: that is on record; how often, too, is
+        looked at."""
+        if len(self._looks) >= OPERATORS_MOST and operator not in self._looks:
+            return
+        self._looks.setdefault(operator, deque(maxlen=LOOKS_MOST)).append(self._clock.monotonic_s())
+        self._tick_looks()
+
+    def _tick_looks(self) -> None:
+        often, within_s = self._alarms.often("reveals")
+        now_s = self._clock.monotonic_s()
+        for operator, times in tuple(self._looks.items()):
+            while times and now_s - times[0] > within_s:
+                times.popleft()
+            if not times:
+                del self._looks[operator]
+            # Who it is about stands where a link would: an alarm has no person.
+            about = About(link=f"{OPERATOR_AT}{operator}")
+            self._alarms.cause("reveals", about, on=bool(often) and len(times) > often)
+
     def clock_is_off(self, terminal: Issi, skew_s: float) -> None:
         """So far is the clock of this terminal from ours, by the message that just came."""
         limit_s = self._alarms.limit_s("clock_off")
@@ -164,6 +192,7 @@ class AlarmCauses:
             if now_ms >= at_ms:
                 del self._in_slot[check]
                 self._alarms.cause("undelivered", about, on=True)
+        self._tick_looks()
         self._tick_positions(now_ms)
 
     def _tick_positions(self, now_ms: int) -> None:

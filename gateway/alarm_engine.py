@@ -65,6 +65,13 @@ class Acted(msgspec.Struct, frozen=True):
     act: life.Act
 
 
+class Worse(msgspec.Struct, frozen=True):
+    """Of this cause there is much: its alarm is priority 2 from now on."""
+
+    cause: str
+    subject: str
+
+
 class Tick(msgspec.Struct, frozen=True):
     """Time has passed."""
 
@@ -82,7 +89,7 @@ class Ruled(msgspec.Struct, frozen=True):
     rules: AlarmRules
 
 
-Event = On | Off | Happened | Acted | Tick | Restored | Ruled
+Event = On | Off | Happened | Worse | Acted | Tick | Restored | Ruled
 
 
 # --------------------------------------------------------------------------- answers
@@ -185,6 +192,8 @@ def step(
             draft.off(event)
         case Happened():
             draft.happened(event)
+        case Worse():
+            draft.worse(event)
         case Acted(alarm=alarm, act=act):
             draft.live(engine.open[alarm], act)
         case Tick():
@@ -282,6 +291,12 @@ class _Draft:
         self.conditions[cause] = Condition(
             event.about, event.id, on=False, since_s=self.now_s, raised=True
         )
+
+    def worse(self, event: Worse) -> None:
+        rule = self.rules.by_cause.get(event.cause)
+        alarm = self.open.get(self.by_cause.get((rule.id if rule else "", event.subject), ""))
+        if alarm is not None:
+            self.live(alarm, life.Worsened(2))
 
     def tick(self) -> None:
         self._alarms()

@@ -92,6 +92,12 @@ class Chattered(msgspec.Struct, frozen=True):
     raisings: int
 
 
+class Worsened(msgspec.Struct, frozen=True):
+    """It is more urgent than it was when it was raised."""
+
+    priority: int
+
+
 class Grouped(msgspec.Struct, frozen=True):
     """Shown as one with others of its group, and silent; "" by itself again."""
 
@@ -104,7 +110,17 @@ class Stood(msgspec.Struct, frozen=True):
 
 Act = Acknowledged | Closed | Mistaken | Shelved | Unshelved
 LifeEvent = (
-    Act | Raised | Returned | Ceased | Escalated | Folded | Counted | Chattered | Grouped | Stood
+    Act
+    | Raised
+    | Returned
+    | Ceased
+    | Escalated
+    | Folded
+    | Counted
+    | Chattered
+    | Worsened
+    | Grouped
+    | Stood
 )
 
 
@@ -116,8 +132,8 @@ class Show(msgspec.Struct, frozen=True):
 
 class Write(msgspec.Struct, frozen=True):
     """Put it on record. what: raised, repeated, acknowledged, closed, mistake, shelved, unshelved,
-    returned, ceased, escalated, folded, standing; stands (an act on it may be on record, though its
-    operator was told that it could not be)."""
+    returned, ceased, escalated, worsened, folded, standing; stands (an act on it may be on record,
+    though its operator was told that it could not be)."""
 
     what: str
     by: str = ""
@@ -159,6 +175,11 @@ def step(alarm: AlarmChanged | None, event: LifeEvent, rule: AlarmRule, now_ms: 
             return _changed(alarm, now_ms, count=alarm.count + 1), (Show(),)
         case Chattered(raisings=raisings):
             return _changed(alarm, now_ms, chatter=raisings), (Show(),)
+        case Worsened(priority=priority):
+            if alarm.priority <= max(2, priority):
+                return alarm, (Refuse("URGENT ALREADY"),)
+            # In a flood, too, it stands by itself from now on.
+            return _changed(alarm, now_ms, priority=priority, group=""), (Show(), Write("worsened"))
         case Grouped(group=group):
             if alarm.priority == 1 or alarm.group == group:
                 return alarm, (Refuse("STANDS BY ITSELF"),)

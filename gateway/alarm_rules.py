@@ -19,7 +19,10 @@ EMERGENCY_CAUSE = "emergency"
 COVERT = "COV"
 COVERT_CAUSE = "covert"
 AGAIN = frozenset(
-    {"link_down", "link_silent", "pnc_down", "undelivered", "unread", "hit_unread", "slow"}
+    {
+        *("link_down", "link_silent", "pnc_down", "undelivered", "unread", "hit_unread", "slow"),
+        "no_contact",
+    }
 )
 """Causes that the world tells of anew after a restart; an alarm of another cause, restored, ends
 by itself unless its cause is seen again."""
@@ -37,11 +40,15 @@ CAUSES: Mapping[str, str] = {
     "no_contact": "an officer on duty or a lone worker is overdue",
     "audit_lost": "the audit cannot be written",
     "audit_unproved": "the audit does not verify, lacks records, or does not leave this host",
-    "refused": "frames of strangers, floods and the like (gateway/security.py)",
-    "reveals": "one operator reveals much",
+    "refused": "frames of strangers, floods and the like (gateway/security.py); often: priority 2",
+    "reveals": "one operator looks at the content of more than `often` answers",
     "clock_off": "a terminal's clock is off",
     "covert": "an answer held what a radio never sees",
 }
+
+REVEALS = "reveals"
+COUNTED = ("refused", REVEALS)
+"""Causes of which it matters how often they come."""
 
 OPERATOR, SUPERVISOR = AUDIENCES = ("operator", "supervisor")
 SOUNDS = ("none", "single", "double", "two-tone")
@@ -79,6 +86,8 @@ class AlarmRule(_Table, frozen=True, kw_only=True):
     """Not raised in the first seconds of a life, when little is known yet."""
     limit: float | None = None
     """For a cause that is a figure: seconds above which it is there."""
+    often: int = 0
+    """For a cause that is counted: more than so many within `limit` seconds are much (0: never)."""
 
 
 class Chatter(_Table, frozen=True, kw_only=True):
@@ -175,6 +184,11 @@ def _check_rule(rule: AlarmRule, rules: AlarmRules) -> list[str]:
         found.append(f"audience: one of {', '.join(AUDIENCES)}")
     if rule.limit is not None and not 1 <= rule.limit <= 86400:
         found.append("limit: between 1 and 86400 seconds")
+    counted = rule.cause in COUNTED
+    if counted and not (1 <= rule.often <= 1000 and rule.limit is not None):
+        found.append("often: how many within limit seconds are much, 1 to 1000")
+    if rule.often and not counted:
+        found.append(f"often: for the causes {', '.join(COUNTED)}")
     if rule.escalate_s and (not rule.ack or rule.audience != OPERATOR):
         found.append("escalate_s: only where an operator must acknowledge")
     if rule.priority == 1:
@@ -198,6 +212,8 @@ def _check_emergency(rule: AlarmRule) -> list[str]:
         return [f"id: {EMERGENCY} is the cause {EMERGENCY_CAUSE}, and nothing else is"]
     if (rule.id == COVERT) is not (rule.cause == COVERT_CAUSE):
         return [f"id: {COVERT} is the cause {COVERT_CAUSE}, and nothing else is"]
+    if rule.cause == REVEALS and rule.audience != SUPERVISOR:
+        return ["audience: of what an operator did supervisors alone"]
     if rule.id == COVERT and rule.audience != SUPERVISOR:
         return [f"audience: of {COVERT} supervisors alone"]
     if rule.id != EMERGENCY:

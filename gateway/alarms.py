@@ -153,6 +153,10 @@ class AlarmDesk:
         about = self._placed(about)
         self._feed(Happened(cause, about, self._ids.occurrence()), self._clock.wall_ms())
 
+    def worse(self, cause: str, subject: str) -> None:
+        """Of this cause, which is there, there is much."""
+        self._feed(engine.Worse(cause, subject), self._clock.wall_ms())
+
     def prepared(self, cause: str, about: About) -> Prepared:
         """As `happened`, for what goes on record with something else: nothing is shown before
         `adopt` says that its records and rows are durable."""
@@ -178,6 +182,14 @@ class AlarmDesk:
         """What this cause is there for, as it was said."""
         return self._engine.subjects_on(cause)
 
+    def often(self, cause: str) -> tuple[int, float]:
+        """More than how many within how many seconds are much; (0, 0.0) when the rules do not
+        say."""
+        rule = self._engine.rules.by_cause.get(cause)
+        if rule is None or not rule.often or rule.limit is None:
+            return 0, 0.0
+        return rule.often, rule.limit
+
     def limit_s(self, cause: str) -> float | None:
         """Above which figure this cause is there; None when the rules name none."""
         rule = self._engine.rules.by_cause.get(cause)
@@ -197,6 +209,10 @@ class AlarmDesk:
         """Somebody misbehaves at this link, or no longer does. Whose terminal it is stands in the
         audit."""
         self.cause("refused", About(link=link), on=on)
+
+    def suspicions(self, link: str) -> None:
+        """At this link there are many."""
+        self.worse("refused", link)
 
     def emergency_open(self, terminal: Issi) -> bool:
         """Whether an emergency of this terminal stands, acknowledged or not."""

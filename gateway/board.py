@@ -88,6 +88,7 @@ class ControlRoom:
         healthy: Callable[[], bool],
         ready_now: Callable[[], tuple[bool, list[dict[str, str]]]],
         record_export: Callable[[str, Actor, str], Awaitable[str]],
+        revealed: Callable[[str], None] = lambda _operator: None,
     ) -> None:
         self.epoch = epoch
         self._clock = clock
@@ -102,6 +103,7 @@ class ControlRoom:
         self._healthy = healthy
         self._ready_now = ready_now
         self._record_export = record_export
+        self._revealed = revealed
         self.prove: Callable[[str], Awaitable[bytes | None]] = _unproved
         """What a receipt proves, as JSON. Given by the composition root, which knows the store."""
         self._proving = asyncio.Lock()
@@ -332,6 +334,7 @@ class ControlRoom:
         # One at a time: whoever waits for a proof keeps no radio waiting.
         async with self._proving:
             await self._record_export(purpose, actor, receipt)
+            self._revealed(actor.id)
             return await self.prove(receipt)
 
     def health(self) -> bool:

@@ -30,6 +30,7 @@ from gateway.delivery import Courier
 from gateway.errors import TAKEN_OVER, LedgerFatal, LedgerUnavailable
 from gateway.hit_watch import HitWatch
 from gateway.limits import Limits
+from gateway.lone_worker import LoneWorkers
 from gateway.messages import (
     AckState,
     Actor,
@@ -145,7 +146,7 @@ class Core:
             grace_s=section.alarms.grace_s,
             area_of=self._area_of,
         )
-        self.causes = AlarmCauses(self.alarms, self.tracker)
+        self.causes = AlarmCauses(self.alarms, self.tracker, clock)
         bus.tap(self.causes.seen)
         self.courier = Courier(
             clock=clock,
@@ -240,6 +241,7 @@ class Core:
             healthy=lambda: True,
             ready_now=self.ready_now,
             record_export=self._record_export,
+            revealed=self.causes.revealed,
         )
         self.security = SecurityWatch(
             clock=clock,
@@ -249,6 +251,8 @@ class Core:
             known=lambda terminal: self.roster.terminal(terminal) is not None,
             begun=lambda link: self.alarms.suspicion(link, on=True),
             over=lambda link: self.alarms.suspicion(link, on=False),
+            often=lambda: self.alarms.often("refused"),
+            many=self.alarms.suspicions,
         )
         self.limits = Limits(section.limits, clock.monotonic_s())
         self.bookings = BookingDesk(
@@ -269,6 +273,19 @@ class Core:
             zone=section.gateway.timezone,
             fatal=self._fatal,
         )
+        self.lone = LoneWorkers(
+            settings=section.lone,
+            clock=clock,
+            meter=meter,
+            ledger=self.ledger,
+            roster=self.roster,
+            alarms=self.alarms,
+            tell=lambda terminal, notice, holder: self.courier.tell(
+                terminal, notice, expires_in_s=NOTICE_EXPIRES_S, holder=holder
+            ),
+            changed=self._show_unit,
+        )
+        self.roster.lone = self.lone.is_alone
         self.minded: list[Minded] = [
             self.security,
             self.alarms,
@@ -277,6 +294,7 @@ class Core:
             self.releases,
             self.hits,
             self.assisted,
+            self.lone,
         ]
         self.switchboard = Switchboard(
             desks=self._desks(),
@@ -307,6 +325,7 @@ class Core:
         desks.privacy = self._privacy
         desks.reasoning = lambda envelope, _: self._unavailable(envelope, "challenge")
         desks.heard = self.courier.heard
+        desks.alive = self.lone.heard
         desks.tell = lambda terminal, message, expires_in_s: self.courier.tell(
             terminal, message, expires_in_s=expires_in_s
         )
@@ -317,13 +336,22 @@ class Core:
     async def begin(self) -> int:
         """Put the start on record, raise what was open, go on with what was under way.
 
-        Returns how many checks were taken up. Raises LedgerError: no record, no service.
+        Returns how many checks were taken up. Raises LedgerError: no record, no service; and then
+        nothing of it is left running.
         """
+        try:
+            return await self._begin()
+        except BaseException:
+            await self.abandon()
+            raise
+
+    async def _begin(self) -> int:
         await self.ledger.commit([self.life_record("started")])
         await self.bookings.restore()
         for meta in self.roster.metas(self.clock.wall_ms()):
             self.bus.publish(meta)
         self.alarms.restore(await self.ledger.open_alarms())
+        await self.lone.restore()
         restored = await self.checks.restore()
         await self.hits.restore(self.checks.held())
         await self.assisted.restore()
@@ -619,6 +647,7 @@ class Core:
         """What waited for whoever held it goes stale, before anybody else is served."""
         self.checks.holder_changed(terminal)
         self.courier.holder_changed(terminal)
+        self.lone.begin(terminal)
         meta = self.roster.meta(terminal, self.clock.wall_ms())
         if meta is not None:
             self.bus.publish(meta)
@@ -629,6 +658,9 @@ class Core:
 
     def _status(self, terminal: Issi, code: int) -> None:
         self.roster.status(terminal, code)
+        self._show_unit(terminal)
+
+    def _show_unit(self, terminal: Issi) -> None:
         meta = self.roster.meta(terminal, self.clock.wall_ms())
         if meta is not None:
             self.bus.publish(meta)
@@ -681,6 +713,7 @@ class Core:
         for meta in self.roster.metas(now_ms):
             self.bus.publish(meta)
         self.courier.holders_changed()
+        self.lone.holders_changed()
         self.bus.policy_changed()
         return fixed
 

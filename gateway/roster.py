@@ -7,6 +7,8 @@ booking there is none. What waits for an officer is addressed to `holder`, not t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from gateway.messages import Asker, Issi, UnitMeta, Value
@@ -95,6 +97,8 @@ class Roster:
         self._heard: dict[Issi, dict[str, float]] = {}
         self._status: dict[Issi, str] = {}
         self._links: dict[str, float] = {}
+        self.lone: Callable[[Issi], bool] = lambda _issi: False
+        """Whether whoever holds it is alone (lone_worker.py)."""
         self._take(fleet, people, areas)
 
     def _take(self, fleet: Fleet, people: People, areas: Areas) -> None:
@@ -182,7 +186,7 @@ class Roster:
         """The radio by its ISSI, or by a call-sign that it alone has. Raises KeyError."""
         if unit in self._terminals:
             return unit
-        called = [each.issi for each in self.terminals() if each.callsign == unit]
+        called = [each.issi for each in self.terminals() if self.callsign(each.issi) == unit]
         if len(called) != 1:
             raise KeyError(unit)
         return called[0]
@@ -302,6 +306,7 @@ class Roster:
             status=self._status.get(issi, self._unsaid(issi)),
             t_ms=now_ms,
             booked=bool(self.booking(issi)),
+            lone=self.lone(issi),
         )
 
     def _unsaid(self, issi: Issi) -> str:

@@ -47,7 +47,8 @@ class StatusWord(Section, frozen=True, kw_only=True):
     effect: str = ""
     """`received`: read what was sent last, or free to receive while an answer waits for that.
     `book_off`: everybody aboard leaves the radio. `book_on`: whoever held it last takes it again;
-    their factor follows."""
+    their factor follows.
+    `lone_on`, `lone_off`: alone from now on, or no longer. `welfare`: all is well."""
 
 
 class Fleet(Section, frozen=True, kw_only=True):
@@ -76,6 +77,8 @@ class Officer(Section, frozen=True, kw_only=True):
     """Second factor as a PHC string (Argon2id); empty: can book no radio."""
     accredited_until: str = ""
     """ISO day, the last on which the officer may ask; empty when their role needs no training."""
+    lone: bool = False
+    """Works alone: a timer runs unless somebody is aboard with them (lone_worker.py)."""
     revoked: bool = False
 
 
@@ -431,7 +434,7 @@ def _check_reasons(policy: Policy) -> list[str]:
 
 
 _STATUSES = ("AVL", "BSY", "REF", "RTE", "OFF")
-_EFFECTS = ("", "received", "book_on", "book_off")
+_EFFECTS = ("", "received", "book_on", "book_off", "lone_on", "lone_off", "welfare")
 _OTHER_AREAS = ("full", "dot", "count", "none")
 _SEVERITIES = ("critical", "high", "medium", "low")
 _TIERS = ("WITHDRAW", "CAUTION+", "CAUTION", "CAUTION/PPE", "CAUTION/BWV", "WELFARE", "CLEAR")

@@ -26,13 +26,21 @@ PENDING_MOST = 1024
 AT_ONCE = 64
 
 
+REJECTED = frozenset(
+    {Suspicion.UNKNOWN_TERMINAL, Suspicion.IDENTITY, Suspicion.TAKEOVER, Suspicion.BOOKING}
+)
+"""Strangers, false names and wrong factors. Of these it matters how many there are: a terminal of
+ours that floods or sends what is too large is one episode, however often."""
+
+
 class _Episode(msgspec.Struct):
     at_s: float
     count: int = 1
 
 
 class SecurityWatch:
-    """known: is this terminal one of ours. begun, over: told the link, for its alarm."""
+    """known: is this terminal one of ours. begun, over: told the link, for its alarm; many: told
+    the link where more than `often` were rejected in so many seconds."""
 
     def __init__(
         self,
@@ -44,6 +52,8 @@ class SecurityWatch:
         known: Callable[[Issi], bool],
         begun: Callable[[str], None],
         over: Callable[[str], None],
+        often: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
+        many: Callable[[str], None] = lambda _link: None,
     ) -> None:
         self._clock = clock
         self._meter = meter
@@ -52,6 +62,10 @@ class SecurityWatch:
         self._known = known
         self._begun = begun
         self._over = over
+        self._often = often
+        self._many = many
+        self._rejected: dict[str, deque[float]] = {}
+        self._told_many: set[str] = set()
         self._open: dict[tuple[str, Suspicion, Issi], _Episode] = {}
         self._pending: deque[Record] = deque()
 
@@ -66,10 +80,12 @@ class SecurityWatch:
             episode = self._open.get(key)
         if episode is not None:
             episode.at_s, episode.count = now_s, episode.count + 1
+            self._tally(cause, link, now_s)
             return
         self._open[key] = _Episode(now_s)
         self._journal.warn("security", reason=cause.value, link=link)
         self._begun(link)
+        self._tally(cause, link, now_s)
         if len(self._pending) >= PENDING_MOST:
             self._meter.count("queue_dropped_total", queue="audit", reason="full")
             return
@@ -83,6 +99,21 @@ class SecurityWatch:
             )
         )
 
+    def _tally(self, cause: Suspicion, link: str, now_s: float) -> None:
+        """So often lately? Once an episode of the link it is told."""
+        if cause not in REJECTED or link in self._told_many:
+            return
+        often, within_s = self._often()
+        if not often:
+            return
+        times = self._rejected.setdefault(link, deque())
+        times.append(now_s)
+        while len(times) > often + 1 or now_s - times[0] > within_s:
+            times.popleft()
+        if len(times) > often:
+            self._told_many.add(link)
+            self._many(link)
+
     def tick(self, now_s: float, _now_ms: int) -> None:
         """Once a second: episodes in which nothing more happened are over."""
         ended = [key for key, each in self._open.items() if now_s - each.at_s >= QUIET_S]
@@ -91,6 +122,8 @@ class SecurityWatch:
             count = self._open.pop(key).count
             self._journal.note("security", reason=cause.value, link=link, state="over", count=count)
         for link in {key[0] for key in ended} - {key[0] for key in self._open}:
+            self._told_many.discard(link)
+            self._rejected.pop(link, None)
             self._over(link)
 
     @property

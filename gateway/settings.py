@@ -317,6 +317,17 @@ class MessagesSection(Section, frozen=True, kw_only=True):
     """One that its officer did not get by then is never delivered."""
 
 
+class LoneSection(Section, frozen=True, kw_only=True):
+    """Lone workers' timers (lone_worker.py)."""
+
+    interval_s: float = 900.0
+    """A lone worker who did nothing for so long is overdue."""
+    warn_s: float = 60.0
+    """So long before they are asked for a word."""
+    positions: bool = False
+    """Whether a position extends the timer, too."""
+
+
 class AlarmsSection(Section, frozen=True, kw_only=True):
     file: str = "alarms.toml"
     grace_s: float = 30.0
@@ -340,6 +351,7 @@ class Settings(Section, frozen=True, kw_only=True):
     auth: AuthSection = AuthSection()
     alarms: AlarmsSection = AlarmsSection()
     messages: MessagesSection = MessagesSection()
+    lone: LoneSection = LoneSection()
     serial: tuple[SerialSection, ...] = ()
     mqtt: tuple[BrokerSection, ...] = ()
 
@@ -577,6 +589,7 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     found += [f"limits.{text}" for text in _check_limits(settings.limits)]
     found += [f"slots.{text}" for text in _check_slots(settings.slots)]
     found += [f"messages.{text}" for text in _check_messages(settings.messages)]
+    found += [f"lone.{text}" for text in _check_lone(settings.lone)]
     if pnc.adapter == "http" and not pnc.url:
         found.append("pnc.url: needed by adapter http")
     if pnc.adapter == "http" and not pnc.allow_remote and not _local_url(pnc.url):
@@ -653,6 +666,13 @@ def _check_limits(limits: LimitsSection) -> list[str]:
         ("all_burst", limits.all_burst, limits.burst, 1_000_000),
         ("all_fixes_per_s", limits.all_fixes_per_s, limits.fixes_per_s, 1e6),
         ("all_fixes_burst", limits.all_fixes_burst, limits.fixes_burst, 1_000_000),
+    )
+
+
+def _check_lone(lone: LoneSection) -> list[str]:
+    return _out_of_range(
+        ("interval_s", lone.interval_s, 30, 14400),
+        ("warn_s", lone.warn_s, 5, lone.interval_s / 2),
     )
 
 

@@ -70,6 +70,8 @@ class Desks:
     privacy: Callable[[Envelope, Privacy], None]
     reasoning: Callable[[Envelope, Reasoning], None]
     heard: Callable[[Issi], None]
+    alive: Callable[[Envelope], None] = staticmethod(lambda _envelope: None)
+    """Told of each message once it was handed on."""
     tell: Callable[[Issi, Notice | Receipt, float], None]
 
 
@@ -108,6 +110,7 @@ class Switchboard:
         if not self._guarded(lambda: self._dispatch(envelope, settled)):
             settled()
         self._guarded(lambda: self._desks.heard(envelope.terminal))
+        self._guarded(lambda: self._desks.alive(envelope))
 
     def sweep(self, now_s: float) -> None:
         """Let go what was held for a record longer than HOLD_S."""

@@ -375,9 +375,8 @@ class UnitMessages:
 
     # ----------------------------------------------------------------- life
 
-    async def restore(self) -> int:
-        """Go on with what was not read and not stale; returns how many. A bad row costs itself."""
-        restored = 0
+    async def restore(self) -> None:
+        """Go on with what was not read and not stale. A bad row costs itself."""
         for row in await self._ledger.outbox():
             if row.kind != KIND:
                 continue
@@ -385,14 +384,12 @@ class UnitMessages:
                 stored = msgspec.json.decode(row.payload, type=Stored)
             except msgspec.DecodeError:
                 self._meter.count("queue_dropped_total", queue="outbox", reason="unreadable")
-                await self._dropped(row.id)
+                self.crew.start(self._dropped(row.id))
                 continue
-            restored += 1
             left_s = self._left_s(stored)
             self._post(stored, max(0.0, left_s))
             if left_s <= 0:
                 self.over(stored.id)
-        return restored
 
     def _left_s(self, stored: Stored) -> float:
         """Never more than it had, however the wall clock was set."""
@@ -407,6 +404,8 @@ class UnitMessages:
             await self._ledger.commit([], [DropOutbox(id_)])
         except LedgerUnavailable:
             self._journal.warn("ledger.unavailable", check=id_)
+        except LedgerFatal as error:
+            self._fatal(error)
 
     def tick(self, now_s: float, _now_ms: int) -> None:
         """Once a second: let go of what was delivered and never read."""

@@ -168,6 +168,7 @@ class DownNotice(Wire, kw_only=True, omit_defaults=True):
                 "withheld",
                 "message",
                 "booking",
+                "welfare",
             )
         ),
     ]

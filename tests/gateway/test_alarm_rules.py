@@ -63,6 +63,13 @@ def test_every_cause_has_its_rule_and_every_rule_its_response(folder: Folder) ->
             'sound = "single"\naudience = "operator"',
             "audience: of COV supervisors alone",
         ),
+        ("often = 5\n", "", "often: how many within limit seconds are much"),
+        ("limit = 120.0", "limit = 120.0\noften = 3", "often: for the causes refused, reveals"),
+        (
+            'audience = "supervisor"\noften',
+            'audience = "operator"\noften',
+            "audience: of what an operator did supervisors alone",
+        ),
         ('["CHX", "CHO"]', '["CHX", "XXX"]', "rules[5].collapses: XXX is no other rule"),
         ('["CHX", "CHO"]', '["DNR"]', "rules[5].collapses: DNR is priority 1"),
         ('["CHX", "CHO"]', '["EMG"]', "rules[5].collapses: EMG is priority 1"),

@@ -156,6 +156,37 @@ async def test_a_flood_of_one_terminal_is_on_record_once_and_others_are_answered
     assert alarms[-1].state == "cleared", "nobody need acknowledge it"
 
 
+async def test_many_strangers_are_urgent_and_a_flood_of_ones_own_is_not(house: House) -> None:
+    """More than five names that are none of ours in a minute; told once, the same occurrence."""
+    for n in range(5):
+        house.core.security.seen(Suspicion.UNKNOWN_TERMINAL, "air", str(n))
+    for _ in range(1000):
+        house.say(house.question())
+    await house.passes(1)
+    (alarm,) = house.core.alarms.open()
+    assert (alarm.rule, alarm.priority) == ("REJ", 3)
+    for n in range(500):
+        house.core.security.seen(Suspicion.IDENTITY, "air", str(n))
+    await house.passes(1)
+    (worse,) = house.core.alarms.open()
+    assert (worse.id, worse.priority, worse.state) == (alarm.id, 2, "unack-active")
+    told = [r.detail for r in house.on_record("alarm") if "worsened" in r.detail]
+    assert told == [f"{alarm.id} worsened x1"]
+    await house.restart()
+    assert [a.priority for a in house.core.alarms.open()] == [2]
+    await house.passes(QUIET_S + 2)
+    assert house.core.alarms.open() == ()
+    house.core.security.seen(Suspicion.IDENTITY, "air", "1")
+    assert [a.priority for a in house.core.alarms.open()] == [3]
+
+
+async def test_five_in_more_than_a_minute_are_not_many(house: House) -> None:
+    for n in range(30):
+        house.core.security.seen(Suspicion.UNKNOWN_TERMINAL, "air", str(n))
+        await house.passes(12.5)
+    assert [a.priority for a in house.core.alarms.open()] == [3]
+
+
 async def test_a_flood_of_presses_is_one_emergency_and_stops_counting(house: House) -> None:
     """Exempt but capped: the first is on the feed at once, and behind it come no more than 20; one
     of another terminal is as fast as ever; one that was closed is raised again by the next."""

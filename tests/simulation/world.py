@@ -217,7 +217,8 @@ class World:
 
     # ----------------------------------------------------------------- the daemon's life
 
-    async def start(self) -> None:
+    def _made(self) -> Core:
+        """A process, begun anew."""
         self.feed = []
         bus = self.bus = EventBus(
             self.clock, keep_events=self.knobs.keep_events, keep_s=self.knobs.keep_s
@@ -239,7 +240,10 @@ class World:
         for bearer in self.bearers:
             core.links[bearer.name] = bearer
         self.core = core
-        beginning = asyncio.ensure_future(self._begin(core))
+        return core
+
+    async def start(self) -> None:
+        beginning = asyncio.ensure_future(self._begin())
         killed = asyncio.ensure_future(self._killed.wait())
         await asyncio.wait([beginning, killed], return_when=asyncio.FIRST_COMPLETED)
         killed.cancel()
@@ -247,7 +251,7 @@ class World:
             beginning.cancel()  # killed while it started: whoever restarts us sees to it
             await asyncio.gather(beginning, return_exceptions=True)
             return
-        beginning.result()
+        core = beginning.result()
         for bearer in self.bearers:
             self.own(self._keep(core, bearer))
         for console in self.consoles:
@@ -267,13 +271,16 @@ class World:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.broken.append(f"a task of the daemon's own ended: {error!r}")
 
-    async def _begin(self, core: Core) -> None:
+    async def _begin(self) -> Core:
+        """A start that fails ends the process, and whoever restarts us does."""
         while True:
+            core = self._made()
             try:
                 await core.begin()
-                return
             except LedgerUnavailable:
                 await self.clock.sleep(0.5)
+            else:
+                return core
 
     async def _keep(self, core: Core, bearer: SimBearer) -> None:
         async def run(up: Callable[[], None]) -> None:
