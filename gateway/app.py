@@ -302,14 +302,10 @@ class Gateway:
         return core
 
     async def _prove(self, receipt: str) -> bytes | None:
-        """Read-only, off the loop, as `audit show` does."""
-        section, folder = self.config.settings.ledger, self.config.state_dir
+        """Read-only, in a process of its own, as `audit show` does."""
+        from adapters.ledger.apart import prove_apart
 
-        def read() -> bytes | None:
-            found = [*ledger.show_receipt(section, state_dir=folder, receipt=receipt)]
-            return msgspec.json.encode(found[0]) if found else None
-
-        return await asyncio.to_thread(read)
+        return await prove_apart(self.config.settings.ledger, self.config.state_dir, receipt)
 
     async def _serve(
         self,
