@@ -33,7 +33,9 @@ from gateway.messages import (
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-ALL_RIGHTS = frozenset({"class", "callsign", "position", "identity", "emergency"})
+ALL_RIGHTS = frozenset(
+    {"class", "callsign", "position", "identity", "emergency", "release", "message", "supervise"}
+)
 TOLD_WITHIN_S = 1.0
 HEARTBEAT_S = 30.0
 """How long one waits for a batch; a console that hears nothing loses nothing by waiting longer."""

@@ -266,9 +266,15 @@ def small_config(chance: random.Random) -> Config:
     )
     police = tuple(each for each in _BASE.fleet.terminals if each.agency == "police")
     fleet = msgspec.structs.replace(_BASE.fleet, terminals=police)
-    prompts = chance.random() < 0.25
+    # One draw for both, so that a seed is the same world as ever.
+    draw = chance.random()
+    prompts, holds = draw < 0.25, 0.2 <= draw < 0.35
     rules = tuple(
-        msgspec.structs.replace(rule, prompt=prompts and rule.role == "constable")
+        msgspec.structs.replace(
+            rule,
+            prompt=prompts and rule.role == "constable",
+            hold=holds and rule.agency == "police",
+        )
         for rule in _BASE.policy.rules
     )
     policy = msgspec.structs.replace(_BASE.policy, rules=rules)

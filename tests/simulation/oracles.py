@@ -140,6 +140,9 @@ def result_allowed(world: World, terminal: Issi, result: Result) -> None:
         assert len(prompted) == int(asked), "I5: the first phase is not on record once"
         withheld = any(record.event == "withheld" for record in records)
         assert not withheld, "shown, though an operator refused it"
+        held = json.loads(world.disk.checks[result.check].state)["state"]["hold"]
+        released = [each for each in records if each.event in ("released", "amended")]
+        assert len(released) == int(held), "shown, though no operator released it"
         assert told[0].recipient, "I5: a disclosure without a recipient"
         assert told[0].level == result.level, "I5: disclosed at another level than recorded"
 
@@ -316,6 +319,10 @@ def _content(world: World, result: Result) -> None:
         assert "NO TRACE" not in shown.replace("NOT AS NO TRACE", ""), "decision 10"
         assert "NO REPORTS" not in shown, "decision 10"
         return
+    if result.level == "L1":
+        assert result.pages[0].startswith("SAFETY: "), "I22: amended to less than the tier"
+        assert (mark != "TE99STV") or result.danger, "I22: the tier was amended away"
+        return
     if mark in ("TE99ABC", "TE99STV"):
         assert "STOLEN" in result.pages[0], "I22: stolen not on page 1"
         assert result.danger, "I22: no danger word"
@@ -373,7 +380,8 @@ def _typed_once(world: World) -> None:
     typed: dict[tuple[Issi, str], list[tuple[int, int]]] = defaultdict(list)
     for row in world.disk.checks.values():
         stored = json.loads(row.state)
-        if stored.get("typed"):
+        # Whoever books the radio after that was refused NOT BOOKED asks anew.
+        if stored.get("typed") and stored["asker"]["officer"]:
             span = (row.opened_at_ms, stored["settled_at_ms"])
             typed[row.terminal, stored["typed"]].append(span)
     for spans in typed.values():

@@ -419,7 +419,7 @@ class SimTerminal:
             case Notice():
                 self.notices.append(message)
                 ref = self.checks.get(message.check)
-                if message.kind == "unrecorded":
+                if message.kind in ("unrecorded", "held"):
                     self.word_at_s.setdefault(ref if ref is not None else message.check, now_s)
                 if message.kind == "waiting":
                     self._later(2.0, StatusReport(code=15))

@@ -48,12 +48,16 @@ class Story:
         """Until all is calm again and can be judged."""
         world = self.world
         await world.start()
+        held = any(rule.hold for rule in world.base.policy.rules)
+        deciding = [world.loop.create_task(self._decide())] if held else []
         await asyncio.gather(self._ask(), self._report(), self._operate(), self._mischief())
         await self._heal()
         await world.clock.sleep(HEAL_S)
         await self._everybody_asks_once_more()
         world.judge(oracles.answered_again)
         await world.clock.sleep(CALM_S)
+        for task in deciding:
+            task.cancel()
         return world
 
     async def play(self) -> World:
@@ -114,6 +118,28 @@ class Story:
             acts = (core.board.acknowledge, core.board.close_alarm)
             act, who = world.random.choice(acts), world.random.choice(["A", "B"])
             world.own(_tried(act(alarm.id, Actor(who))))
+
+    async def _decide(self) -> None:
+        """Operators release, amend and refuse what is held, two of them at once at times; once all
+        is healed they let everything go."""
+        world = self.world
+        people = [Actor(who, roles=frozenset({"operator"})) for who in ("A", "B")]
+        while True:
+            await world.clock.sleep(world.random.uniform(0.5, 3.0))
+            core = world.core
+            if core is None or world.dead:
+                continue
+            for waits in core.releases.queue():
+                for who in people[: world.random.choice([1, 1, 2])]:
+                    act = world.random.choice(["release", "release", "amend", "refuse", "read"])
+                    act = "release" if world.healed else act
+                    world.met(act)
+                    if act == "read":
+                        world.own(_tried(core.releases.read(waits.check, who)))
+                    else:
+                        level = "L1" if act == "amend" else ""
+                        ruling = core.releases.rule(waits.check, who, act, level=level)
+                        world.own(_tried(ruling))
 
     async def _everybody_asks_once_more(self) -> None:
         """After the heal: one question each, one after the other, as on a calm day. Where a clock

@@ -72,7 +72,7 @@ def answered(world: World) -> tuple[Issi, Result]:
         for issi, terminal in world.terminals.items()
         if terminal.bearer is Bearer.MQTT
         for results in terminal.results.values()
-        if results[0].outcome is Outcome.ANSWERED and results[0].danger
+        if results[0].outcome is Outcome.ANSWERED and results[0].danger and results[0].ref
     )
 
 
