@@ -89,9 +89,10 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
 
 
 class Gauge(msgspec.Struct, frozen=True, array_like=True, tag="gauge"):
+    """One of the writer's own."""
+
     name: str
     value: float
-    labels: dict[str, str]
 
 
 class Line(msgspec.Struct, frozen=True, array_like=True, tag="line"):

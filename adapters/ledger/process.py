@@ -152,7 +152,7 @@ class _Server(asyncio.Protocol):
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._store: Store | None = None
         self._out: Outgoing
-        self._gauges: dict[tuple[str, str], Gauge] = {}
+        self._gauges: dict[str, Gauge] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
@@ -247,7 +247,7 @@ class _Gauges:
     """gateway.ports.Meter of the child. Gauges are the writer's, and go across, the newest of each;
     counts and times are of calls, and are taken where the caller is."""
 
-    def __init__(self, kept: dict[tuple[str, str], Gauge]) -> None:
+    def __init__(self, kept: dict[str, Gauge]) -> None:
         self._kept = kept
 
     def count(self, name: str, n: float = 1, **labels: str) -> None:
@@ -255,7 +255,7 @@ class _Gauges:
 
     def gauge(self, name: str, value: float, **labels: str) -> None:
         # From the writer's thread: one assignment is one step.
-        self._kept[name, "".join(labels.values())] = Gauge(name, value, labels)
+        self._kept[name] = Gauge(name, value)
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """The daemon's end measures."""

@@ -129,8 +129,10 @@ class RemoteStore(asyncio.Protocol):
                 case Opened():
                     self.log, self.fence, self.gap = reply.log, reply.fence, reply.gap
                     self._end(0, None)
-                case Gauge():
-                    self._meter.gauge(reply.name, reply.value, **reply.labels)
+                case Gauge(name="audit_head_sequence", value=value):
+                    self._meter.gauge("audit_head_sequence", value)
+                case Gauge(name="queue_depth", value=value):
+                    self._meter.gauge("queue_depth", value, queue="audit")
                 case Line():
                     say = self._journal.warn if reply.warn else self._journal.note
                     say(reply.event, **reply.fields)
