@@ -24,7 +24,9 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from gateway.errors import LogInRefused
 from gateway.messages import Secret
+from gateway.ports import Identity
 
 T = TypeVar("T")
 
@@ -38,21 +40,6 @@ KEYS_AGAIN_S = 30.0
 """A token with a key that we do not know makes us ask for the keys at most so often."""
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 WELL_KNOWN = "/.well-known/openid-configuration"
-
-
-class Refused(Exception):
-    """Nobody is logged in. reason: one of a closed set, for log and record."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """Who the provider says it is. values: what the role claim holds."""
-
-    subject: str
-    values: frozenset[str]
 
 
 class _Metadata(msgspec.Struct):
@@ -132,17 +119,17 @@ class Provider:
         return f"{metadata.authorization_endpoint}{mark}{urlencode(query)}", self._sealed(tried)
 
     async def finish(self, ticket: str, query: Mapping[str, str]) -> Identity:
-        """Who came back. Raises Refused."""
+        """Who came back. Raises LogInRefused."""
         tried = self._unsealed(ticket)
         if not hmac.compare_digest(query.get("state", "").encode(), tried.state.encode()):
-            raise Refused("state")
+            raise LogInRefused("state")
         metadata = await self._discovered()
         said = query.get("iss")
         required = metadata.authorization_response_iss_parameter_supported
         if (said is not None or required) and said != self._issuer:
-            raise Refused("issuer")
+            raise LogInRefused("issuer")
         if "error" in query or not query.get("code"):
-            raise Refused("provider")
+            raise LogInRefused("provider")
         tokens = await self._exchanged(metadata, query["code"], tried.verifier)
         return self._identity(await self._verified(metadata, tokens), tokens, tried)
 
@@ -155,10 +142,10 @@ class Provider:
     def _unsealed(self, ticket: str) -> _Try:
         body, _, mac = ticket.partition(".")
         if not hmac.compare_digest(mac.encode(), _base64url(self._mac(body)).encode()):
-            raise Refused("ticket")
+            raise LogInRefused("ticket")
         tried = msgspec.json.decode(_from_base64url(body), type=_Try)
         if not 0 <= self._wall_s() - tried.at_s <= TRY_S:
-            raise Refused("ticket")
+            raise LogInRefused("ticket")
         return tried
 
     def _mac(self, body: str) -> bytes:
@@ -173,7 +160,7 @@ class Provider:
             # The list is ours: neither `none` nor an HMAC by the public key is on it.
             token = jwt.decode(tokens.id_token, keys, algorithms=ALGORITHMS)
         except (JoseError, ValueError, TypeError) as error:
-            raise Refused("signature") from error
+            raise LogInRefused("signature") from error
         return dict(token.claims)
 
     def _identity(self, claims: dict[str, Any], tokens: _Tokens, tried: _Try) -> Identity:
@@ -182,28 +169,28 @@ class Provider:
         audiences = [audience] if isinstance(audience, str) else audience
         subject, nonce = claims.get("sub"), claims.get("nonce")
         if claims.get("iss") != self._issuer:
-            raise Refused("issuer")
+            raise LogInRefused("issuer")
         if not isinstance(audiences, list) or self._client_id not in audiences:
-            raise Refused("audience")
+            raise LogInRefused("audience")
         if (len(audiences) > 1 or "azp" in claims) and claims.get("azp") != self._client_id:
-            raise Refused("audience")
+            raise LogInRefused("audience")
         if not isinstance(nonce, str) or not hmac.compare_digest(
             nonce.encode(errors="surrogatepass"), tried.nonce.encode()
         ):
-            raise Refused("nonce")
+            raise LogInRefused("nonce")
         expires_s, issued_s = _figure(claims, "exp"), _figure(claims, "iat")
         if expires_s is None or expires_s <= now_s - SKEW_S:
-            raise Refused("expired")
+            raise LogInRefused("expired")
         if issued_s is None or not now_s - TRY_S - SKEW_S <= issued_s <= now_s + SKEW_S:
-            raise Refused("expired")
+            raise LogInRefused("expired")
         if (_figure(claims, "nbf") or 0) > now_s + SKEW_S:
-            raise Refused("expired")
+            raise LogInRefused("expired")
         if "at_hash" in claims and claims["at_hash"] != _half(tokens):
-            raise Refused("signature")
+            raise LogInRefused("signature")
         if self._require_acr and claims.get("acr") != self._require_acr:
-            raise Refused("acr")
+            raise LogInRefused("acr")
         if not isinstance(subject, str) or not 1 <= len(subject) <= 255:
-            raise Refused("subject")
+            raise LogInRefused("subject")
         values = claims.get(self._role_claim)
         listed = [values] if isinstance(values, str) else values
         texts = listed if isinstance(listed, list) else []
@@ -215,10 +202,10 @@ class Provider:
         if self._metadata is None:
             said = await self._get(self._issuer.rstrip("/") + WELL_KNOWN, _Metadata)
             if said.issuer != self._issuer:
-                raise Refused("issuer")
+                raise LogInRefused("issuer")
             for url in (said.authorization_endpoint, said.token_endpoint, said.jwks_uri):
                 if not self._safe(url):
-                    raise Refused("provider")
+                    raise LogInRefused("provider")
             self._metadata = said
         return self._metadata
 
@@ -239,9 +226,9 @@ class Provider:
             try:
                 self._keys = KeySet.import_key_set(said)  # type: ignore[arg-type]
             except (JoseError, ValueError, TypeError, KeyError, AttributeError) as error:
-                raise Refused("provider") from error
+                raise LogInRefused("provider") from error
         if self._keys is None or not _has(self._keys, kid):
-            raise Refused("key")
+            raise LogInRefused("key")
         return self._keys
 
     async def _exchanged(self, metadata: _Metadata, code: str, verifier: str) -> _Tokens:
@@ -286,13 +273,13 @@ class Provider:
             ):
                 body = await _bounded(reply)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Refused("provider") from error
+            raise LogInRefused("provider") from error
         if reply.status != 200:
-            raise Refused("provider")
+            raise LogInRefused("provider")
         try:
             return msgspec.json.decode(body, type=type_)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise Refused("provider") from error
+            raise LogInRefused("provider") from error
 
 
 async def _bounded(reply: aiohttp.ClientResponse) -> bytes:
@@ -300,7 +287,7 @@ async def _bounded(reply: aiohttp.ClientResponse) -> bytes:
     async for part in reply.content.iter_chunked(16_384):
         size += len(part)
         if size > REPLY_MOST:
-            raise Refused("provider")
+            raise LogInRefused("provider")
         parts.append(part)
     return b"".join(parts)
 
@@ -314,10 +301,10 @@ def _kid(token: str) -> str:
     try:
         head = msgspec.json.decode(_from_base64url(token.split(".")[0]))
     except (ValueError, RecursionError):
-        raise Refused("signature") from None
+        raise LogInRefused("signature") from None
     kid = head.get("kid") if isinstance(head, dict) else None
     if not isinstance(kid, str):
-        raise Refused("key")
+        raise LogInRefused("key")
     return kid
 
 

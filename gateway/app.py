@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from adapters import anchors, codecs, history, ledger, links, mqtt_access, pnc, relays
+from adapters import anchors, codecs, history, host_token, ledger, links, mqtt_access, pnc, relays
 from adapters.codecs import keysds
 from adapters.codecs.keysds import FACTOR
 from adapters.keyed import open_keyed
@@ -33,7 +34,7 @@ from adapters.observers.loop_lag import LoopLag
 from adapters.observers.prometheus import PrometheusMeter
 from adapters.passwords import MEMORY_KIB, Passwords
 from adapters.systemd import Notifier
-from adapters.web import WebServer, tell_export
+from adapters.web import Certificate, LogIns, WebServer, tell_export
 from gateway import __version__, settings
 from gateway.anchor_watch import AnchorWatch
 from gateway.bus import EventBus
@@ -48,6 +49,7 @@ from gateway.ports import (
     Clock,
     Factors,
     History,
+    IdentityProvider,
     Ids,
     Journal,
     Keyed,
@@ -186,6 +188,7 @@ class Gateway:
         self.bus = EventBus(self.clock, meter=self.meter)
         self.http_url = ""
         self.core: Core | None = None
+        self._server: WebServer | None = None
         self._systemd = Notifier()
         self._stopping = asyncio.Event()
         self._exit_code = 0
@@ -241,17 +244,7 @@ class Gateway:
             if store.gap:
                 core.causes.records_are_missing()
             stack.push_async_callback(self._drain, core)
-            server = WebServer(
-                section.http,
-                core.board,
-                meter=self.meter,
-                clock=self.clock,
-                parse=keysds.parse,
-                intervals=section.tracking.staleness_s,
-                version=__version__,
-            )
-            self.http_url = await server.start()
-            stack.push_async_callback(server.stop)
+            self._server = await self._serve_http(core, keyed, factors, stack)
             await self._serve(core, keeper, self._retention(store.purge), ready)
         self.journal.note("stopped", exit=self._exit_code)
         return self._exit_code
@@ -272,6 +265,43 @@ class Gateway:
             anchored=anchored,
             headed=keeper.offer,
         )
+
+    async def _serve_http(
+        self, core: Core, keyed: Keyed, factors: Factors, stack: contextlib.AsyncExitStack
+    ) -> WebServer:
+        """The page and the API, with who may log in."""
+        section, state_dir = self.config.settings, self.config.state_dir
+        log_ins = LogIns(
+            section.auth,
+            operators=lambda: core.operators,
+            factors=factors,
+            keyed=keyed,
+            ledger=core.ledger,
+            clock=self.clock,
+            meter=self.meter,
+            journal=self.journal,
+            provider=_provider_of(self.config, self.clock),
+        )
+        await log_ins.restore()
+        core.minded.append(log_ins)
+        token = await asyncio.to_thread(host_token.make, state_dir)
+        stack.callback(host_token.drop, state_dir)
+        server = WebServer(
+            section.http,
+            core.board,
+            meter=self.meter,
+            clock=self.clock,
+            log_ins=log_ins,
+            host_token=token,
+            metrics_token=_secret_of(self.config, section.http.metrics_token_file),
+            certificate=_certificate_of(self.config),
+            parse=keysds.parse,
+            intervals=section.tracking.staleness_s,
+            version=__version__,
+        )
+        self.http_url = await server.start()
+        stack.push_async_callback(server.stop)
+        return server
 
     def _wire(
         self, store: Ledger, source: Pnc, past: History, keyed: Keyed, factors: Factors
@@ -485,6 +515,11 @@ class Gateway:
                 if known_by[broker] != before or core.states.get(name) is LinkState.DOWN:
                     self._again[name].set()
         self._known_by = known_by
+        if self._server is not None:
+            try:
+                await asyncio.to_thread(self._server.renew)
+            except OSError:  # also what TLS makes of a torn or foreign file
+                self.journal.warn("config.refused", finding="http.cert_file: the old one goes on")
         if _certificates(self.config):
             await self._certificates.look()
 
@@ -518,6 +553,51 @@ def made_factor(typed: str, memory_kib: int | None = None) -> str | None:
         return passwords.made(Secret(typed))
     finally:
         passwords.close()
+
+
+def _secret_of(config: Config, file: str) -> Secret | None:
+    """What stands in a file of the configuration; None where none is named."""
+    if not file:
+        return None
+    try:
+        text = resolve(config.path, file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if not text:
+        raise ConfigError([f"{config.path.name}: {file}: cannot be read, or is empty"])
+    return Secret(text)
+
+
+def _certificate_of(config: Config) -> Certificate | None:
+    """Of the page. Raises ConfigError when it cannot be used."""
+    http = config.settings.http
+    if not http.cert_file:
+        return None
+    cert, key = resolve(config.path, http.cert_file), resolve(config.path, http.key_file)
+    try:
+        return Certificate(cert, key, least=http.min_tls)
+    except OSError as error:
+        findings: list[str] = []
+        why = error.strerror or type(error).__name__
+        settings.tell(config.path, [f"http.cert_file: cannot be used: {why}"], findings)
+        raise ConfigError(findings) from error
+
+
+def _provider_of(config: Config, clock: Clock) -> IdentityProvider | None:
+    auth = config.settings.auth
+    if auth.mode != "oidc":
+        return None
+    from adapters.oidc import Provider  # only where there is one: it brings JOSE along
+
+    return Provider(
+        issuer=auth.issuer,
+        client_id=auth.client_id,
+        secret=_secret_of(config, auth.client_secret_file),
+        redirect_url=auth.redirect_url,
+        role_claim=auth.role_claim,
+        require_acr=auth.require_acr,
+        wall_s=lambda: clock.wall_ms() / 1000,
+    )
 
 
 def _audit_of(config: Config) -> AuditSection:
@@ -717,12 +797,57 @@ def audit_key(path: Path, *, new: bool) -> Iterator[str]:
         yield from ledger.keys_of(state_dir)
 
 
+def account_add(
+    path: Path, name: str, roles: Sequence[str], password: str = ""
+) -> tuple[str, Path]:
+    """`account add`: one more operator at the end of the people file; their password (made, when
+    none is given) and the file. Raises ConfigError, and then the file is as it was."""
+    config = load(path)
+    people = resolve(path, config.settings.gateway.people)
+    if password and len(password) < PASSWORD_LEAST:
+        raise ConfigError([f"password: at least {PASSWORD_LEAST} characters"])
+    password = password or secrets.token_urlsafe(PASSWORD_BYTES)
+    maker = Passwords()
+    stored = maker.made(Secret(password))
+    maker.close()
+    before = people.read_bytes()
+    try:
+        with people.open("ab") as file:
+            file.write(b"\n" + operator_entry(name, roles, stored).encode())
+        load(path)
+    except OSError as error:
+        raise ConfigError([f"{people}: {error.strerror}"]) from error
+    except ConfigError:
+        people.write_bytes(before)
+        raise
+    return password, people
+
+
+def operator_entry(name: str, roles: Sequence[str], stored: str) -> str:
+    """As it stands in the people file. stored: of Passwords.made."""
+    listed = ", ".join(f'"{role}"' for role in roles)
+    said = msgspec.json.encode(name).decode()
+    return f'[[operators]]\nid = {said}\nroles = [{listed}]\npassword = "{stored}"\n'
+
+
+PASSWORD_LEAST, PASSWORD_BYTES = 12, 12
+
+
 async def _record_export(config: Config, purpose: str, by: str, receipt: str = "") -> None:
     http = config.settings.http
     instance = config.settings.gateway.instance
-    host = f"[{http.host}]" if ":" in http.host else http.host
-    url = f"http://{host}:{http.port}"
-    if await tell_export(url, instance=instance, purpose=purpose, by=by, receipt=receipt):
+    host = _reached_at(http.host)
+    url = f"{'https' if http.cert_file else 'http'}://{host}:{http.port}"
+    token, pinned = host_token.read(config.state_dir), _pinned(config)
+    if await tell_export(
+        url,
+        instance=instance,
+        purpose=purpose,
+        by=by,
+        token=token,
+        pinned=pinned,
+        receipt=receipt,
+    ):
         return
     meter, clock = _meter_for(config), SystemClock()
     store = await ledger.open_ledger(
@@ -741,13 +866,35 @@ async def _record_export(config: Config, purpose: str, by: str, receipt: str = "
                 Record(
                     event="export",
                     at_ms=clock.wall_ms(),
-                    operator=by,
+                    operator=f"cli:{by}",
                     detail=export_detail(purpose, receipt),
                 )
             ]
         )
     finally:
         await store.close()
+
+
+def _reached_at(host: str) -> str:
+    """Where this machine reaches what listens there; in brackets if need be."""
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
+    return f"[{address}]" if ":" in address else address
+
+
+def _pinned(config: Config) -> bytes | None:
+    """The fingerprint of the page's certificate: whoever listens there must have it."""
+    http = config.settings.http
+    if not http.cert_file:
+        return None
+    try:
+        pem = resolve(config.path, http.cert_file).read_text("ascii")
+        first = pem[pem.index(_PEM_END[0]) : pem.index(_PEM_END[1]) + len(_PEM_END[1])]
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).digest()
+    except (OSError, ValueError) as error:
+        raise LedgerUnavailable("http.cert_file cannot be read") from error
+
+
+_PEM_END = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----")
 
 
 def calm_collector() -> None:

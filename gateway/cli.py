@@ -24,8 +24,11 @@ EXIT_FAILED = 1
 EXIT_USAGE = 64
 EXIT_CONFIG = 78
 
-DAEMONS = frozenset({"run", "audit", "check-config", "factor"})
+DAEMONS = frozenset({"run", "account", "audit", "check-config", "factor"})
 """Commands that have nothing to do with simulators."""
+
+ROLES = ("operator", "supervisor", "auditor", "ops")
+"""Of gateway.rulebook, which would load what no other command needs."""
 
 PURPOSES = ("lawfulness", "self-monitoring", "integrity-security", "criminal-proceedings")
 """The four purposes for which logs may be used: Data Protection Act 2018, section 62(4)."""
@@ -81,6 +84,7 @@ def _parser(asked: str = "") -> argparse.ArgumentParser:
         _add_simulate(commands)
     _add_check_config(commands)
     _add_factor(commands)
+    _add_account(commands)
     _add_audit(commands)
     _add_pki(commands)
     return parser
@@ -322,6 +326,39 @@ def _looking(verb: argparse.ArgumentParser, who: str, *, purpose: str = "") -> N
     """Who looks, and what for: both go on record before anything is read."""
     verb.add_argument("--purpose", default=purpose or None, required=not purpose, choices=PURPOSES)
     verb.add_argument("--by", default=_whoami(), metavar="NAME", help=who)
+
+
+def _add_account(commands: argparse._SubParsersAction[_Parser]) -> None:
+    account = commands.add_parser("account", help="who may log in to the control room's page")
+    verbs = account.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+    add = verbs.add_parser(
+        "add",
+        help="a new operator in the people file; the password is asked, or made and said once",
+        epilog="examples:\n  radio-gateway account add ann --role operator "
+        "--config config/gateway.toml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add.add_argument("name", metavar="NAME", help="what they log in with")
+    add.add_argument("--role", action="append", required=True, choices=ROLES, dest="roles")
+    add.add_argument("--config", type=Path, required=True, metavar="FILE")
+    add.add_argument("--ask", action="store_true", help="ask for the password instead")
+    add.set_defaults(call=_account_add)
+
+
+def _account_add(arguments: argparse.Namespace) -> int:
+    from gateway.app import account_add
+
+    own = getpass.getpass("password: ") if arguments.ask else ""
+    if arguments.ask and own != getpass.getpass("again: "):
+        sys.stderr.write("the two are not the same; nothing was changed\n")
+        return EXIT_FAILED
+    password, file = account_add(arguments.config, arguments.name, arguments.roles, own)
+    if not arguments.ask:
+        sys.stdout.write(f"{password}\n")
+        sys.stdout.flush()
+        sys.stderr.write("this is the password of the new account; it is not shown again\n")
+    sys.stderr.write(f"{arguments.name} is in {file}; SIGHUP takes it over\n")
+    return EXIT_OK
 
 
 def _add_pki(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -44,6 +44,7 @@ from gateway.messages import (
     Privacy,
     Suspicion,
 )
+from gateway.operators import Operators
 from gateway.ports import (
     Clock,
     Factors,
@@ -133,6 +134,7 @@ class Core:
         self.roster = Roster(config.fleet, config.people, config.areas)
         self.projection = Projection(self.roster, lambda: self.config.policy)
         bus.project_by(self.projection)
+        self.operators = Operators(config.people)
         self.tracker = Tracker(section.tracking, self.roster, meter, publish)
         self.alarms = AlarmDesk(
             clock=clock,
@@ -702,6 +704,7 @@ class Core:
         ]
         self.config = msgspec.structs.replace(config, settings=self.config.settings)
         now_ms = self.clock.wall_ms()
+        self.operators = Operators(config.people)
         changes = self.roster.replace(config.fleet, config.people, config.areas)
         for gone in changes.removed:
             # Should it come back, it is somebody else's: the marker begins anew.

@@ -23,11 +23,12 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from adapters.passwords import Passwords
 from gateway import settings
-from gateway.app import Gateway
+from gateway.app import Gateway, operator_entry
 from gateway.bus import Batch, Subscription
 from gateway.errors import ConfigError
-from gateway.messages import Viewer
+from gateway.messages import Secret, Viewer
 from simulators import scenario as scenarios
 from simulators.clock import RealClock
 from simulators.feed import LEGEND, Feed, Line
@@ -45,6 +46,8 @@ READY_WITHIN_S = 15.0
 STOP_WITHIN_S = 6.0
 """The gateway's own drain takes at most 5 s."""
 FEED_TURN_S = 1.0
+ACCOUNTS = ("operator", "supervisor")
+"""Who may log in to the demo's page; each has the role that it is called."""
 GATEWAY_USERS = ("radio-gateway-demo", "radio-gateway-demo-status")
 MEND_AMQTT = "the demo's broker is missing; mend it with: pip install 'amqtt>=0.11.3,<0.13'"
 
@@ -104,7 +107,8 @@ def resolved_config(
     tree: dict[str, Any] = {key: value for key, value in base.items() if key != "serial"}
     gateway = dict(tree["gateway"])
     gateway["state_dir"] = str(folder / "state")
-    for name in ("fleet", "people", "areas", "policy", "warnings"):
+    gateway["people"] = str(folder / "people.toml")
+    for name in ("fleet", "areas", "policy", "warnings"):
         gateway[name] = str(config_folder / gateway[name])
     tree["gateway"] = gateway
     alarms = dict(tree["alarms"])
@@ -188,6 +192,19 @@ def _write_secrets(folder: Path, passwords: Mapping[str, str]) -> None:
     secrets_folder.mkdir(mode=0o700)
     for name, password in passwords.items():
         (secrets_folder / name).write_text(password, "utf-8")
+
+
+def _write_people(folder: Path, sample: Path) -> dict[str, str]:
+    """The sample's people and, for this run, two who may log in: an emergency needs two to close.
+    Their passwords."""
+    logins = {name: secrets.token_urlsafe(12) for name in ACCOUNTS}
+    passwords = Passwords()
+    text = sample.read_text("utf-8")
+    for name, password in logins.items():
+        text += "\n" + operator_entry(name, (name,), passwords.made(Secret(password)))
+    passwords.close()
+    (folder / "people.toml").write_text(text, "utf-8")
+    return logins
 
 
 # --------------------------------------------------------------------------- the play
@@ -280,6 +297,7 @@ async def _demo(
         retain_presence=False,
     )
     plug_in(radios, folder / "lines", kept)
+    logins = await asyncio.to_thread(_write_people, folder, source / base["gateway"]["people"])
     tree = resolved_config(
         base,
         play,
@@ -303,7 +321,7 @@ async def _demo(
         colour=out.isatty() and "NO_COLOR" not in os.environ,
     )
     async with _running(gateway, feed) as daemon:
-        _say_hello(out, gateway, play, radios, broker.port, folder)
+        _say_hello(out, gateway, play, radios, broker.port, folder, logins)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -406,9 +424,12 @@ def _say_hello(
     radios: Mapping[str, Radio],
     broker_port: int,
     folder: Path,
+    logins: Mapping[str, str],
 ) -> None:
     serial = sum(radio.bearer == "serial" for radio in radios.values())
-    out.write(f"page     {gateway.http_url}  (on this machine; no log-in yet)\n")
+    out.write(f"page     {gateway.http_url}  (on this machine)\n")
+    for name, password in logins.items():
+        out.write(f"log in   {name}  {password}\n")
     out.write(f"radios   {serial} on PTYs, {len(radios) - serial} over MQTT; synthetic data only\n")
     taken = {actor.issi for actor in play.actors}
     left = [t.issi for t in gateway.config.fleet.terminals if t.issi not in taken]

@@ -95,6 +95,22 @@ class FactorsBusy(GatewayError):
     """Too many factors are being checked: nothing was, come again."""
 
 
+class LogInRefused(GatewayError):
+    """Nobody is logged in. reason: one of a closed set, for log and record; never shown why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TooSoon(GatewayError):
+    """Not looked at: so many seconds must pass first."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__("too soon")
+        self.wait_s = wait_s
+
+
 class AnchorFailed(GatewayError):
     """An anchor did not take a head, or cannot say which it has; its words name no person."""
 

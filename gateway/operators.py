@@ -1,4 +1,4 @@
-"""Who may act over the API, as the people file has them now, and what they may see (pure).
+"""Who may act over the API, as the people file has them now (pure).
 
 An operator is asked for anew with each request: who was revoked, or whose entry changed in any way,
 is nobody until they have logged in again.
@@ -10,8 +10,7 @@ import hashlib
 
 import msgspec
 
-from gateway.messages import Actor, Viewer
-from gateway.projection import viewer_of
+from gateway.messages import Actor
 from gateway.rulebook import Operator, People
 
 
@@ -21,18 +20,18 @@ class Operators:
     def __init__(self, people: People) -> None:
         self._by_id = {each.id: each for each in people.operators if not each.revoked}
         self._by_subject = {each.subject: each for each in self._by_id.values() if each.subject}
+        self._stands = {id_: stand(each) for id_, each in self._by_id.items()}
 
     def known(self, id_: str) -> Operator | None:
         return self._by_id.get(id_)
 
+    def stand(self, id_: str) -> str:
+        """A fingerprint of their entry; empty for nobody."""
+        return self._stands.get(id_, "")
+
     def of_subject(self, subject: str) -> Operator | None:
         """Whom the identity provider calls this."""
         return self._by_subject.get(subject)
-
-    def viewer(self, actor: Actor) -> Viewer:
-        """What they may see: the sum of what each of their roles may, in their areas, by the
-        policy of each moment (gateway.projection). Default deny."""
-        return viewer_of(actor)
 
 
 def actor_of(operator: Operator, roles: frozenset[str]) -> Actor:

@@ -5,7 +5,7 @@ Each port has one contract suite under tests/contracts, run on every implementat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -183,6 +183,23 @@ class Factors(Protocol):
 
     def made(self, given: Secret) -> str:
         """What to store: a PHC string. Slow on purpose; for the command line, not for the loop."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who a provider says it is. values: what the claim for roles holds."""
+
+    subject: str
+    values: frozenset[str]
+
+
+class IdentityProvider(Protocol):
+    """Whoever knows operators elsewhere (OpenID Connect). Both raise LogInRefused."""
+
+    async def begin(self) -> tuple[str, str]:
+        """Where to send the browser, and the ticket that it must bring back."""
+
+    async def finish(self, ticket: str, query: Mapping[str, str]) -> Identity:
+        """Who came back with this query."""
 
 
 class Keyed(Protocol):

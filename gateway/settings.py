@@ -695,8 +695,8 @@ def _check_slots(slots: SlotsSection) -> list[str]:
 
 def _check_http(path: Path, http: HttpSection) -> list[str]:
     found: list[str] = []
-    if http.host not in _LOOPBACK:
-        found.append("host: only loopback (127.0.0.1) until log-in exists")
+    if http.host not in _LOOPBACK and not http.cert_file:
+        found.append("host: other than loopback (127.0.0.1) only with TLS: cert_file, key_file")
     for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
         if getattr(http, one) and not getattr(http, other):
             found.append(f"{one}: needs {other}")
@@ -721,6 +721,9 @@ def _check_auth(path: Path, settings: Settings) -> list[str]:
     )
     if auth.mode not in ("local", "oidc"):
         found.append("mode: local or oidc")
+    alone = auth.mode == "local" and not auth.allow_local_in_production
+    if alone and settings.gateway.profile == "production":
+        found.append("mode: oidc in profile production, or allow_local_in_production = true")
     for key in ("issuer", "redirect_url") if auth.mode == "oidc" else ():
         url = getattr(auth, key)
         if not url.startswith("https://") and not (url.startswith("http://") and _local_url(url)):

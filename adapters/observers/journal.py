@@ -87,6 +87,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "loop.blocked": frozenset({"lag_ms"}),
     "clock.step": frozenset({"step_ms"}),
     "security": frozenset({"reason", "link", "check", "count", "state"}),
+    "log_in": frozenset({"reason"}),
     "library": frozenset({"logger", "severity", "error"}),
     "suppressed": frozenset({"of", "count"}),
 }

@@ -289,10 +289,16 @@ METRICS: tuple[Metric, ...] = (
     _counter(
         "console_resets_total",
         "Streams told to take a new snapshot, or cut",
-        reason=("epoch", "gap", "overflow", "policy", "slow"),
+        reason=("epoch", "gap", "overflow", "policy", "slow", "session"),
     ),
     _gauge(
         "console_lane_depth_max", "Longest queue of any stream", True, lane=("event", "position")
+    ),
+    _gauge("sessions_open", "Operators' sessions that are open", True),
+    _counter(
+        "log_ins_total",
+        "Tries to log in",
+        outcome=("passed", "failed", "throttled", "busy"),
     ),
     # alarms
     _counter("alarms_raised_total", "Alarms raised", rule=RULES, priority=PRIORITIES),

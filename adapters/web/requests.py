@@ -28,15 +28,22 @@ class Unclear(ValueError):
 
 
 class Act(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of a change. by: who acts, until log-in exists."""
+    """Body of a change of which nothing more is said: who acts is known."""
 
-    by: str
+
+class LogInAct(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a log-in."""
+
+    id: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "LogInAct(***)"
 
 
 class ShelveAct(msgspec.Struct, forbid_unknown_fields=True):
     """Body of a shelving. minutes, why: of those that the snapshot's `dict.shelve` lists."""
 
-    by: str
     minutes: int
     why: str
 
@@ -44,7 +51,6 @@ class ShelveAct(msgspec.Struct, forbid_unknown_fields=True):
 class MessageAct(msgspec.Struct, forbid_unknown_fields=True):
     """Body of a message to one unit."""
 
-    by: str
     text: str
 
 
@@ -52,7 +58,6 @@ class CheckAct(msgspec.Struct, forbid_unknown_fields=True):
     """Body of a check for an officer. requester: ISSI, call-sign or collar number. text: the
     enquiry, as an officer types it."""
 
-    by: str
     requester: str
     text: str
     to_radio: bool = True
@@ -61,7 +66,6 @@ class CheckAct(msgspec.Struct, forbid_unknown_fields=True):
 class ReleaseAct(msgspec.Struct, forbid_unknown_fields=True):
     """Body of a decision on a held answer. level: for `amend`. why: for `refuse`."""
 
-    by: str
     act: Literal["release", "amend", "refuse"]
     level: str = ""
     why: str = ""
@@ -70,18 +74,18 @@ class ReleaseAct(msgspec.Struct, forbid_unknown_fields=True):
 class ExportAct(msgspec.Struct, forbid_unknown_fields=True):
     """Body of an export's record. receipt: when it is of one check alone."""
 
-    by: str
     purpose: Purpose
     receipt: str = ""
 
 
 LIKE: dict[type[msgspec.Struct], str] = {
-    Act: 'body: {"by": "who acts"}',
-    ShelveAct: 'body: {"by": "who acts", "minutes": 5, "why": "test"}',
-    MessageAct: 'body: {"by": "who acts", "text": "RETURN TO STATION"}',
-    CheckAct: 'body: {"by": "who acts", "requester": "1001", "text": "V TE99ABC R1"}',
-    ReleaseAct: 'body: {"by": "who acts", "act": "release"}, amend with level, refuse with why',
-    ExportAct: 'body: {"by": "who", "purpose": "..."}',
+    Act: "body: {}",
+    LogInAct: 'body: {"id": "...", "password": "..."}',
+    ShelveAct: 'body: {"minutes": 5, "why": "test"}',
+    MessageAct: 'body: {"text": "RETURN TO STATION"}',
+    CheckAct: 'body: {"requester": "1001", "text": "V TE99ABC R1"}',
+    ReleaseAct: 'body: {"act": "release"}, amend with level, refuse with why',
+    ExportAct: 'body: {"purpose": "..."}',
 }
 
 
@@ -110,10 +114,10 @@ def why(text: str) -> str:
 
 
 def who(by: str) -> str:
-    """Who acts, as it goes on record and onto screens."""
+    """Who sits at the command line, as it goes on record."""
     by = by.strip()
     if not 1 <= len(by) <= BY_MOST or not by.isprintable():
-        raise Unclear(f"by: who acts, 1 to {BY_MOST} printable characters")
+        raise Unclear(f"Gateway-By: who acts, 1 to {BY_MOST} printable characters")
     return by
 
 

@@ -1,4 +1,4 @@
-"""The control room's door: the page, the API and the stream, on loopback.
+"""The control room's door: the page, the API and the stream.
 
 Every wait has a deadline (header, body, each write, the way out), every mailbox a bound, and on a
 stop the streams are told `bye` first. There is no access log: addresses and queries are nobody's.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import math
 import re
 import secrets
 import socket
@@ -18,16 +19,36 @@ from typing import Protocol, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from adapters.web import openapi, requests, shapes, walls
 from adapters.web.board import Board
 from adapters.web.doors import SEND_BUFFER, Doors, Doorway
-from adapters.web.requests import Act, CheckAct, ExportAct, MessageAct, ReleaseAct, ShelveAct
+from adapters.web.gate import COOKIE, TICKET, Caller, Gate
+from adapters.web.log_ins import LogIns
+from adapters.web.requests import (
+    Act,
+    CheckAct,
+    ExportAct,
+    LogInAct,
+    MessageAct,
+    ReleaseAct,
+    ShelveAct,
+)
+from adapters.web.routes import BY_PLACE, ROUTES
+from adapters.web.sessions import csrf_of
 from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
-from adapters.web.walls import Problem, answer
-from gateway import projection
-from gateway.errors import ChainBroken
-from gateway.messages import Actor, AlarmChanged, CheckRequest, MalformedCheck, Viewer
+from adapters.web.tls import Certificate
+from adapters.web.walls import LogInFirst, Problem, answer
+from gateway.errors import ChainBroken, FactorsBusy, LogInRefused, TooSoon
+from gateway.messages import (
+    Actor,
+    AlarmChanged,
+    CheckRequest,
+    MalformedCheck,
+    Secret,
+    Viewer,
+)
 from gateway.ports import Clock, Meter
 from gateway.settings import HttpSection
 
@@ -36,13 +57,18 @@ FILES = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
+    "/login": ("login.html", "text/html"),
+    "/login.js": ("login.js", "text/javascript"),
 }
-RIGHTS = frozenset(
-    {"class", "callsign", "position", "identity", "emergency", "message", "release", "ask"}
-)
-"""Until log-in exists whoever reaches loopback is an operator of the whole area."""
+CALLER = web.RequestKey("caller", Caller)
 SNAPSHOT_KEPT_S = 0.2
-"""Many consoles that come back at once share one snapshot."""
+"""Many consoles that come back at once share one snapshot, if they may see the same."""
+SNAPSHOTS_MOST = 16
+PASSWORD_MOST = 1024
+TICKET_S = 600
+BUSY_S = 2.0
+NOT_IN = "not logged in: wrong id or password"
+"""Whatever the cause: who does not get in learns nothing from it."""
 STREAMS_END_S = 1.0
 PROVED_WITHIN_S = 10.0
 AT_ONCE = 32
@@ -67,6 +93,7 @@ class PageMeter(Meter, Protocol):
 class WebServer:
     """`start` binds and serves; `stop` ends within a few seconds whatever is open.
 
+    host_token: with it the command line calls us. metrics_token: with it anybody reads the figures.
     parse: reads an enquiry as an officer types it. intervals: device class -> seconds between its
     fixes (age bands on the page).
     uniform: chance, for the jitter of `bye`.
@@ -79,6 +106,10 @@ class WebServer:
         *,
         meter: PageMeter,
         clock: Clock,
+        log_ins: LogIns,
+        host_token: Secret | None = None,
+        metrics_token: Secret | None = None,
+        certificate: Certificate | None = None,
         parse: Callable[[str], object] = lambda _text: None,
         intervals: Mapping[str, float] | None = None,
         version: str = "",
@@ -105,9 +136,20 @@ class WebServer:
         self._doors = Doors(settings)
         self._openapi = shapes.encode(openapi.document(version))
         self._files = {path: (PAGE / name).read_bytes() for path, (name, _) in FILES.items()}
-        self._cache: tuple[float, int, bytes, bytes] | None = None
-        self._acts: OrderedDict[str, tuple[str, asyncio.Future[shapes.Json]]] = OrderedDict()
-        self._consoles = 0
+        self._cache: dict[Viewer, tuple[float, int, bytes, bytes]] = {}
+        self._acts: OrderedDict[tuple[str, str], tuple[str, asyncio.Future[shapes.Json]]] = (
+            OrderedDict()
+        )
+        self._log_ins = log_ins
+        self._certificate = certificate
+        self._gate = Gate(
+            log_ins,
+            clock=clock,
+            per_session_per_s=settings.per_session_per_s,
+            metrics_from=settings.metrics_from,
+            host=host_token,
+            metrics=metrics_token,
+        )
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
         self.port = 0
@@ -134,8 +176,13 @@ class WebServer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # inherited
             sock.bind((self._settings.host, self._settings.port))
+            tls = self._certificate
             self._listening = await loop.create_server(
-                lambda: self._doors.open(server), sock=sock, backlog=AT_ONCE
+                lambda: self._doors.open(server),
+                sock=sock,
+                backlog=AT_ONCE,
+                ssl=tls.context if tls is not None else None,
+                ssl_handshake_timeout=self._settings.header_deadline_s if tls else None,
             )
             sock.listen(BACKLOG)
         except BaseException:
@@ -144,7 +191,12 @@ class WebServer:
             raise
         self.port = int(sock.getsockname()[1])
         host = f"[{self._settings.host}]" if family == socket.AF_INET6 else self._settings.host
-        return f"http://{host}:{self.port}/"
+        return f"{'https' if tls else 'http'}://{host}:{self.port}/"
+
+    def renew(self) -> None:
+        """Take over a renewed certificate. Raises OSError."""
+        if self._certificate is not None:
+            self._certificate.renew()
 
     async def stop(self) -> None:
         """Streams first, then the rest; safe to call twice."""
@@ -159,33 +211,144 @@ class WebServer:
     def application(self) -> web.Application:
         """Routes and walls, for `start` and for tests of the route table."""
         app = web.Application(
-            middlewares=[walls.build(self._settings)], client_max_size=walls.BODY_LIMIT
+            middlewares=[walls.build(self._settings, self._admit)], client_max_size=walls.BODY_LIMIT
         )
         app.on_response_prepare.append(walls.dress)
-        for path in FILES:
-            app.router.add_get(path, self._file)
-        app.router.add_get("/api/v1/snapshot", self._snapshot)
-        app.router.add_get("/api/v1/stream", self._stream, allow_head=False)
-        app.router.add_get("/api/v1/checks/{ref}", self._check)
-        app.router.add_post("/api/v1/checks", self._ask_for)
-        app.router.add_get("/api/v1/checks/{ref}/answer", self._answered, allow_head=False)
-        app.router.add_get("/api/v1/time", self._time)
-        app.router.add_post("/api/v1/alarms/{id}/ack", self._acknowledge)
-        app.router.add_post("/api/v1/alarms/{id}/close", self._close)
-        app.router.add_post("/api/v1/alarms/{id}/shelve", self._shelve)
-        app.router.add_post("/api/v1/alarms/{id}/unshelve", self._unshelve)
-        app.router.add_post("/api/v1/alarms/{id}/mistake", self._mistake)
-        app.router.add_post("/api/v1/units/{id}/message", self._message)
-        app.router.add_get("/api/v1/releases", self._releases)
-        app.router.add_get("/api/v1/releases/{id}", self._held, allow_head=False)
-        app.router.add_post("/api/v1/releases/{id}", self._release)
-        app.router.add_post("/api/v1/export", self._export)
-        app.router.add_get("/api/v1/audit/receipts/{receipt}", self._receipt)
-        app.router.add_get("/api/openapi.json", self._describe)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/healthz", self._health)
-        app.router.add_get("/readyz", self._ready)
+        for route in ROUTES:
+            handler: Handler = getattr(self, f"_{route.handler}")
+            if route.method == "GET":
+                app.router.add_get(route.path, handler, allow_head=route.head)
+            else:
+                app.router.add_route(route.method, route.path, handler)
         return app
+
+    def _admit(self, request: web.Request) -> None:
+        """Put the caller into the request, or raise Problem or LogInFirst."""
+        resource = request.match_info.route.resource
+        if resource is None:
+            return  # no such route, which is all that anybody is told
+        method = "GET" if request.method == "HEAD" else request.method
+        route = BY_PLACE[method, resource.canonical]
+        try:
+            request[CALLER] = self._gate.admit(request, route)
+        except Problem as error:
+            if error.status == 401 and route.page:
+                raise LogInFirst from None
+            raise
+
+    # ------------------------------------------------------------------ log-in
+
+    async def _how_to_log_in(self, _request: web.Request) -> web.Response:
+        return answer({"mode": self._log_ins.settings.mode})
+
+    async def _log_in(self, request: web.Request) -> web.Response:
+        act = await self._decoded(request, LogInAct)
+        if len(act.password) > PASSWORD_MOST:
+            raise Problem(401, NOT_IN)
+        try:
+            opened = await self._log_ins.by_password(
+                act.id, Secret(act.password), request.remote or ""
+            )
+        except LogInRefused:
+            raise Problem(401, NOT_IN) from None
+        except TooSoon as error:
+            wait_s = math.ceil(error.wait_s)
+            raise Problem(429, f"too many tries: wait {wait_s} s", after_s=wait_s) from None
+        except FactorsBusy:
+            raise Problem(503, "too many log in at once: try again", after_s=BUSY_S) from None
+        await self._left(request)
+        actor = opened.actor
+        response = answer(
+            {
+                "id": actor.id,
+                "name": actor.name,
+                "roles": sorted(actor.roles),
+                "csrf": csrf_of(opened.token),
+            }
+        )
+        _give(response, COOKIE, opened.token)
+        return response
+
+    async def _to_provider(self, _request: web.Request) -> web.Response:
+        try:
+            url, ticket = await self._log_ins.begin()
+        except LogInRefused:
+            raise Problem(503, "the identity provider cannot be asked: try again") from None
+        response = walls.elsewhere(url)
+        # The way back begins at the provider, where Strict would hold the cookie back.
+        _give(response, TICKET, ticket, same_site="Lax", max_age_s=TICKET_S)
+        return response
+
+    async def _from_provider(self, request: web.Request) -> web.Response:
+        """A page that goes on by itself: the new cookie is not sent with a redirect from there."""
+        ticket = request.cookies.get(TICKET, "")
+        try:
+            opened = await self._log_ins.by_provider(ticket, request.query)
+        except LogInRefused:
+            response = _page(403, "Not logged in. <a href='/login'>Try again</a>.")
+        else:
+            await self._left(request)
+            response = _page(200, "Logged in. <a href='/'>Go on</a>.", on="/")
+            _give(response, COOKIE, opened.token)
+        _take(response, TICKET)
+        return response
+
+    async def _left(self, request: web.Request) -> None:
+        """Whoever logs in anew leaves what they had before."""
+        before = self._log_ins.of(request.cookies.get(COOKIE, ""))
+        if before is not None:
+            await self._log_ins.end(before, "logged in anew")
+
+    async def _log_out(self, request: web.Request) -> web.Response:
+        session = _caller(request).session
+        if session is not None:
+            await self._log_ins.end(session, "log-out")
+        response = answer({})
+        _take(response, COOKIE)
+        return response
+
+    async def _me(self, request: web.Request) -> web.Response:
+        caller = _caller(request)
+        return answer(
+            {
+                "id": caller.actor.id,
+                "name": caller.actor.name,
+                "roles": sorted(caller.actor.roles),
+                "csrf": caller.csrf,
+                "idle_s": self._log_ins.settings.idle_s,
+            }
+        )
+
+    async def _active(self, request: web.Request) -> web.Response:
+        """The gate took it for an act already: somebody is there."""
+        del request
+        return answer({})
+
+    async def _sessions(self, request: web.Request) -> web.Response:
+        now_s, own = self._clock.monotonic_s(), _caller(request).session
+        return answer(
+            {
+                "sessions": [
+                    {
+                        "name": each.name,
+                        "operator": each.operator,
+                        "roles": sorted(each.roles),
+                        "how": each.how,
+                        "age_s": round(now_s - each.begun_s),
+                        "idle_s": round(now_s - each.active_s),
+                        "own": each is own,
+                    }
+                    for each in self._log_ins.sessions.all()
+                ]
+            }
+        )
+
+    async def _end_session(self, request: web.Request) -> web.Response:
+        session = self._log_ins.sessions.named(request.match_info["name"])
+        if session is None:
+            raise Problem(404, "no such session")
+        await self._log_ins.end(session, f"by {_caller(request).actor.id}")
+        return answer({})
 
     # ------------------------------------------------------------------ reads
 
@@ -193,16 +356,17 @@ class WebServer:
         _, type_ = FILES[request.path]
         return web.Response(body=self._files[request.path], content_type=type_, charset="utf-8")
 
-    def _viewer(self) -> Viewer:
-        self._consoles += 1
-        return viewer_of(Actor(id=f"console-{self._consoles}"))
-
     async def _snapshot(self, request: web.Request) -> web.Response:
         now_s, policies = asyncio.get_running_loop().time(), self._streams.policies
-        kept = self._cache
+        viewer = self._gate.viewer(_caller(request))
+        # What is alike for all who may see the same; who asks is told by /api/v1/me.
+        alike = msgspec.structs.replace(viewer, id="")
+        kept = self._cache.get(alike)
         if kept is None or now_s - kept[0] > SNAPSHOT_KEPT_S or kept[1] != policies:
-            plain = self._picture()
-            kept = self._cache = (now_s, policies, plain, gzip.compress(plain, 5))
+            if len(self._cache) >= SNAPSHOTS_MOST:
+                self._cache.clear()
+            plain = self._picture(viewer)
+            kept = self._cache[alike] = (now_s, policies, plain, gzip.compress(plain, 5))
         _, _, plain, small = kept
         vary = {"Vary": "Accept-Encoding"}
         if "gzip" in request.headers.get("Accept-Encoding", ""):
@@ -213,18 +377,17 @@ class WebServer:
             )
         return web.Response(body=plain, content_type="application/json", headers=vary)
 
-    def _picture(self) -> bytes:
-        picture = self._board.snapshot(self._viewer())
+    def _picture(self, viewer: Viewer) -> bytes:
+        picture = self._board.snapshot(viewer)
         classes = {unit.meta.device_class for unit in picture.units}
         intervals = {name: self._intervals.get(name, DEFAULT_INTERVAL_S) for name in classes}
-        me = {"id": "local", "roles": ["operator"], "keys_off": False}
         return shapes.encode(
             shapes.snapshot_body(
                 picture,
                 self._units,
                 epoch=self._board.epoch,
                 intervals=intervals,
-                me=me,
+                me={"keys_off": False},
                 rules=self._board.alarm_rules(),
             )
         )
@@ -235,10 +398,15 @@ class WebServer:
             request.query.get("epoch"),
             request.query.get("after"),
         )
-        return await self._streams.serve(request, self._viewer(), epoch, after)
+        caller = _caller(request)
+        viewer = self._gate.viewer(caller)
+        return await self._streams.serve(
+            request, viewer, epoch, after, lambda: self._gate.still(caller)
+        )
 
     async def _check(self, request: web.Request) -> web.Response:
-        now = self._board.check_view(self._viewer(), request.match_info["ref"])
+        viewer = self._gate.viewer(_caller(request))
+        now = self._board.check_view(viewer, request.match_info["ref"])
         if now is None:
             raise Problem(404, "no such check on the board")
         return answer(shapes.check_body(now, self._units))
@@ -263,16 +431,17 @@ class WebServer:
         ready, reasons = self._board.ready()
         return answer({"ready": ready, "reasons": reasons}, 200 if ready else 503)
 
-    async def _releases(self, _request: web.Request) -> web.Response:
-        waiting = self._board.waiting(self._viewer())
+    async def _releases(self, request: web.Request) -> web.Response:
+        waiting = self._board.waiting(self._gate.viewer(_caller(request)))
         return answer({"releases": [shapes.release_body(each, self._units) for each in waiting]})
 
     async def _held(self, request: web.Request) -> web.Response:
         """Reading it is itself put on record first."""
-        viewer, ref = self._viewer(), request.match_info["id"]
+        caller, ref = _caller(request), request.match_info["id"]
+        viewer = self._gate.viewer(caller)
         try:
             async with asyncio.timeout(self._settings.body_deadline_s):
-                held = await self._board.read_held(viewer, ref, _operator(viewer.id))
+                held = await self._board.read_held(viewer, ref, caller.actor)
         except (KeyError, ValueError, TimeoutError) as error:
             raise _refusal(error) from error
         return answer(shapes.held_body(held, self._units))
@@ -282,9 +451,7 @@ class WebServer:
     async def _ask_for(self, request: web.Request) -> web.Response:
         """Keyed for an officer who asked by voice; both stand on record."""
         act = await self._decoded(request, CheckAct)
-        actor = _operator(requests.who(act.by))
-        if "ask" not in viewer_of(Actor(id=actor.id)).rights:
-            raise Problem(403, "you may not ask for officers")
+        actor = _caller(request).actor
         asked = self._parse(act.text)
         if not isinstance(asked, CheckRequest):
             why = asked.why if isinstance(asked, MalformedCheck) else "an enquiry, as V TE99ABC R1"
@@ -295,12 +462,12 @@ class WebServer:
             made = await self._board.ask_for(actor, act.requester, asked, act.to_radio, key)
             return shapes.assisted_body(made, self._units)
 
-        what = f"check {actor.id} {act.requester} {act.to_radio} {act.text}"
+        what = f"check {act.requester} {act.to_radio} {act.text}"
         return await self._act(request, what, ask)
 
     async def _answered(self, request: web.Request) -> web.Response:
-        """For who asked; reading it is itself put on record first. by: until log-in exists."""
-        actor = _operator(requests.who(request.query.get("by", "")))
+        """For who asked; reading it is itself put on record first."""
+        actor = _caller(request).actor
         try:
             async with asyncio.timeout(self._settings.body_deadline_s):
                 found = await self._board.read_answer(request.match_info["ref"], actor)
@@ -310,14 +477,15 @@ class WebServer:
 
     async def _release(self, request: web.Request) -> web.Response:
         act = await self._decoded(request, ReleaseAct)
-        actor, viewer = _operator(requests.who(act.by)), self._viewer()
+        caller = _caller(request)
+        actor, viewer = caller.actor, self._gate.viewer(caller)
         why = requests.why(act.why) if act.act == "refuse" else ""
 
         async def rule(ref: str) -> shapes.Json:
             ruled = await self._board.rule_release(viewer, ref, actor, act.act, act.level, why)
             return shapes.release_body(ruled, self._units)
 
-        return await self._act(request, f"{act.act} {actor.id} {act.level} {why}", rule)
+        return await self._act(request, f"{act.act} {act.level} {why}", rule)
 
     async def _acknowledge(self, request: web.Request) -> web.Response:
         return await self._act_by(request, "ack", self._board.acknowledge)
@@ -327,10 +495,10 @@ class WebServer:
 
     async def _shelve(self, request: web.Request) -> web.Response:
         act = await self._decoded(request, ShelveAct)
-        actor, minutes, why = Actor(id=requests.who(act.by)), act.minutes, act.why
+        actor, minutes, why = _caller(request).actor, act.minutes, act.why
         return await self._act(
             request,
-            f"shelve {actor.id} {minutes} {why}",
+            f"shelve {minutes} {why}",
             self._alarmed(lambda id_: self._board.shelve_alarm(id_, actor, minutes, why)),
         )
 
@@ -347,9 +515,9 @@ class WebServer:
         change: Callable[[str, Actor], Awaitable[AlarmChanged]],
     ) -> web.Response:
         """An act of which nothing is said but who does it."""
-        actor = Actor(id=requests.who((await self._decoded(request, Act)).by))
-        what = f"{verb} {actor.id}"
-        return await self._act(request, what, self._alarmed(lambda id_: change(id_, actor)))
+        await self._decoded(request, Act)
+        actor = _caller(request).actor
+        return await self._act(request, verb, self._alarmed(lambda id_: change(id_, actor)))
 
     def _alarmed(
         self, change: Callable[[str], Awaitable[AlarmChanged]]
@@ -364,9 +532,7 @@ class WebServer:
     async def _message(self, request: web.Request) -> web.Response:
         """To whoever holds this radio now."""
         act = await self._decoded(request, MessageAct)
-        actor, text = Actor(id=requests.who(act.by)), act.text
-        if "message" not in viewer_of(actor).rights:
-            raise Problem(403, "you may not write to units")
+        actor, text = _caller(request).actor, act.text
 
         async def sent(unit: str) -> shapes.Json:
             try:
@@ -375,12 +541,12 @@ class WebServer:
                 raise Problem(404, "no such unit, or more than one of that call-sign") from None
             return shapes.message_body(message, self._units)
 
-        return await self._act(request, f"message {actor.id} {text}", sent)
+        return await self._act(request, f"message {text}", sent)
 
     async def _export(self, request: web.Request) -> web.Response:
         """Only the record of it: the lines are read by the command line, read-only."""
         act = await self._decoded(request, ExportAct)
-        actor = Actor(id=requests.who(act.by))
+        actor = _caller(request).actor
         receipt = requests.receipt(act.receipt) if act.receipt else ""
         async with asyncio.timeout(self._settings.body_deadline_s):
             instance = await self._board.record_export(act.purpose, actor, receipt)
@@ -389,14 +555,12 @@ class WebServer:
     async def _receipt(self, request: web.Request) -> web.Response:
         """For auditors alone. What was asked and shown leaves here, so it is put on record first,
         and what for."""
-        viewer = self._viewer()
-        if "audit" not in viewer.rights:
-            raise Problem(403, "for auditors")
         receipt = requests.receipt(request.match_info["receipt"])
         purpose = requests.purpose(request.query.get("purpose", ""))
+        actor = _caller(request).actor
         try:
             async with asyncio.timeout(PROVED_WITHIN_S):
-                proof = await self._board.prove_receipt(receipt, purpose, Actor(id=viewer.id))
+                proof = await self._board.prove_receipt(receipt, purpose, actor)
         except TimeoutError:
             raise Problem(503, "the proof takes too long here: use `audit show`") from None
         except ChainBroken as error:
@@ -414,9 +578,10 @@ class WebServer:
         """Done once per Idempotency-Key: a repeat gets the answer of the first. what: the act, to
         know another one under the same key."""
         id_ = request.match_info.get("id", "")
-        key = request.headers.get("Idempotency-Key", "")
-        if not _KEY.fullmatch(key):
+        given = request.headers.get("Idempotency-Key", "")
+        if not _KEY.fullmatch(given):
             raise Problem(400, "Idempotency-Key: 1 to 64 visible ASCII characters")
+        key = (_caller(request).actor.id, given)  # nobody is told of another's act
         asked = f"{id_} {what}"
         known = self._acts.get(key)
         if known is not None:
@@ -436,7 +601,7 @@ class WebServer:
             refusal = _refusal(error)
             done.set_exception(refusal if isinstance(refusal, Exception) else Problem(503, "try"))
             raise refusal from error
-        self._cache = None  # who acts and looks again sees what they did
+        self._cache.clear()  # who acts and looks again sees what they did
         done.set_result(body)
         return answer(body)
 
@@ -453,17 +618,33 @@ class WebServer:
         return requests.body(raw, type_)
 
 
-def viewer_of(actor: Actor) -> Viewer:
-    """What this person may see over the API. Until log-in exists: whoever reaches us is an
-    operator."""
-    if not actor.roles:
-        return Viewer(id=actor.id, kind="console", rights=RIGHTS)
-    return projection.viewer_of(actor)
+def _caller(request: web.Request) -> Caller:
+    return request[CALLER]
 
 
-def _operator(id_: str) -> Actor:
-    """Until log-in exists: whoever reaches us acts as an operator."""
-    return Actor(id=id_, roles=frozenset({"operator"}))
+def _give(
+    response: web.StreamResponse,
+    name: str,
+    value: str,
+    *,
+    same_site: str = "Strict",
+    max_age_s: int | None = None,
+) -> None:
+    """A cookie that only this host gives and gets, that no script reads; until the browser ends."""
+    response.set_cookie(
+        name, value, path="/", secure=True, httponly=True, samesite=same_site, max_age=max_age_s
+    )
+
+
+def _take(response: web.StreamResponse, name: str) -> None:
+    response.del_cookie(name, path="/", secure=True, httponly=True)
+
+
+def _page(status: int, words: str, *, on: str = "") -> web.Response:
+    """A few fixed words, in HTML; on: where it goes by itself."""
+    going = f'<meta http-equiv="refresh" content="0;url={on}">' if on else ""
+    text = f"<!doctype html><html lang='en-GB'><title>log-in</title>{going}<p>{words}</p></html>"
+    return web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
 
 
 def _refusal(error: BaseException) -> BaseException:

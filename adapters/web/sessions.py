@@ -124,6 +124,9 @@ class Sessions:
     def named(self, name: str) -> Session | None:
         return next((each for each in self._open.values() if each.name == name), None)
 
+    def active_s(self, key: str) -> float:
+        return self._open[key].active_s
+
     def all(self) -> list[Session]:
         return list(self._open.values())
 

@@ -84,9 +84,15 @@ class Streams:
     # ------------------------------------------------------------------ life
 
     async def serve(
-        self, request: web.Request, viewer: Viewer, epoch: str | None, after: int | None
+        self,
+        request: web.Request,
+        viewer: Viewer,
+        epoch: str | None,
+        after: int | None,
+        still: Callable[[], bool],
     ) -> web.StreamResponse:
-        """Until the client goes, is cut, is told to reset, or the gateway stops."""
+        """Until the client goes, is cut, is told to reset, is nobody any more (`still`), or the
+        gateway stops."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         doorway = request.protocol
         assert isinstance(doorway, Doorway)
@@ -105,7 +111,7 @@ class Streams:
         self._idle.clear()
         self._meter.gauge("console_streams", len(self._open))
         try:
-            await self._run(subscription, doorway, response)
+            await self._run(subscription, doorway, response, still)
         except (Cut, ConnectionError):
             pass  # gone; what it missed it can ask for again
         finally:
@@ -117,7 +123,11 @@ class Streams:
         return response
 
     async def _run(
-        self, subscription: Subscription, doorway: Doorway, response: web.StreamResponse
+        self,
+        subscription: Subscription,
+        doorway: Doorway,
+        response: web.StreamResponse,
+        still: Callable[[], bool],
     ) -> None:
         now_s = asyncio.get_running_loop().time
         beat_at_s = fixes_at_s = now_s()
@@ -142,6 +152,10 @@ class Streams:
             until_s = beat_at_s if fixes_due else min(beat_at_s, fixes_at_s)
             wait_s = max(0.0, until_s - now_s())
             batch = await subscription.next(wait_s, fixes=fixes_due)
+            if not still():  # asked when it is sent, not when the stream was opened
+                self._meter.count("console_resets_total", reason="session")
+                await self._write(doorway, response, self._bye("session"))
+                return
             if batch.closed:
                 await self._write(doorway, response, self._bye())
                 return
@@ -180,9 +194,9 @@ class Streams:
         body = {"type": "reset", "reason": reason}
         await self._write(doorway, response, self._message(held, body))
 
-    def _bye(self) -> bytes:
+    def _bye(self, reason: str = "stopping") -> bytes:
         retry_ms = round(self._uniform(*RETRY_MS))
-        body = {"type": "bye", "reason": "stopping", "retry_ms": retry_ms}
+        body = {"type": "bye", "reason": reason, "retry_ms": retry_ms}
         return b"data: %b\n\n" % shapes.encode(body)
 
     async def _write(self, doorway: Doorway, response: web.StreamResponse, data: bytes) -> None:

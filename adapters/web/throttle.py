@@ -64,8 +64,11 @@ class Throttle:
                 table.popitem(last=False)
 
     def passed(self, account: str, address: str, *, supervisor: bool) -> None:
-        """They are in: their own failures are forgotten, the address's are not."""
+        """They are in: their own failures are forgotten, and this try is none of the address's."""
         self._accounts.pop(_key(account, address, supervisor), None)
+        crowd = self._addresses.get(address)
+        if crowd is not None and crowd.count > 0:
+            crowd.count -= 1
 
 
 def _key(account: str, address: str, supervisor: bool) -> tuple[str, str]:

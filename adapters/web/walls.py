@@ -1,14 +1,15 @@
 """What every request must pass and every answer must carry.
 
-Only loopback names in Host (a page elsewhere cannot reach us by rebinding its name), only our own
-page may change anything, every error is a plain `application/problem+json`, and the headers of the
-reliability reference, 9, stand on every answer.
+Only our own names in Host (a page elsewhere cannot reach us by rebinding its name), only our own
+page may change anything, nobody gets further whom the gate does not admit, every error is a plain
+`application/problem+json`, and the headers of the reliability reference, 9, stand on every answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -43,6 +44,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+YEAR_S = 31_536_000
 CONTINUE = "100-continue"
 
 Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -53,17 +55,23 @@ _log = logging.getLogger("adapters.web")
 class Problem(Exception):
     """An answer that says no: status and plain words that are shown as they are."""
 
-    def __init__(self, status: int, title: str) -> None:
+    def __init__(self, status: int, title: str, *, after_s: float = 0.0) -> None:
         super().__init__(title)
         self.status = status
         self.title = title
+        self.after_s = after_s
+        """When it may be tried again; 0: not said."""
+
+
+class LogInFirst(Exception):
+    """A browser that asked for a page is shown the log-in."""
 
 
 def answer(body: object, status: int = 200, content_type: str = "application/json") -> web.Response:
     return web.Response(body=shapes.encode(body), status=status, content_type=content_type)
 
 
-def problem(status: int, title: str) -> web.Response:
+def problem(status: int, title: str, after_s: float = 0.0) -> web.Response:
     """RFC 9457; `instance` is a fresh id that the log line of this error carries as well."""
     body = {
         "type": "about:blank",
@@ -71,7 +79,17 @@ def problem(status: int, title: str) -> web.Response:
         "status": status,
         "instance": secrets.token_hex(6),
     }
-    return answer(body, status, PROBLEM)
+    response = answer(body, status, PROBLEM)
+    if after_s:
+        response.headers["Retry-After"] = str(math.ceil(after_s))
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def elsewhere(path: str) -> web.Response:
+    """A page of ours that whoever came here needs first."""
+    return web.Response(status=303, headers={"Location": path})
 
 
 def gated(handle: Answering) -> Answering:
@@ -88,15 +106,21 @@ def gated(handle: Answering) -> Answering:
     return gate
 
 
-async def dress(_request: web.BaseRequest, response: web.StreamResponse) -> None:
+async def dress(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """on_response_prepare: security headers on, version headers off."""
     response.headers.update(HEADERS)
     response.headers["Server"] = "gateway"
+    if request.secure:
+        response.headers["Strict-Transport-Security"] = f"max-age={YEAR_S}"
 
 
-def build(settings: HttpSection) -> Middleware:
-    """The one middleware."""
+def build(
+    settings: HttpSection, admit: Callable[[web.Request], None], log_in: str = "/login"
+) -> Middleware:
+    """The one middleware. admit: raises Problem for whom nobody may let in; 401 for a page means
+    that a browser is sent to `log_in`."""
     request_s = settings.body_deadline_s + WAY_OUT_S
+    names = NAMES | {settings.host, *settings.names}
 
     @web.middleware
     async def walls(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -106,12 +130,16 @@ def build(settings: HttpSection) -> Middleware:
             if not request.body_exists:
                 doorway.asked()
         try:
-            _check_host(request)
+            if _host(request.headers.get("Host", "")) not in names:
+                raise Problem(421, "not the host you asked for")
             if request.method not in ("GET", "HEAD"):
-                _check_origin(request)
+                from_this_site(request)
+            admit(request)
             return await handler(request)
+        except LogInFirst:
+            return elsewhere(log_in)
         except Problem as error:
-            return problem(error.status, error.title)
+            return problem(error.status, error.title, error.after_s)
         except Unclear as error:
             return problem(400, str(error))
         except web.HTTPException as error:
@@ -141,22 +169,10 @@ def _host(authority: str) -> str | None:
         return None
 
 
-def _netloc(url: str) -> str | None:
-    try:
-        return urlsplit(url).netloc
-    except ValueError:
-        return None
-
-
-def _check_host(request: web.Request) -> None:
-    if _host(request.headers.get("Host", "")) not in NAMES:
-        raise Problem(421, "not the host you asked for")
-
-
-def _check_origin(request: web.Request) -> None:
-    """A change comes from our own page or from a program, never from another site's page."""
+def from_this_site(request: web.Request) -> None:
+    """From our own page or from a program, never from another site's page. Raises Problem."""
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise Problem(403, "not from this site")
     origin = request.headers.get("Origin")
-    if origin is not None and _netloc(origin) != request.headers.get("Host", ""):
+    if origin is not None and origin != f"{request.scheme}://{request.headers.get('Host', '')}":
         raise Problem(403, "not from this site")

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from adapters import oidc
-from adapters.oidc import Provider, Refused
+from adapters.oidc import Provider
+from gateway.errors import LogInRefused
 from gateway.messages import Secret
 from tests.services.scripted_idp import CLIENT, LIES, SECRET, ScriptedIdp
 
@@ -59,7 +60,7 @@ async def test_no_lie_logs_anybody_in(idp: ScriptedIdp, lie: str, reason: str) -
     if lie == "nobody":
         idp.subject = ""
     url, ticket = await ours.begin()
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(LogInRefused) as caught:
         await ours.finish(ticket, idp.approve(url))
     assert caught.value.reason == reason
 
@@ -80,10 +81,10 @@ async def test_a_code_of_another_try_logs_nobody_in(idp: ScriptedIdp) -> None:
         (other, {name: value for name, value in back.items() if name != "code"}),
         (other, {**back, "error": "access_denied"}),
     ):
-        with pytest.raises(Refused):
+        with pytest.raises(LogInRefused):
             await ours.finish(bad, query)
     now[0] += oidc.TRY_S + 1
-    with pytest.raises(Refused, match="ticket"):
+    with pytest.raises(LogInRefused, match="ticket"):
         await ours.finish(other, back)
     assert mine != theirs
 
@@ -94,7 +95,7 @@ async def test_a_stolen_code_is_worth_nothing_without_its_verifier(idp: Scripted
     stolen = idp.approve((await ours.begin())[0])
     url, ticket = await ours.begin()
     own = idp.approve(url)
-    with pytest.raises(Refused, match="provider"):
+    with pytest.raises(LogInRefused, match="provider"):
         await ours.finish(ticket, {**own, "code": stolen["code"]})
 
 
@@ -107,7 +108,7 @@ async def test_a_second_factor_may_be_required(idp: ScriptedIdp) -> None:
         if acr == "mfa":
             assert (await ours.finish(ticket, idp.approve(url))).subject == "sub-1"
         else:
-            with pytest.raises(Refused, match="acr"):
+            with pytest.raises(LogInRefused, match="acr"):
                 await ours.finish(ticket, idp.approve(url))
 
 
@@ -127,16 +128,16 @@ async def test_a_new_key_is_fetched_once_and_not_for_everybody(
     idp.lie = "stale key"
     for _ in range(3):
         url, ticket = await ours.begin()
-        with pytest.raises(Refused, match="key"):
+        with pytest.raises(LogInRefused, match="key"):
             await ours.finish(ticket, idp.approve(url))
     assert idp.key_fetches == 2
 
 
 async def test_a_provider_is_who_it_says_it_is(idp: ScriptedIdp) -> None:
     """The issuer in the discovery is ours, and what it names is safe to go to."""
-    with pytest.raises(Refused, match="issuer"):
+    with pytest.raises(LogInRefused, match="issuer"):
         await client(idp, issuer=idp.issuer.replace("127.0.0.1", "localhost")).begin()
-    with pytest.raises(Refused, match="provider"):
+    with pytest.raises(LogInRefused, match="provider"):
         await client(idp, issuer="http://127.0.0.1:9").begin()
     ours = client(idp)
     assert not ours._safe("http://192.0.2.7/token")

@@ -51,6 +51,8 @@ class Spec(msgspec.Struct, forbid_unknown_fields=True):
     acks: bool = False
     connections: int = 1
     drain_s: float = 5.0
+    cookie: str = ""
+    """stream: of an open session."""
 
 
 class Line(asyncio.Protocol):
@@ -114,7 +116,8 @@ class Console(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
         host = f"127.0.0.1:{self._load.spec.port}"
-        transport.write(f"GET /api/v1/stream HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        head = f"GET /api/v1/stream HTTP/1.1\r\nHost: {host}\r\n"
+        transport.write(f"{head}Cookie: {self._load.spec.cookie}\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
         self._rest += data

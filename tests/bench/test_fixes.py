@@ -46,7 +46,12 @@ async def relay(broker: Mosquitto, rate: float, *, web: Daemon | None, consoles:
     specs = rig.split("fix", broker, rate=rate, seconds=SECONDS, terminals=TERMINALS, drain_s=1.0)
     specs.append(Spec(role="listen", port=broker.port, name="ear", back="feed/fix/+", **at))
     if web is not None:
-        specs.append(Spec(role="stream", port=web.port, name="eye", connections=consoles, **at))
+        cookie = (await web.log_in())["Cookie"]
+        specs.append(
+            Spec(
+                role="stream", port=web.port, name="eye", connections=consoles, cookie=cookie, **at
+            )
+        )
     seen = await rig.load(specs)
     ear, eye = seen.more[2], seen.more[3] if web is not None else {"rows": [], "ages": []}
     return Relayed(

@@ -25,6 +25,7 @@ from gateway.app import load
 from gateway.settings import Settings
 from tests.services import free_port
 from tests.services.mosquitto import Mosquitto
+from tests.system.seats import OPERATORS, log_in
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "config" / "gateway.toml"
@@ -120,6 +121,8 @@ def copy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path,
     broker = Mosquitto(tmp_path / "broker")
     for path in (ROOT / "config").glob("*.toml"):
         (tmp_path / path.name).write_text(path.read_text("utf-8"), "utf-8")
+    with (tmp_path / "people.toml").open("a", encoding="utf-8") as people:
+        people.write(OPERATORS)
     (tmp_path / "pnc").symlink_to(ROOT / "config" / "pnc")
     text = SAMPLE.read_text("utf-8")
     for old, new in (
@@ -169,7 +172,7 @@ async def links(port: int) -> dict[str, str]:
         if probe.connect_ex(("127.0.0.1", port)):
             return {}
     async with (
-        aiohttp.ClientSession() as http,
+        aiohttp.ClientSession(headers=await log_in(f"http://127.0.0.1:{port}")) as http,
         http.get(f"http://127.0.0.1:{port}/api/v1/snapshot") as answer,
     ):
         picture = await answer.json()

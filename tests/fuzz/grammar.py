@@ -743,7 +743,9 @@ def received(r: Random) -> bytes:
 
 
 def act_body(r: Random) -> bytes:
-    members = [("by", _q(r, some(r, ("op1", "Ó TESTER", "a" * 40, "a" * 41)), 35))]
+    members: list[tuple[str, str]] = []
+    if often(r, 10):
+        members.append(("by", _q(r, some(r, ("op1", "Ó TESTER", "a" * 40, "a" * 41)), 35)))
     if often(r, 60):
         members.append(("purpose", _q(r, some(r, ("lawfulness", "integrity-security")), 20)))
     return json_object(r, members, 16)
@@ -785,6 +787,9 @@ def http_request(r: Random) -> bytes:
             "/api/v1/alarms/A1/ack",
             "/api/v1/alarms/A1/close",
             "/api/v1/export",
+            "/api/v1/login",
+            "/api/v1/sessions",
+            "/login/callback?code=a&state=b",
             "/metrics",
             "/healthz",
             "/readyz",

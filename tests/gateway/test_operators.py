@@ -7,7 +7,7 @@ import pytest
 
 from gateway.messages import AlarmChanged
 from gateway.operators import Operators, actor_of, stand
-from gateway.projection import Projection
+from gateway.projection import Projection, viewer_of
 from gateway.roster import Roster
 from gateway.rulebook import ConsoleRule, Operator
 from tests.gateway.house import CONFIG
@@ -55,7 +55,7 @@ def test_they_see_what_the_policy_says_and_else_nothing(
     roles: tuple[str, ...], seen: tuple[bool, ...]
 ) -> None:
     """A role that stands in no rule sees nothing: default deny."""
-    viewer = NOW.viewer(actor_of(Operator(id="x", roles=roles, agency="fire"), frozenset(roles)))
+    viewer = viewer_of(actor_of(Operator(id="x", roles=roles, agency="fire"), frozenset(roles)))
     assert (viewer.rights, viewer.roles, viewer.agency) == (frozenset(), frozenset(roles), "fire")
     show = Projection(Roster(CONFIG.fleet, CONFIG.people, CONFIG.areas), lambda: POLICY_NOW)
     alarms = [AlarmChanged("A1", rule, 1, "unack-active", 1, 1) for rule in ("DNR", "EMG")]

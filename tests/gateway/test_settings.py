@@ -124,7 +124,11 @@ def test_every_key_of_the_data_files_is_explained() -> None:
         ("[gateway]\ntimezone = 'Europe/Londn'", "gateway.toml: gateway.timezone: no such zone"),
         ("[gateway]\ntimezone = '../etc'", "gateway.toml: gateway.timezone: no such zone"),
         ("[gateway]\ntimezone = ''", "gateway.toml: gateway.timezone: no such zone"),
-        ("[http]\nhost = '0.0.0.0'", "gateway.toml: http.host: only loopback"),
+        ("[http]\nhost = '0.0.0.0'", "gateway.toml: http.host: other than loopback"),
+        (
+            "[gateway]\nprofile = 'production'",
+            "gateway.toml: auth.mode: oidc in profile production, or allow_local_in_production",
+        ),
         ("[http]\ncert_file = 'x.pem'", "gateway.toml: http.cert_file: needs key_file"),
         ("[http]\nkey_file = 'x.key'", "gateway.toml: http.key_file: needs cert_file"),
         ("[http]\nmin_tls = '1.1'", "gateway.toml: http.min_tls: 1.3 or 1.2"),
@@ -292,7 +296,8 @@ def test_a_finding_says_on_which_line(folder: Folder) -> None:
     folder.write(fleet, "fleet.toml")
     line = fleet[: fleet.index('area = "X"')].count("\n") + 1
     found = "\n".join(folder.findings())
-    assert "http.host: only loopback (127.0.0.1) until log-in exists (line 3)" in found
+    assert "http.host: other than loopback (127.0.0.1) only with TLS: cert_file, " in found
+    assert "key_file (line 3)" in found
     assert "serial a: parity: one of N E O M S (line 8)" in found
     assert f".area: not one of areas in the areas file (line {line})" in found
 
@@ -459,6 +464,7 @@ def test_an_operator_is_somebody(folder: Folder, old: str, new: str, told: str) 
 
 def test_production_knows_no_standing_booking(folder: Folder) -> None:
     anchored = "[audit]\nanchors = [{ kind = 'file', path = 'heads.jsonl' }]"
+    anchored += "\n[auth]\nallow_local_in_production = true"
     folder.write(f"[gateway]\nprofile = 'production'\n{anchored}")
     assert [each.split(":")[:2] for each in folder.findings()] == [["people.toml", " standing[0]"]]
     folder.write("[gateway]\nprofile = 'live'")

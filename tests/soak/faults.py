@@ -99,7 +99,8 @@ class Faults:
         await asyncio.sleep(self._for_s(5))
 
     async def _deaf_console(self) -> None:
-        async with _stream(self._house.port):
+        seat = await self._house.daemon.log_in()
+        async with _stream(self._house.port, seat["Cookie"]):
             await asyncio.sleep(self._for_s(40))
 
     async def _reload(self) -> None:
@@ -109,12 +110,13 @@ class Faults:
 
 
 @contextlib.asynccontextmanager
-async def _stream(port: int) -> AsyncIterator[None]:
+async def _stream(port: int, cookie: str) -> AsyncIterator[None]:
     """A console that asks for the stream and never reads: its small window fills at once."""
     loop = asyncio.get_running_loop()
     with socket.socket() as sock:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         await loop.sock_connect(sock, ("127.0.0.1", port))
-        await loop.sock_sendall(sock, b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        head = f"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n"
+        await loop.sock_sendall(sock, head.encode())
         yield

@@ -163,4 +163,4 @@ class House:
                 for place, alarm in enumerate((await self.daemon.snapshot())["alarms"]):
                     for act, who in (("ack", "op-1"), ("close", "op-2")):
                         path = f"/api/v1/alarms/{alarm['id']}/{act}"
-                        await self.daemon.post(path, {"by": who}, f"{number}-{place}-{act}")
+                        await self.daemon.post(path, {}, f"{number}-{place}-{act}", who)

@@ -10,6 +10,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.system.seats import log_in
+
 
 class Console:
     """Follows /api/v1/stream across restarts, checking `prev` as a console must.
@@ -19,9 +21,13 @@ class Console:
     the callsigns that were ever shown to call for help.
     """
 
-    def __init__(self, url: str, *, address: str = "127.0.0.1") -> None:
-        """address: of loopback, where it comes from."""
+    def __init__(self, url: str, *, address: str = "127.0.0.1", who: str = "op-1") -> None:
+        """address: of loopback, where it comes from. who: logs in (tests.system.seats)."""
         self._url = url
+        self._who = who
+        self._seat: dict[str, str] = {}
+        self.logged_in = 0
+        """How often: a session outlives a restart of the daemon."""
         self._address = address
         self.events: list[dict[str, Any]] = []
         self.epochs: list[str] = []
@@ -36,9 +42,14 @@ class Console:
         """Until cancelled. After a reset or a lost connection it begins anew with a snapshot."""
         while True:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                if not self._seat:
+                    self._seat = await log_in(self._url, self._who)
+                    self.logged_in += 1
                 here = aiohttp.TCPConnector(local_addr=(self._address, 0))
-                async with aiohttp.ClientSession(connector=here) as http:
+                async with aiohttp.ClientSession(connector=here, headers=self._seat) as http:
                     async with http.get(f"{self._url}/api/v1/snapshot") as answer:
+                        if answer.status == 401:
+                            self._seat = {}
                         picture = await answer.json()
                     self.begin(picture)
                     await self._follow(http, picture["epoch"], picture["seq"])

@@ -1,4 +1,6 @@
-"""Clients that do harm, as a process: `python -m tests.system.crowd PORT`, until killed.
+"""Clients that do harm, as a process: `python -m tests.system.crowd PORT COOKIE`, until killed.
+
+The cookie is of a session: what only an insider can do harm with is done, too.
 
 Apart from whoever measures what they cost others, and at low priority: on a machine with few cores
 a crowd in the measuring process would measure itself. All come from other addresses of loopback.
@@ -23,9 +25,9 @@ NICENESS = 10
 IP_BIND_ADDRESS_NO_PORT = 24
 """<linux/in.h>: the port is chosen when it is known whereto, so that 2,000 find one at once."""
 
-SNAPSHOTS = b"GET /api/v1/snapshot HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 20
+SNAPSHOT = b"GET /api/v1/snapshot HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: %b\r\n\r\n"
 HUGE_BODY = (
-    b"POST /api/v1/alarms/A1/ack HTTP/1.1\r\nHost: 127.0.0.1\r\nIdempotency-Key: k\r\n"
+    b"POST /api/v1/login HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     b"Content-Type: application/json\r\nContent-Length: 104857600\r\n\r\n" + b" " * 65536
 )
 
@@ -58,15 +60,14 @@ async def half_request(port: int, place: int) -> None:
         await asyncio.sleep(AGAIN_S)
 
 
-async def slow_reader(port: int) -> None:
+async def slow_reader(port: int, cookie: bytes) -> None:
     """W01: a stream read at 1 kB/s; W02: a small window makes its silence felt."""
     loop = asyncio.get_running_loop()
     while True:
         with contextlib.suppress(OSError):
             async with connected(port, "127.0.2.1", window=4096) as sock:
-                await loop.sock_sendall(
-                    sock, b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-                )
+                head = b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: %b\r\n\r\n"
+                await loop.sock_sendall(sock, head % cookie)
                 while await loop.sock_recv(sock, 1000):  # noqa: ASYNC110 - so slowly is the point
                     await asyncio.sleep(1.0)
         await asyncio.sleep(AGAIN_S)
@@ -83,21 +84,21 @@ async def flood(port: int, said: bytes) -> None:
         await asyncio.sleep(AGAIN_S)
 
 
-async def main(port: int) -> None:
+async def main(port: int, cookie: bytes) -> None:
     async with asyncio.TaskGroup() as group:
         for place in range(HALVES):
             group.create_task(half_request(port, place))
         for _ in range(3):
-            group.create_task(slow_reader(port))
-        for said in (SNAPSHOTS, HUGE_BODY):
+            group.create_task(slow_reader(port, cookie))
+        for said in (SNAPSHOT % cookie * 20, HUGE_BODY):
             group.create_task(flood(port, said))
 
 
 @contextlib.asynccontextmanager
-async def at_the_door(port: int) -> AsyncIterator[None]:
+async def at_the_door(port: int, cookie: str) -> AsyncIterator[None]:
     """For the test: all of them, while it lasts."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.system.crowd", str(port)),
+        *(sys.executable, "-m", "tests.system.crowd", str(port), cookie),
         cwd=ROOT,
     )
     try:
@@ -117,4 +118,4 @@ def inside(port: int) -> int:
 
 if __name__ == "__main__":
     os.nice(NICENESS)
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2].encode()))

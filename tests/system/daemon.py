@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 
 from tests.services import free_port
+from tests.system.seats import OPERATORS, log_in
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_S = 60.0
@@ -35,6 +36,7 @@ UNLIMITED = {
 }
 """Tests hurry more than officers do; where limits are meant, `sections` says so."""
 EXIT_WITHIN_S = 10.0
+WATCHED = ("/metrics", "/healthz", "/readyz")
 
 
 class Daemon:
@@ -67,6 +69,7 @@ class Daemon:
         self.errors = folder / "stderr.txt"
         self.state = folder / "var"
         self.process: asyncio.subprocess.Process | None = None
+        self._seats: dict[str, dict[str, str]] = {}
         self._environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(environ or {})}
         self._write(
             lines or {},
@@ -107,6 +110,8 @@ class Daemon:
                     file = file.replace("hold = true", "hold = false")
                     file = file.replace("prompt = true", "prompt = false")
                 (self.folder / name).write_text(file, "utf-8")
+        with (self.folder / "people.toml").open("a", encoding="utf-8") as people:
+            people.write(OPERATORS)
         text += _table(
             "alarms", {"file": str(config / "alarms.toml"), **sections.pop("alarms", {})}
         )
@@ -116,7 +121,9 @@ class Daemon:
             pnc = {"adapter": "http", "url": pnc_url}
         text += _table("pnc", pnc)
         text += _table("limits", sections.pop("limits", UNLIMITED))
-        text += _table("http", {"port": self.port, **sections.pop("http", {})})
+        http = {"port": self.port, "per_session_per_s": 10_000.0, **sections.pop("http", {})}
+        text += _table("http", http)
+        text += _table("auth", {"sessions_each": 100, **sections.pop("auth", {})})
         for name, table in sections.items():
             text += _table(name, table)
         for name, (path, issi) in lines.items():
@@ -205,13 +212,15 @@ class Daemon:
 
     # ----------------------------------------------------------------- looking in
 
-    async def get(self, path: str) -> tuple[int, bytes]:
-        async with (
-            asyncio.timeout(5),
-            aiohttp.ClientSession() as http,
-            http.get(self.url + path) as answer,
-        ):
-            return answer.status, await answer.read()
+    async def log_in(self, who: str = "op-1") -> dict[str, str]:
+        """The headers of an open session of theirs (tests.system.seats)."""
+        if who not in self._seats:
+            self._seats[who] = await log_in(self.url, who)
+        return self._seats[who]
+
+    async def get(self, path: str, who: str = "op-1") -> tuple[int, bytes]:
+        """As somebody who is logged in, but for what whoever watches the machine may ask."""
+        return await self._asked("GET", path, "" if path in WATCHED else who)
 
     async def snapshot(self) -> dict[str, Any]:
         status, body = await self.get("/api/v1/snapshot")
@@ -219,18 +228,26 @@ class Daemon:
         return dict(json.loads(body))
 
     async def post(
-        self, path: str, body: Mapping[str, Any], key: str
+        self, path: str, body: Mapping[str, Any], key: str, who: str = "op-1"
     ) -> tuple[int, dict[str, Any]]:
-        async with (
-            asyncio.timeout(5),
-            aiohttp.ClientSession() as http,
-            http.post(
-                self.url + path,
-                json=dict(body),
-                headers={"Idempotency-Key": key, "Origin": self.url},
-            ) as answer,
-        ):
-            return answer.status, dict(await answer.json(content_type=None))
+        status, said = await self._asked("POST", path, who, json=dict(body), key=key)
+        return status, dict(json.loads(said))
+
+    async def _asked(
+        self, method: str, path: str, who: str, *, json: object = None, key: str = ""
+    ) -> tuple[int, bytes]:
+        """As somebody who is logged in, who logs in anew when the session is over."""
+        more = {"Idempotency-Key": key, "Origin": self.url} if key else {}
+        async with asyncio.timeout(10), aiohttp.ClientSession() as http:
+            while True:
+                fresh = who not in self._seats
+                seat = await self.log_in(who) if who else {}
+                async with http.request(
+                    method, self.url + path, json=json, headers={**more, **seat}
+                ) as answer:
+                    if answer.status != 401 or fresh:
+                        return answer.status, await answer.read()
+                del self._seats[who]
 
     def journal(self) -> list[dict[str, Any]]:
         """Every whole line it logged; a line that is no JSON fails the test."""

@@ -75,15 +75,17 @@ class Operator:
         self.took_s: list[float] = []
         self.why: list[str] = []
         """What was not served, in a word each."""
-        self._url = daemon.url + "/api/v1/snapshot"
+        self._daemon = daemon
 
     async def run(self) -> None:
         while True:
             began_s = time.monotonic()
             try:
+                seat = await self._daemon.log_in()
+                url = self._daemon.url + "/api/v1/snapshot"
                 async with (
                     aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http,
-                    http.get(self._url) as answer,
+                    http.get(url, headers=seat) as answer,
                 ):
                     await answer.read()
                     served = answer.status == 200
@@ -109,7 +111,7 @@ async def test_hostile_clients_cost_neither_operators_nor_officers(world: World)
     before_kib = rss_kib(daemon.pid)
     most_kib = 0
     officers = [*world.lines.values(), *(world.radios[issi] for issi in MQTT)]
-    async with at_the_door(port):
+    async with at_the_door(port, (await daemon.log_in("op-2"))["Cookie"]):
         await until(lambda: inside(port) > CROWDED, 20)
         async with asking(*officers) as busy, at_work(operator.run):
             async with asyncio.timeout(LASTS_MOST_S):

@@ -75,7 +75,7 @@ async def test_a_stolen_vehicle_over_a_serial_line(world: World) -> None:
     assert [step["event"] for step in proved["records"]] == events
     assert all(step["head"] for step in proved["records"])
     looked = audit(state)[-1]
-    assert (looked["event"], looked["operator"]) == ("export", "auditor-1")
+    assert (looked["event"], looked["operator"]) == ("export", "cli:auditor-1")
     assert looked["detail"] == f"lawfulness: receipt {given}"
 
 
@@ -193,7 +193,7 @@ async def test_emergency_is_on_the_feed_and_is_acknowledged_and_closed(world: Wo
     assert console.of("unit.emergency")[0]["on"] is True
     await until(lambda: any(e["rule"] == "EMG" for e in console.of("alarm")))
     alarm = next(e for e in console.of("alarm") if e["rule"] == "EMG")
-    status, body = await daemon.post(f"/api/v1/alarms/{alarm['id']}/ack", {"by": "op-1"}, "k1")
+    status, body = await daemon.post(f"/api/v1/alarms/{alarm['id']}/ack", {}, "k1", "op-1")
     assert (status, body["state"]) == (200, "ack-active")
     # It is raised again after a crash, as it stood.
     await daemon.kill()
@@ -202,7 +202,7 @@ async def test_emergency_is_on_the_feed_and_is_acknowledged_and_closed(world: Wo
     assert [(a["id"], a["state"]) for a in alarms if a["rule"] == "EMG"] == [
         (alarm["id"], "ack-active")
     ]
-    status, body = await daemon.post(f"/api/v1/alarms/{alarm['id']}/close", {"by": "op-2"}, "k2")
+    status, body = await daemon.post(f"/api/v1/alarms/{alarm['id']}/close", {}, "k2", "op-2")
     assert (status, body["state"]) == (200, "cleared")
     assert [a for a in (await daemon.snapshot())["alarms"] if a["rule"] == "EMG"] == []
     assert world.verdict() == []
@@ -317,10 +317,10 @@ async def test_alarms_stand_over_a_kill_as_every_console_saw_them(world: World) 
         assert emergency["response"].startswith("Call the officer by voice")
         path = "/api/v1/alarms/{}/{}"
         for one, verb, body in (
-            (emergency, "ack", {"by": "op-1"}),
-            (emergency, "mistake", {"by": "op-1"}),
-            (lines[0], "ack", {"by": "op-1"}),
-            (lines[1], "shelve", {"by": "op-1", "minutes": 5, "why": "being mended"}),
+            (emergency, "ack", {}),
+            (emergency, "mistake", {}),
+            (lines[0], "ack", {}),
+            (lines[1], "shelve", {"minutes": 5, "why": "being mended"}),
         ):
             status, said = await daemon.post(path.format(one["id"], verb), body, verb + one["id"])
             assert status == 200, said
@@ -339,8 +339,8 @@ async def test_alarms_stand_over_a_kill_as_every_console_saw_them(world: World) 
         assert {a["state"] for a in after} == {"ack-active", "unack-active"}
         assert sum("shelved_until" in a for a in after) == 1
         close = path.format(emergency["id"], "close")
-        assert (await daemon.post(close, {"by": "op-1"}, "c1"))[0] == 409
-        assert (await daemon.post(close, {"by": "op-2"}, "c2"))[0] == 200
+        assert (await daemon.post(close, {}, "c1", "op-1"))[0] == 409
+        assert (await daemon.post(close, {}, "c2", "op-2"))[0] == 200
         assert world.verdict() == []
     finally:
         watching.cancel()
@@ -359,7 +359,7 @@ async def test_what_the_control_room_writes_is_read_on_both_bearers_and_over_a_k
 
     async def write(issi: str, text: str) -> str:
         path = f"/api/v1/units/{names[issi]}/message"
-        status, said = await daemon.post(path, {"by": "op-1", "text": text}, f"m{len(text)}")
+        status, said = await daemon.post(path, {"text": text}, f"m{len(text)}")
         assert (status, said["state"]) == (200, "queued"), said
         return str(said["id"])
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.services import free_port
 from tests.system.daemon import ROOT, until
+from tests.system.seats import log_in
 
 ANSWER_WITHIN_S = 10.0
 """From the start of the process, the page included (issue statement 2)."""
@@ -161,7 +162,7 @@ async def test_demo_answers_on_both_bearers_shows_it_and_ends_with_a_summary(
         await demo.start()
         bearers: set[str] = set()
         while loop.time() - started_s < ANSWER_WITHIN_S and len(bearers) < 2:
-            bearers |= await answered_bearers(demo.port)
+            bearers |= await answered_bearers(demo.port, demo.text)
             await asyncio.sleep(0.1)
         assert bearers == {"serial", "mqtt"}, demo.text
         assert f"http://127.0.0.1:{demo.port}/" in demo.text
@@ -205,14 +206,20 @@ async def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, moment: str) -> None
     assert tempfile.gettempdir() != str(tmp_path)
 
 
-async def answered_bearers(port: int) -> set[str]:
+async def seat_at(port: int, said: str) -> dict[str, str]:
+    """Logged in with what the demo says; nothing while it has not."""
+    found = re.search(r"(?m)^log in +(operator) +(\S+)$", said)
+    return await log_in(f"http://127.0.0.1:{port}", *found.groups()) if found else {}
+
+
+async def answered_bearers(port: int, said: str) -> set[str]:
     """Over which bearers the page shows an answered check by now."""
     fleet = (ROOT / "simulators" / "scenarios" / "demo.toml").read_text("utf-8")
     bearer_of = dict(re.findall(r'callsign = "([^"]+)"\nissi = "\d+"\nbearer = "(\w+)"', fleet))
     try:
         async with (
             asyncio.timeout(2),
-            aiohttp.ClientSession() as http,
+            aiohttp.ClientSession(headers=await seat_at(port, said)) as http,
             http.get(f"http://127.0.0.1:{port}/api/v1/snapshot") as answer,
         ):
             picture = json.loads(await answer.read())

@@ -140,9 +140,11 @@ async def test_a_flood_stays_within_its_memory(tmp_path: Path) -> None:
         before = resident(here.daemon.pid)
         limit(here.daemon.pid, f"--as={address_space(here.daemon.pid) + 128 * 1024 * 1024}")
         deaf = []
+        cookie = (await here.daemon.log_in())["Cookie"]
+        asked = f"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\n\r\n"
         for _ in range(20):
             client = socket.create_connection(("127.0.0.1", here.daemon.port))
-            client.sendall(b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            client.sendall(asked.encode())
             deaf.append(client)
         bad = f"$GPRMC,{'1' * 60}*00"
         lines = [f"V TE99{n // 100:03}X R1" if n % 100 == 0 else bad for n in range(30_000)]

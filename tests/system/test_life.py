@@ -112,7 +112,7 @@ async def test_second_daemon_on_the_same_ledger_is_refused(daemon: Daemon, tmp_p
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("port = ", 'host = "0.0.0.0"\nport = ', "http.host: only loopback"),
+        ("port = ", 'host = "0.0.0.0"\nport = ', "http.host: other than loopback"),
         (
             'instance = "gwt"',
             'instnace = "gwt"',

@@ -107,7 +107,7 @@ async def test_the_audit_beside_a_running_daemon_and_without_one(daemon: Daemon)
     assert code == 0, errors
     lines = [json.loads(line) for line in out.splitlines()]
     assert acts(lines) == ["started", "export"]
-    assert lines[-1]["operator"] == "auditor-1"
+    assert lines[-1]["operator"] == "cli:auditor-1"
     assert json.loads(errors.splitlines()[-1])["records"] == len(lines)
     code, out, errors = await command("audit", "show", "none-such", *config, "--by", "auditor-1")
     assert (code, out) == (1, "")

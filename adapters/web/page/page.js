@@ -14,6 +14,8 @@ const BACKOFF_S = [0.5, 1, 2, 4, 8];
 const CHECKS_SHOWN = 60;
 const LOST_MS = 15 * 60 * 1000;
 const FETCH_MS = 5000;
+const ACTIVE_MS = 60 * 1000; // how often we say that somebody is here
+const IDLE_WARNING_MS = 60 * 1000;
 const CALM_MS = 10000; // a second reset within this time waits as a lost line does
 
 const picture = {
@@ -39,7 +41,7 @@ const feed = {
   unknown: 0,
   /** @type {number[]} */ offsets: [],
 };
-let operator = "";
+const me = { csrf: "", idleMs: Infinity, actMs: performance.now(), toldMs: -Infinity };
 /** @type {Map<string, string>} */
 const refusals = new Map();
 /** @type {Set<string>} */
@@ -235,7 +237,8 @@ function receive(data) {
       break;
     case "bye":
       drop();
-      later(m.retry_ms);
+      if (m.reason === "session") leave();
+      else later(m.retry_ms);
       break;
     default:
       if (m.ahead) { apply(m); break; } // an emergency ahead of its turn; it comes again in place
@@ -272,13 +275,65 @@ function later(ms) {
   feed.timer = setTimeout(open, ms);
 }
 
+// ---------------------------------------------------------------- who is here
+
+/** The session is over: nothing that stands here is live any more. */
+function leave() {
+  location.replace("/login");
+}
+
+/** @param {string} path @param {RequestInit} [more] */
+async function call(path, more) {
+  const answer = await fetch(path, { signal: AbortSignal.timeout(FETCH_MS), ...more });
+  if (answer.status === 401) leave();
+  return answer;
+}
+
+/** @param {string} path @param {object} [body] */
+function change(path, body = {}) {
+  return call(path, {
+    method: "POST",
+    headers: {
+      "Content-Type": "application/json",
+      "Idempotency-Key": crypto.randomUUID(),
+      "X-CSRF-Token": me.csrf,
+    },
+    body: JSON.stringify(body),
+  });
+}
+
+async function who() {
+  const answer = await call("/api/v1/me");
+  if (!answer.ok) throw new Error(`me ${answer.status}`);
+  const said = await answer.json();
+  me.csrf = said.csrf;
+  me.idleMs = said.idle_s * 1000;
+  at("me-name").textContent = `${plain(said.name || said.id)} (${plain(said.roles.join(", "))})`;
+}
+
+/** Somebody used keyboard or pointer: the session's idle time begins anew, said now and then. */
+function active() {
+  me.actMs = performance.now();
+  if (!me.csrf || me.actMs - me.toldMs < Math.min(ACTIVE_MS, me.idleMs / 4)) return;
+  me.toldMs = me.actMs;
+  change("/api/v1/me/active").catch(() => { me.toldMs = -Infinity; });
+}
+for (const name of ["pointerdown", "pointermove", "keydown", "wheel"]) {
+  document.addEventListener(name, active, { passive: true });
+}
+at("log-out").onclick = async () => {
+  await change("/api/v1/logout").catch(() => undefined);
+  leave();
+};
+
 async function open() {
   if (feed.opening) return;
   feed.opening = true;
   drop();
   try {
+    await who(); // a stream that is refused says nothing of why: this does
     if (!picture.whole) {
-      const answer = await fetch("/api/v1/snapshot", { signal: AbortSignal.timeout(FETCH_MS) });
+      const answer = await call("/api/v1/snapshot");
       if (!answer.ok) throw new Error(`snapshot ${answer.status}`);
       takeSnapshot(await answer.json());
       changed();
@@ -320,34 +375,12 @@ for (const [where, name] of /** @type {[EventTarget, string][]} */ ([
 // ---------------------------------------------------------------- acts
 
 /** @param {string} id @param {"ack"|"close"} verb */
-function ask(id, verb) {
-  const alarm = picture.alarms.get(id);
-  if (!alarm) return;
-  const dialog = /** @type {HTMLDialogElement} */ (at("who"));
-  const name = /** @type {HTMLInputElement} */ (at("who-name"));
-  at("who-why").textContent = `${verb === "ack" ? "Acknowledge" : "Close"}: ${alarmTitle(alarm)}`;
-  at("who-do").textContent = verb === "ack" ? "Acknowledge" : "Close";
-  name.value = operator;
-  /** @type {HTMLFormElement} */ (at("who-form")).onsubmit = () => {
-    operator = name.value.trim();
-    if (operator) act(id, verb);
-  };
-  dialog.showModal();
-  name.select();
-}
-
-/** @param {string} id @param {"ack"|"close"} verb */
 async function act(id, verb) {
   acting.add(id);
   refusals.delete(id);
   changed();
   try {
-    const answer = await fetch(`/api/v1/alarms/${encodeURIComponent(id)}/${verb}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "Idempotency-Key": crypto.randomUUID() },
-      body: JSON.stringify({ by: operator }),
-      signal: AbortSignal.timeout(FETCH_MS),
-    });
+    const answer = await change(`/api/v1/alarms/${encodeURIComponent(id)}/${verb}`);
     const said = await answer.json();
     if (!answer.ok) throw new Error(said.title ?? `refused (${answer.status})`);
   } catch (error) {
@@ -358,7 +391,6 @@ async function act(id, verb) {
     changed();
   }
 }
-at("who-cancel").onclick = () => /** @type {HTMLDialogElement} */ (at("who")).close();
 
 // ---------------------------------------------------------------- drawing
 
@@ -455,8 +487,8 @@ function drawAlarms(alarms, now) {
     const close = el("button");
     ack.textContent = "Acknowledge";
     close.textContent = "Close";
-    ack.onclick = () => ask(id, "ack");
-    close.onclick = () => ask(id, "close");
+    ack.onclick = () => act(id, "ack");
+    close.onclick = () => act(id, "close");
     acts.append(ack, close);
     const middle = el("div");
     middle.append(el("span", "word"), el("br"), el("span", "soft"));
@@ -625,6 +657,10 @@ function drawFeed(alarms) {
     warning = `Nothing received for ${age(silentMs)}: what you see may be old.`;
   } else if (!feed.everLive || !picture.epoch) {
     word = "CONNECTING";
+  }
+  const leftMs = me.actMs + me.idleMs - performance.now();
+  if (!warning && leftMs < IDLE_WARNING_MS) {
+    warning = `YOU ARE LOGGED OUT IN ${age(leftMs)}: press a key to stay.`;
   }
   document.body.dataset.feed = word.toLowerCase();
   put(at("feed-word"), word);

@@ -15,6 +15,7 @@ from gateway.messages import (
     CheckOpened,
     CheckRequest,
     ControlAnswer,
+    Event,
     FixSource,
     HeldAnswer,
     Kind,
@@ -31,7 +32,8 @@ from gateway.messages import (
     search_key,
 )
 from gateway.ports import Clock
-from tests.gateway.strategies import RULES
+from gateway.projection import visible
+from tests.gateway.strategies import POLICY, RULES
 
 NOW_MS = 1_795_325_047_120
 
@@ -88,12 +90,20 @@ def link(name: str = "serial-south", state: LinkState = LinkState.UP) -> LinkCha
     return LinkChanged(name, "serial", state, NOW_MS)
 
 
+def by_roles(viewer: Viewer, event: Event) -> Event | None:
+    """gateway.projection.Projection without areas: a picture made by hand has no roster."""
+    rules = [rule for rule in POLICY.console if rule.role in viewer.roles]
+    rights = viewer.rights.union(*(rule.rights for rule in rules))
+    return visible(msgspec.structs.replace(viewer, rights=rights), event)
+
+
 class FakeBoard:
     """adapters.web.board.Board over a real bus; `units`, `checks`, ... are what a snapshot has."""
 
     def __init__(self, clock: Clock) -> None:
         self.epoch = "01TESTEPOCH"
         self.bus = EventBus(clock)
+        self.bus.project_by(by_roles)
         self.clock = clock
         self.units: list[UnitNow] = []
         self.checks: list[CheckNow] = []

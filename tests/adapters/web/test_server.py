@@ -13,38 +13,29 @@ import aiohttp
 import pytest
 
 from adapters.codecs import keysds
-from adapters.observers.prometheus import PrometheusMeter
 from adapters.web import WebServer, doors
 from gateway.errors import ChainBroken, LedgerUnavailable
 from gateway.messages import CheckNow
 from gateway.settings import HttpSection
 from tests.adapters.web.board import NOW_MS, FakeBoard, alarm, done, held, link, opened, unit
+from tests.adapters.web.seats import as_seen, seat, web_server
 from tests.fakes import FakeClock
-
-
-def meter() -> PrometheusMeter:
-    return PrometheusMeter(links={"south": "serial"}, areas=("S",), agencies=("po",), strict=True)
 
 
 @asynccontextmanager
 async def serving(
     board: FakeBoard | None = None,
+    *,
+    who: str = "operator",
     parse: Callable[[str], object] = lambda _text: None,
     **settings: Any,
 ) -> AsyncIterator[tuple[WebServer, FakeBoard, aiohttp.ClientSession]]:
     board = board or FakeBoard(FakeClock())
-    server = WebServer(
-        HttpSection(port=0, **settings),
-        board,
-        meter=meter(),
-        clock=board.clock,
-        parse=parse,
-        version="9.9",
-    )
+    http = HttpSection(**{"port": 0, "per_session_per_s": 10_000.0, **settings})
+    server = web_server(board, http=http, parse=parse, version="9.9")
     url = await server.start()
     try:
-        timeout = aiohttp.ClientTimeout(total=10)
-        async with aiohttp.ClientSession(url, timeout=timeout) as session:
+        async with seat(server, url, who) as session:
             yield server, board, session
     finally:
         await server.stop()
@@ -170,15 +161,9 @@ async def test_the_description_names_every_route_and_no_other() -> None:
 PROVED = "/api/v1/audit/receipts/4F2A-91KQ?purpose=lawfulness"
 
 
-@pytest.fixture
-def auditor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.web.server.RIGHTS", frozenset({"audit"}))
-
-
-@pytest.mark.usefixtures("auditor")
 async def test_an_auditor_reads_what_a_receipt_proves() -> None:
     """However it was written down; who looked, at what and what for goes to the board."""
-    async with serving() as (_, board, http):
+    async with serving(who="auditor") as (_, board, http):
         board.proofs["4F2A-91KQ"] = b'{"says":"..."}'
         for written in ("4F2A-91KQ", "4f2a-9lkq", "4F2A91KQ"):
             path = f"/api/v1/audit/receipts/{written}?purpose=lawfulness"
@@ -198,7 +183,6 @@ async def test_who_is_no_auditor_reads_none_of_it() -> None:
         assert board.acts == []
 
 
-@pytest.mark.usefixtures("auditor")
 @pytest.mark.parametrize(
     ("path", "status", "title"),
     [
@@ -209,12 +193,11 @@ async def test_who_is_no_auditor_reads_none_of_it() -> None:
     ],
 )
 async def test_what_cannot_be_proved_is_said(path: str, status: int, title: str) -> None:
-    async with serving() as (_, _board, http), http.get(path) as answer:
+    async with serving(who="auditor") as (_, _board, http), http.get(path) as answer:
         assert answer.status == status
         assert (await answer.json())["title"].startswith(title)
 
 
-@pytest.mark.usefixtures("auditor")
 @pytest.mark.parametrize(
     ("error", "status", "word"),
     [
@@ -225,7 +208,7 @@ async def test_what_cannot_be_proved_is_said(path: str, status: int, title: str)
 async def test_a_proof_that_cannot_be_made_names_the_record(
     error: Exception, status: int, word: str
 ) -> None:
-    async with serving() as (_, board, http):
+    async with serving(who="auditor") as (_, board, http):
         board.refuse = error
         async with http.get(PROVED) as answer:
             assert answer.status == status
@@ -243,13 +226,13 @@ async def test_an_alarm_is_acknowledged_and_closed_over_the_api() -> None:
     """The act reaches the board with who did it; the answer is the full record."""
     async with serving() as (_, board, http):
         board.alarms = {"A1": alarm()}
-        body = {"by": "PC 1234"}
+        body: dict[str, str] = {}
         async with http.post("/api/v1/alarms/A1/ack", json=body, headers=key("a")) as answer:
             said = await answer.json()
-            assert (answer.status, said["state"], said["ack_by"]) == (200, "ack-active", "PC 1234")
+            assert (answer.status, said["state"], said["ack_by"]) == (200, "ack-active", "operator")
         async with http.post("/api/v1/alarms/A1/close", json=body, headers=key("b")) as answer:
             assert (await answer.json())["state"] == "cleared"
-        assert board.acts == [("ack", "A1", "PC 1234"), ("close", "A1", "PC 1234")]
+        assert board.acts == [("ack", "A1", "operator"), ("close", "A1", "operator")]
 
 
 async def test_a_held_answer_is_read_and_decided_on_over_the_api() -> None:
@@ -275,11 +258,11 @@ async def test_a_held_answer_is_read_and_decided_on_over_the_api() -> None:
             )
         ):
             for _ in range(2):
-                body = {"by": "ann", **more}
+                body = {**more}
                 path = "/api/v1/releases/C8B2"
                 async with http.post(path, json=body, headers=key(f"k{number}")) as answer:
                     assert answer.status == 200
-                    assert (await answer.json())["by"] == "ann"
+                    assert (await answer.json())["by"] == "operator"
         acts = [act[0] for act in board.acts[1:]]
         assert acts == ["release", "amend L1", "refuse WRONG CAR"]
 
@@ -287,11 +270,11 @@ async def test_a_held_answer_is_read_and_decided_on_over_the_api() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"by": "ann"},
-        {"by": "ann", "act": "show"},
-        {"by": "ann", "act": "refuse"},
-        {"by": "ann", "act": "refuse", "why": "x" * 201},
-        {"act": "release"},
+        {},
+        {"act": "show"},
+        {"act": "refuse"},
+        {"act": "refuse", "why": "x" * 201},
+        {"by": "ann", "act": "release"},
     ],
 )
 async def test_a_decision_that_says_too_little_is_none(body: dict[str, str]) -> None:
@@ -306,23 +289,23 @@ async def test_a_decision_that_says_too_little_is_none(body: dict[str, str]) -> 
 async def test_a_check_is_keyed_for_an_officer_over_the_api() -> None:
     """As an officer types it; a repeat is one act; who asked reads the answer."""
     async with serving(parse=keysds.parse) as (_, board, http):
-        body = {"by": "ann", "requester": "S-214", "text": "v te99stv r1", "to_radio": False}
+        body = {"requester": "S-214", "text": "v te99stv r1", "to_radio": False}
         for _ in range(2):
             async with http.post("/api/v1/checks", json=body, headers=key("k1")) as answer:
                 assert answer.status == 200
                 made = await answer.json()
         assert (made["ref"], made["to_radio"], made["refused"]) == ("C7F3", False, "")
-        assert board.acts == [("ask VRM:TE99STV False k1", "S-214", "ann")]
-        async with http.get("/api/v1/checks/C7F3/answer?by=ann") as answer:
+        assert board.acts == [("ask VRM:TE99STV False k1", "S-214", "operator")]
+        async with http.get("/api/v1/checks/C7F3/answer") as answer:
             read = await answer.json()
         assert (read["class"], read["pages"], read["level"]) == ("HIT_STOLEN", ["!!STOLEN"], "L4")
-        assert board.acts[1:] == [("read", "C7F3", "ann")]
+        assert board.acts[1:] == [("read", "C7F3", "operator")]
         for text in ("", "X", "V TE99STV", "tell me"):
-            body = {"by": "ann", "requester": "S-214", "text": text}
+            body = {"requester": "S-214", "text": text}
             async with http.post("/api/v1/checks", json=body, headers=key(f"t{text}x")) as answer:
                 assert answer.status == 400
         board.refuse = ValueError("NOT ANSWERED YET")
-        async with http.get("/api/v1/checks/C7F3/answer?by=ann") as answer:
+        async with http.get("/api/v1/checks/C7F3/answer") as answer:
             assert answer.status == 409
 
 
@@ -335,7 +318,7 @@ async def test_an_alarm_is_put_aside_and_taken_back_over_the_api() -> None:
             words = (await answer.json())["dict"]
         assert words["shelve"]["minutes"] == [5, 10, 15]
         assert words["alarm_rules"]["LNK"]["response"].startswith("An area may be deaf")
-        body = {"by": "PC 1", "minutes": 5, "why": "test"}
+        body = {"minutes": 5, "why": "test"}
         path = "/api/v1/alarms/A1"
         async with http.post(f"{path}/shelve", json=body, headers=key("a")) as answer:
             said = await answer.json()
@@ -343,13 +326,11 @@ async def test_an_alarm_is_put_aside_and_taken_back_over_the_api() -> None:
         other = {**body, "why": "duplicate"}
         async with http.post(f"{path}/shelve", json=other, headers=key("a")) as answer:
             assert answer.status == 422
-        for bad in ({"by": "PC 1"}, {**body, "minutes": "5"}, {**body, "more": 1}):
+        for bad in ({}, {"by": "PC 1", **body}, {**body, "minutes": "5"}, {**body, "more": 1}):
             async with http.post(f"{path}/shelve", json=bad, headers=key("c")) as answer:
                 assert answer.status == 400
         for verb in ("unshelve", "mistake"):
-            async with http.post(
-                f"{path}/{verb}", json={"by": "PC 1"}, headers=key(verb)
-            ) as answer:
+            async with http.post(f"{path}/{verb}", json={}, headers=key(verb)) as answer:
                 said = await answer.json()
         assert ("shelved_until" in said, said["why"]) == (False, "PRESSED BY MISTAKE")
         assert [verb for verb, _, _ in board.acts] == ["shelve", "unshelve", "mistake"]
@@ -363,12 +344,12 @@ async def test_the_same_key_acts_once() -> None:
 
         async def ack(alarm_id: str, key_: str) -> tuple[int, dict[str, Any]]:
             path = f"/api/v1/alarms/{alarm_id}/ack"
-            async with http.post(path, json={"by": "PC 1"}, headers=key(key_)) as answer:
+            async with http.post(path, json={}, headers=key(key_)) as answer:
                 return answer.status, await answer.json()
 
         replies = await asyncio.gather(*(ack("A1", "k") for _ in range(5)))
         assert all(reply == replies[0] for reply in replies)
-        assert board.acts == [("ack", "A1", "PC 1")]
+        assert board.acts == [("ack", "A1", "operator")]
         assert (await ack("A2", "k"))[0] == 422
         board.refuse = LedgerUnavailable("full")
         assert (await ack("A2", "k2"))[0] == 503
@@ -379,36 +360,32 @@ async def test_the_same_key_acts_once() -> None:
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [
-        (b'{"by": "x"}', {"Content-Type": "text/plain", **key()}, 415),
+        (b"{}", {"Content-Type": "text/plain", **key()}, 415),
         (b"{", {"Content-Type": "application/json", **key()}, 400),
-        (b'{"by": 1}', {"Content-Type": "application/json", **key()}, 400),
-        (b'{"by": "x", "as": "y"}', {"Content-Type": "application/json", **key()}, 400),
-        (b'{"by": "  "}', {"Content-Type": "application/json", **key()}, 400),
-        (b'{"by": "' + b"x" * 41 + b'"}', {"Content-Type": "application/json", **key()}, 400),
-        (b'{"by": "a\\u0007"}', {"Content-Type": "application/json", **key()}, 400),
-        (b'{"by": "x"}', {"Content-Type": "application/json"}, 400),
+        (b'{"by": "x"}', {"Content-Type": "application/json", **key()}, 400),
+        (b"{}", {"Content-Type": "application/json"}, 400),
         (b'{"by": "x", "by": "y"}', {"Content-Type": "application/json", **key()}, 400),
         (b'{"by": "x", "b\\u0079": "y"}', {"Content-Type": "application/json", **key()}, 400),
         (b'{"by": ' + b"[" * 60_000, {"Content-Type": "application/json", **key()}, 400),
         (b'{"by": ' + b"9" * 60_000 + b"}", {"Content-Type": "application/json", **key()}, 400),
         (b" " * 70_000, {"Content-Type": "application/json", **key()}, 413),
         (
-            b'{"by": "x"}',
+            b"{}",
             {"Content-Type": "application/json", "Origin": "http://evil.example", **key()},
             403,
         ),
         (
-            b'{"by": "x"}',
+            b"{}",
             {"Content-Type": "application/json", "Origin": "http://[", **key()},
             403,
         ),
         (
-            b'{"by": "x"}',
+            b"{}",
             {"Content-Type": "application/json", "Sec-Fetch-Site": "cross-site", **key()},
             403,
         ),
         (
-            b'{"by": "x"}',
+            b"{}",
             {"Content-Type": "application/json", "Sec-Fetch-Site": "same-site", **key()},
             403,
         ),
@@ -434,7 +411,7 @@ async def test_our_own_page_may_act() -> None:
             **key(),
         }
         path = "/api/v1/alarms/A1/ack"
-        async with http.post(path, json={"by": "x"}, headers=headers) as answer:
+        async with http.post(path, json={}, headers=headers) as answer:
             assert answer.status == 200
 
 
@@ -455,7 +432,7 @@ async def test_a_refused_act_says_why_and_nothing_more(
         board.alarms = {"A1": alarm()}
         board.refuse = error
         path = "/api/v1/alarms/A1/ack"
-        async with http.post(path, json={"by": "x"}, headers=key()) as answer:
+        async with http.post(path, json={}, headers=key()) as answer:
             assert (answer.status, (await answer.json(content_type=None))["title"]) == (
                 status,
                 title,
@@ -465,7 +442,7 @@ async def test_a_refused_act_says_why_and_nothing_more(
 async def test_a_message_is_sent_once_and_answered_with_where_it_stands() -> None:
     """By call-sign or ISSI; its text comes back nowhere."""
     async with serving() as (_, board, http):
-        path, body = "/api/v1/units/E-101/message", {"by": "op-1", "text": "CALL ME"}
+        path, body = "/api/v1/units/E-101/message", {"text": "CALL ME"}
         for _ in range(2):
             async with http.post(path, json=body, headers=key("m1")) as answer:
                 said = await answer.json()
@@ -475,11 +452,11 @@ async def test_a_message_is_sent_once_and_answered_with_where_it_stands() -> Non
             "id": "01M7F3C",
             "u": 0,
             "state": "queued",
-            "by": "op-1",
+            "by": "operator",
             "t": NOW_MS / 1000,
         }
-        assert board.acts == [("CALL ME", "E-101", "op-1")]
-        other = {"by": "op-1", "text": "CALL HIM"}
+        assert board.acts == [("CALL ME", "E-101", "operator")]
+        other = {"text": "CALL HIM"}
         async with http.post(path, json=other, headers=key("m1")) as answer:
             assert answer.status == 422
         for error, status in ((KeyError("E-9"), 404), (ValueError("NOBODY HOLDS"), 409)):
@@ -492,7 +469,9 @@ async def test_a_message_is_sent_once_and_answered_with_where_it_stands() -> Non
 # --------------------------------------------------------------------------- walls
 
 
-@pytest.mark.parametrize("path", ["/", "/page.js", "/api/v1/snapshot", "/metrics", "/none"])
+@pytest.mark.parametrize(
+    "path", ["/", "/login", "/page.js", "/api/v1/snapshot", "/metrics", "/none"]
+)
 async def test_every_answer_carries_the_headers(path: str) -> None:
     """Security headers on, version headers off, on pages, data and errors alike."""
     async with serving() as (_, _, http), http.get(path) as answer:
@@ -525,7 +504,7 @@ async def test_only_loopback_names_are_answered(host: str, passes: bool) -> None
     """A page elsewhere that rebinds its name to 127.0.0.1 gets nothing (DNS rebinding)."""
     async with serving() as (server, _, _):
         name = host.format(port=server.port).encode()
-        request = b"GET /api/v1/snapshot HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % name
+        request = b"GET /healthz HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % name
         status = int((await raw(server.port, request)).split(b" ")[1])
     assert (status == 200) == passes
 
@@ -627,9 +606,10 @@ async def test_a_body_has_a_deadline() -> None:
     """A body that drips gets 408 in time, and the act is not done."""
     async with serving(body_deadline_s=0.3) as (server, board, _):
         board.alarms = {"A1": alarm()}
-        head = (
+        head = as_seen(
+            server,
             b"POST /api/v1/alarms/A1/ack HTTP/1.1\r\nHost: 127.0.0.1\r\nIdempotency-Key: k\r\n"
-            b"Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n",
         )
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(head)
@@ -655,12 +635,15 @@ HALF_BODY = (
 )
 
 
-async def lines(port: int, number: int, said: bytes, address: str = "127.0.0.1") -> list[Line]:
-    """Connections from this address that say this; whoever is answered has heard the beginning."""
+async def lines(
+    server: WebServer, number: int, said: bytes, address: str = "127.0.0.1"
+) -> list[Line]:
+    """Connections from this address, of somebody who is logged in, that say this; whoever is
+    answered has heard the beginning."""
     found = []
     for _ in range(number):
-        line = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
-        line[1].write(said)
+        line = await asyncio.open_connection("127.0.0.1", server.port, local_addr=(address, 0))
+        line[1].write(as_seen(server, said))
         if said == STREAM:
             await line[0].readuntil(b"\r\n\r\n")
         found.append(line)
@@ -683,7 +666,7 @@ async def test_connections_of_one_address_are_capped(monkeypatch: pytest.MonkeyP
     leaves there is room again."""
     monkeypatch.setattr(doors, "PATIENCE_S", 0.0)
     async with serving(max_per_address=3, header_deadline_s=5) as (server, _, http):
-        open_ones = await lines(server.port, 3, STREAM)
+        open_ones = await lines(server, 3, STREAM)
         said = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         head, _, body = said.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503")
@@ -706,7 +689,7 @@ async def test_connections_are_capped_in_all(monkeypatch: pytest.MonkeyPatch) ->
     """The total has a cap of its own."""
     monkeypatch.setattr(doors, "PATIENCE_S", 0.0)
     async with serving(max_connections=2, header_deadline_s=5) as (server, _, _):
-        open_ones = await lines(server.port, 2, STREAM)
+        open_ones = await lines(server, 2, STREAM)
         said = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert said.startswith(b"HTTP/1.1 503")
         for _, writer in open_ones:
@@ -718,7 +701,7 @@ async def test_who_has_just_come_need_not_give_way(monkeypatch: pytest.MonkeyPat
     other out."""
     monkeypatch.setattr(doors, "PATIENCE_S", 60.0)
     async with serving(max_per_address=2, header_deadline_s=5) as (server, _, _):
-        crowd = await lines(server.port, 2, b"")
+        crowd = await lines(server, 2, b"")
         said = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert said.startswith(b"HTTP/1.1 503")
         for _, writer in crowd:
@@ -737,8 +720,8 @@ async def test_half_requests_give_way_to_who_comes(
         _,
         http,
     ):
-        (stream,) = await lines(server.port, 1, STREAM)
-        crowd = await lines(server.port, 3, half)
+        (stream,) = await lines(server, 1, STREAM)
+        crowd = await lines(server, 3, half)
         async with http.get("/healthz") as answer:
             assert answer.status == 200
         assert await ended(crowd[0])
@@ -753,13 +736,13 @@ async def test_the_largest_crowd_gives_way(monkeypatch: pytest.MonkeyPatch) -> N
     once: a crowd that comes back as fast as it is cut keeps nobody out."""
     monkeypatch.setattr(doors, "PATIENCE_S", 60.0)
     async with serving(max_connections=4, header_deadline_s=30) as (server, _, http):
-        (alone,) = await lines(server.port, 1, HALF, "127.0.0.2")
-        crowd = await lines(server.port, 3, HALF, "127.0.0.3")
+        (alone,) = await lines(server, 1, HALF, "127.0.0.2")
+        crowd = await lines(server, 3, HALF, "127.0.0.3")
         async with http.get("/healthz") as answer:
             assert answer.status == 200
         assert await ended(crowd[0])
         assert not await ended(alone, 0.05)
-        more = await lines(server.port, 1, HALF, "127.0.0.3")
+        more = await lines(server, 1, HALF, "127.0.0.3")
         assert b"503" in await more[0][0].read(100), "no more than it has already"
         for _, writer in (alone, *crowd, *more):
             writer.close()
@@ -782,6 +765,6 @@ async def test_operators_are_served_while_a_crowd_says_nothing() -> None:
 async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing() -> None:
     """start raises OSError, and the server can be thrown away."""
     async with serving() as (server, board, _):
-        second = WebServer(HttpSection(port=server.port), board, meter=meter(), clock=board.clock)
+        second = web_server(board, http=HttpSection(port=server.port))
         with pytest.raises(OSError):
             await second.start()

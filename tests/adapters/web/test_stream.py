@@ -28,8 +28,8 @@ from gateway.messages import (
     UnitEmergency,
     UnitMeta,
 )
-from gateway.settings import HttpSection
 from tests.adapters.web.board import NOW_MS, FakeBoard, alarm, done, fix, link, opened, unit
+from tests.adapters.web.seats import as_seen, headers, seat, token, web_server
 from tests.fakes import FakeClock, settle
 from tests.services.proxy import Mode, between
 
@@ -90,10 +90,10 @@ class Site:
 async def site(**times: float) -> AsyncIterator[Site]:
     board = FakeBoard(FakeClock())
     meter = PrometheusMeter(links={}, areas=("S",), agencies=("po",), strict=True)
-    server = WebServer(HttpSection(port=0), board, meter=meter, clock=board.clock, **times)  # type: ignore[arg-type]
+    server = web_server(board, meter=meter, **times)
     url = await server.start()
     try:
-        async with aiohttp.ClientSession(url) as http:
+        async with seat(server, url) as http:
             yield Site(server, board, http)
     finally:
         await server.stop()
@@ -328,7 +328,8 @@ async def test_a_client_that_vanished_is_forgotten_in_time(monkeypatch: pytest.M
     monkeypatch.setattr(doors, "DEAD_PEER_MS", 300)
     async with site(heartbeat_s=0.05) as here, between(here.server.port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}/api/v1/stream"
-        async with aiohttp.ClientSession() as http, http.get(url) as response:
+        seen = headers(token(here.server))
+        async with aiohttp.ClientSession(headers=seen) as http, http.get(url) as response:
             await response.content.readline()
             assert here.board.bus.subscribers == 1
             proxy.become(Mode.VANISH)
@@ -347,7 +348,8 @@ async def test_a_reader_that_stops_is_cut_and_the_others_go_on() -> None:
         stuck.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(stuck, ("127.0.0.1", here.server.port))
-        await loop.sock_sendall(stuck, b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        asked = b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        await loop.sock_sendall(stuck, as_seen(here.server, asked))
         async with asyncio.timeout(5):
             while here.board.bus.subscribers < 2:
                 await settle(1)
@@ -375,7 +377,8 @@ async def test_a_slow_reader_never_hides_more_than_its_buffers() -> None:
         stuck.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(stuck, ("127.0.0.1", here.server.port))
-        await loop.sock_sendall(stuck, b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        asked = b"GET /api/v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        await loop.sock_sendall(stuck, as_seen(here.server, asked))
         async with asyncio.timeout(5):
             while here.board.bus.subscribers < 1:
                 await settle(1)
