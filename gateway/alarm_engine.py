@@ -255,7 +255,9 @@ class _Draft:
             return
         known = self.conditions.get(cause)
         if known is None:
-            raised = cause in self.by_cause
+            # One that ceased and waits for a hand does not follow its cause any more.
+            alarm = self.open.get(self.by_cause.get(cause, ""))
+            raised = alarm is not None and alarm.state.endswith("-active")
             self.conditions[cause] = Condition(event.about, event.id, True, self.now_s, raised)
         elif not known.on:
             self.conditions[cause] = msgspec.structs.replace(

@@ -355,6 +355,23 @@ def test_what_outlasts_the_pncs_alarm_is_raised_then(desk: Desk) -> None:
 # --------------------------------------------------------------------------- by hand
 
 
+@pytest.mark.parametrize("quiet_s", [6, 600])
+def test_a_cause_that_comes_again_is_active_again(desk: Desk, quiet_s: int) -> None:
+    """One that ceased and that nobody has looked at yet: the same occurrence, however long the
+    cause was gone; it must not go on saying that all is well."""
+    about = About(terminal="5001001", area="Eastern")
+    rule = next(each for each in RULES.rules if each.id == "SEM")
+    desk.on(rule.cause, about)
+    desk.passes(int(rule.on_delay_s) + 1)
+    first = desk.only("SEM")
+    desk.off(rule.cause, about)
+    desk.passes(int(rule.off_delay_s) + quiet_s)
+    assert desk.only("SEM").state == "unack-cleared"
+    desk.on(rule.cause, about)
+    desk.passes(int(rule.on_delay_s) + 1)
+    assert (desk.only("SEM").id, desk.only("SEM").state) == (first.id, "unack-active")
+
+
 def test_closed_by_hand_stays_closed_while_it_lasts(desk: Desk) -> None:
     """A link that is no more says nothing: somebody must be able to end its alarm. The next time
     it is another."""
