@@ -151,6 +151,10 @@ class Pnc(Protocol):
         Implementations verify the echo (check, attempt, key_text) and raise PncGarbled("echo").
         """
 
+    async def sources(self) -> frozenset[str]:
+        """Which sources (PNC, INSURANCE ...) reply now; at most 3 s. Raises PncError. Names no
+        subject, so it is no consultation."""
+
     async def close(self) -> None: ...
 
 
@@ -164,7 +168,7 @@ class VehicleRegister(Protocol):
         """
 
     async def sources(self) -> frozenset[str]:
-        """Which of DVLA and MID reply now. Names no subject, so it is no consultation."""
+        """Which of DVLA and MID reply now; as Pnc.sources."""
 
     async def close(self) -> None: ...
 

@@ -215,6 +215,20 @@ class PncSection(Section, frozen=True, kw_only=True):
     """A PNC that is not on loopback must be allowed by name (pnc-domain, 18.18)."""
 
 
+class RegisterSection(Section, frozen=True, kw_only=True):
+    """The vehicle register: tax, MOT and insurance without a consultation of the PNC."""
+
+    adapter: str = "none"
+    """mock (in process), http, or none: then the PNC's own copy is all that there is."""
+    url: str = ""
+    records: str = "pnc"
+    """Folder of the mock's records: the PNC's, of which it reads the status of vehicles alone."""
+    token_file: str = ""
+    max_reply: int = 65536
+    connect_timeout_s: float = 3.0
+    allow_remote: bool = False
+
+
 class LedgerSection(Section, frozen=True, kw_only=True):
     url: str = ""
     """Empty: SQLite in the state folder. Or postgresql+psycopg://..."""
@@ -344,6 +358,7 @@ class Settings(Section, frozen=True, kw_only=True):
     limits: LimitsSection = LimitsSection()
     tracking: TrackingSection = TrackingSection()
     pnc: PncSection = PncSection()
+    register: RegisterSection = RegisterSection()
     ledger: LedgerSection = LedgerSection()
     audit: AuditSection = AuditSection()
     history: HistorySection = HistorySection()
@@ -590,10 +605,13 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     found += [f"slots.{text}" for text in _check_slots(settings.slots)]
     found += [f"messages.{text}" for text in _check_messages(settings.messages)]
     found += [f"lone.{text}" for text in _check_lone(settings.lone)]
-    if pnc.adapter == "http" and not pnc.url:
-        found.append("pnc.url: needed by adapter http")
-    if pnc.adapter == "http" and not pnc.allow_remote and not _local_url(pnc.url):
-        found.append("pnc.url: not on loopback; set pnc.allow_remote = true to mean it")
+    asked: list[tuple[str, PncSection | RegisterSection]] = [("pnc", pnc)]
+    asked.append(("register", settings.register))
+    for name, section in asked:
+        if section.adapter == "http" and not section.url:
+            found.append(f"{name}.url: needed by adapter http")
+        if section.adapter == "http" and not section.allow_remote and not _local_url(section.url):
+            found.append(f"{name}.url: not on loopback; set {name}.allow_remote = true to mean it")
     names = [line.name for line in settings.serial] + [broker.name for broker in settings.mqtt]
     places = [(f"serial[{n}]", line.name) for n, line in enumerate(settings.serial)]
     places += [(f"mqtt[{n}]", broker.name) for n, broker in enumerate(settings.mqtt)]

@@ -27,16 +27,14 @@ from adapters.pnc.mock import (
 )
 from simulators import pnc_wire
 from simulators.clock import Clock, RealClock
+from simulators.http_server import HttpServer, error_reply, hang_up, json_reply
 from simulators.pnc_log import PncLog, Query, Reply
 from simulators.pnc_wire import NotAsDocumented, Question
 
-BODY_MOST = 65536
 READ_WITHIN_S = 10.0
 """For the body of a question; aiohttp bounds the head itself, but not a body that drips."""
-KEEPALIVE_S = 5.0
 HUGE_BYTES = 50 * 1024 * 1024
 SWAP_WITHIN_S = 0.3
-STOP_WITHIN_S = 1.0
 GARBAGE = b"<CXE01><GMH>073ENQR000687R\xff\xfe</GMH>"
 ERRORS = {
     "BAD": (400, "I0001", "ELEMENT CONTAINS INVALID DATA"),
@@ -52,7 +50,7 @@ BROKEN = frozenset({"RST", "DRP", "GBG", "TRN", "VST", "ECH", "ORD", "DUP"})
 Fault = Literal["hang", "down", "slow"]
 
 
-class PncServer:
+class PncServer(HttpServer):
     """One server on host:port; port 0 takes any, and `url` says which after `start`.
 
     fault: what all questions meet until it is None again. token: what must stand in
@@ -73,18 +71,13 @@ class PncServer:
     ) -> None:
         self.fault: Fault | None = None
         self._register = Register(records)
-        self._host, self._port = host, port
+        super().__init__(host, port, clock=clock or RealClock())
         self._token = token
-        self._clock = clock or RealClock()
         self._latency = latency
         self._log = PncLog(self._clock, log)
-        self._runner: web.AppRunner | None = None
         self._waiting: tuple[asyncio.Future[bytes], bytes] | None = None
-        self._stopping = asyncio.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://{self._host}:{self._port}"
+        self.silent: frozenset[str] = frozenset()
+        """Sources that do not reply now (INSURANCE): every answer says so."""
 
     @property
     def queries(self) -> deque[Query]:
@@ -96,39 +89,29 @@ class PncServer:
         """What became of them, in the order in which it was sent; the last 20 000."""
         return self._log.replies
 
+    def add_routes(self, app: web.Application) -> None:
+        app.router.add_post("/v1/query", self._query)
+        app.router.add_get("/v1/sources", self._sources)
+
     async def start(self) -> None:
         """Listen. Raises OSError when the port or the log's file cannot be had."""
         self._log.open()
-        self._stopping.clear()
-        app = web.Application(client_max_size=BODY_MOST)
-        app.router.add_post("/v1/query", self._query)
-        runner = web.AppRunner(
-            app,
-            handle_signals=False,
-            access_log=None,
-            shutdown_timeout=STOP_WITHIN_S,
-            keepalive_timeout=KEEPALIVE_S,
-        )
-        await runner.setup()
-        self._runner = runner
-        sock = socket.socket()
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((self._host, self._port))
-            self._port = int(sock.getsockname()[1])
-            await web.SockSite(runner, sock).start()
-        except OSError:
-            sock.close()
-            await self.stop()
-            raise
+        await super().start()
 
     async def stop(self) -> None:
-        """Hang up on everybody; harmless when it never started. It can be started again."""
-        self._stopping.set()
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        await super().stop()
         self._log.close()
+
+    async def _sources(self, request: web.Request) -> web.StreamResponse:
+        """Which sources reply now: names no subject, so it is in no log."""
+        if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
+            return error_reply(401, "TOKEN", "NOT AUTHORISED")
+        if self.fault == "hang":
+            await self.pause(HANG_S)
+            return hang_up(request)
+        if self.fault == "down":
+            return error_reply(503, "PNCAM", "COMMUNICATION ERROR")
+        return json_reply(pnc_wire.sources(self.silent))
 
     # ----------------------------------------------------------------- one question
 
@@ -137,9 +120,9 @@ class PncServer:
             async with asyncio.timeout(READ_WITHIN_S):
                 question = pnc_wire.read_question(await request.read())
         except TimeoutError:
-            return _hang_up(request)
+            return hang_up(request)
         except NotAsDocumented:
-            return _error(400, "I0001", "THE QUERY IS NOT AS DOCUMENTED")
+            return error_reply(400, "I0001", "THE QUERY IS NOT AS DOCUMENTED")
         self._log.query(
             check=question.check,
             attempt=question.attempt,
@@ -152,15 +135,15 @@ class PncServer:
             return self._refuse(question, "down", 503, "PNCAM", "COMMUNICATION ERROR")
         fault = fault_of(question.key)
         if self.fault == "hang" or fault == "TMT":
-            await self._pause(HANG_S)
+            await self.pause(HANG_S)
             self._note(question, "none", fault or "hang", 0)
-            return _hang_up(request)
+            return hang_up(request)
         if self._latency is not None:
-            await self._pause(self._latency.draw_s())
+            await self.pause(self._latency.draw_s())
         if self.fault == "slow" or fault == "SLW":
-            await self._pause(SLOW_S)
+            await self.pause(SLOW_S)
         if fault == "LAT":
-            await self._pause(question.deadline_s + LATE_S)
+            await self.pause(question.deadline_s + LATE_S)
         if fault in ERRORS:
             return self._refuse(question, fault, *ERRORS[fault])
         return await self._answer(request, question, fault)
@@ -175,6 +158,7 @@ class PncServer:
                 attempt=question.attempt,
                 key_text=question.key_text,
                 now_ms=self._clock.wall_ms(),
+                silent=self.silent,
             )
         except InvalidKey:
             return self._refuse(question, "", 400, "I0001", "ELEMENT CONTAINS INVALID DATA")
@@ -197,25 +181,25 @@ class PncServer:
             case "DRP":
                 return await _drop(request, body)
             case "GBG":
-                return _json(GARBAGE)
+                return json_reply(GARBAGE)
             case "TRN":
-                return _json(body[: len(body) * 2 // 3])
+                return json_reply(body[: len(body) * 2 // 3])
             case "VST":
                 return await _huge(request, body)
             case "ECH":
-                return _json(pnc_wire.of_another_key(body))
+                return json_reply(pnc_wire.of_another_key(body))
             case "ORD":
-                return _json(await self._swapped(body))
+                return json_reply(await self._swapped(body))
             case "DUP":
                 return await _twice(request, body)
             case _:
-                return _json(body)
+                return json_reply(body)
 
     def _refuse(
         self, question: Question, fault: str, status: int, code: str, message: str
     ) -> web.Response:
         self._note(question, "error", fault, status)
-        return _error(status, code, message)
+        return error_reply(status, code, message)
 
     def _note(self, question: Question, kind: str, fault: str, status: int) -> None:
         self._log.reply(
@@ -226,19 +210,6 @@ class PncServer:
             fault=fault,
             status=status,
         )
-
-    async def _pause(self, seconds: float) -> None:
-        """Until then, or until the server stops."""
-        waits = [
-            asyncio.ensure_future(self._stopping.wait()),
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waits:
-                each.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
 
     async def _swapped(self, body: bytes) -> bytes:
         """Two who ask at the same time get each other's reply; one alone gets a stranger's."""
@@ -256,21 +227,7 @@ class PncServer:
         return pnc_wire.of_another_key(body)
 
 
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json")
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    return web.json_response({"code": code, "message": message}, status=status)
-
-
 # --------------------------------------------------------------------------- broken on the wire
-
-
-def _hang_up(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=504)
 
 
 def _reset(request: web.Request) -> web.Response:

@@ -30,6 +30,7 @@ from gateway.messages import (
 )
 
 PROTOCOL = 1
+SOURCES = ("PNC", "DVLA", "INSURANCE")
 
 
 class NotAsDocumented(ValueError):
@@ -149,6 +150,19 @@ def reply(answer: PncAnswer) -> bytes:
             "synthetic": True,
         },
         ensure_ascii=False,
+    ).encode()
+
+
+def sources(silent: frozenset[str]) -> bytes:
+    """Which sources reply now."""
+    return json.dumps(
+        {
+            "protocol": PROTOCOL,
+            "sources": [
+                {"source": name, "state": "UNAVAILABLE" if name in silent else "OK"}
+                for name in SOURCES
+            ],
+        }
     ).encode()
 
 

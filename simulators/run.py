@@ -19,6 +19,7 @@ from simulators.patrol import Patrol
 from simulators.pnc_server import PncServer
 from simulators.pty_radio import PtyRadio
 from simulators.radio import Radio, tally
+from simulators.register_server import RegisterServer
 from simulators.scenario import Actor, Scenario, ScenarioError
 from simulators.signals import stop_signals
 
@@ -167,25 +168,33 @@ async def pnc(
     port: int = 8089,
     records: Path = Path("config/pnc"),
     log: Path | None = None,
+    register_port: int | None = None,
+    register_log: Path | None = None,
     latency: Latency | None = None,
     duration_s: float | None = None,
     out: TextIO = sys.stdout,
     err: TextIO = sys.stderr,
 ) -> int:
-    """The PNC server alone: prints its URL and serves until duration_s or a signal."""
-    server = PncServer(records, host, port, log=log, latency=latency)
-    try:
-        await server.start()
-    except OSError as error:
-        err.write(f"{error.filename or f'{host}:{port}'}: {error.strerror or error}\n")
-        return EXIT_FAILED
-    try:
-        out.write(f"PNC on {server.url}\n")
+    """The PNC server alone, and the vehicle register's beside it when register_port says where:
+    prints their URLs and serves until duration_s or a signal."""
+    servers: list[tuple[str, int, PncServer | RegisterServer]] = [
+        ("PNC", port, PncServer(records, host, port, log=log, latency=latency))
+    ]
+    if register_port is not None:
+        register = RegisterServer(records, host, register_port, log=register_log, latency=latency)
+        servers.append(("register", register_port, register))
+    async with contextlib.AsyncExitStack() as kept:
+        for name, wanted, server in servers:
+            try:
+                await server.start()
+            except OSError as error:
+                err.write(f"{error.filename or f'{host}:{wanted}'}: {error.strerror or error}\n")
+                return EXIT_FAILED
+            kept.push_async_callback(server.stop)
+            out.write(f"{name} on {server.url}\n")
         out.flush()
         with stop_signals() as stop:
             await _until(stop, duration_s, asyncio.Event().wait())
-    finally:
-        await server.stop()
     return EXIT_OK
 
 
@@ -278,6 +287,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pnc alone: every query and reply as a JSON line",
     )
     parser.add_argument(
+        "--register-port",
+        type=int,
+        default=None,
+        metavar="N",
+        help="pnc alone: the vehicle register there, too",
+    )
+    parser.add_argument(
+        "--register-log", type=Path, default=None, metavar="FILE", help="as --pnc-log, its own"
+    )
+    parser.add_argument(
         "--latency", action="store_true", help="pnc alone: take as long as a host does"
     )
     parser.add_argument("--seed", type=int, default=1)
@@ -292,6 +311,8 @@ async def from_arguments(arguments: argparse.Namespace) -> int:
             port=8089 if arguments.pnc_port is None else arguments.pnc_port,
             records=arguments.records,
             log=arguments.pnc_log,
+            register_port=arguments.register_port,
+            register_log=arguments.register_log,
             latency=Latency(arguments.seed) if arguments.latency else None,
             duration_s=arguments.duration,
         )

@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from gateway.messages import (
     Block,
     PncAnswer,
@@ -21,6 +23,7 @@ from gateway.messages import (
 from gateway.ports import Also, nothing_more
 
 AS_OF_MS = 1_795_325_040_000
+REGISTER_AS_OF_MS = 1_795_320_720_000
 STOLEN, ARMED = ("TE99ABC", "TE99STV"), ("TE99STV",)
 NOBODY = "TE99AAA"
 """The mark that nothing is on record about: the only one whose answer is "no trace"."""
@@ -83,6 +86,11 @@ class FakePnc:
         self.script: deque[Reply | Hang] = deque()
         self.always: Reply | Hang | None = None
         self.cancelled = 0
+        self.silent: frozenset[str] = frozenset()
+        """Sources that `sources` does not name; down: what it raises."""
+        self.down: BaseException | None = None
+        self.looks = 0
+        """How often `sources` was asked."""
         self.heard: Callable[[PncQuery], None] = lambda _query: None
 
     def hang(self) -> Hang:
@@ -112,40 +120,63 @@ class FakePnc:
                 del reply  # its frames hold it, and it them
         return reply if isinstance(reply, PncAnswer) else reply(query)
 
+    async def sources(self) -> frozenset[str]:
+        self.looks += 1
+        await asyncio.sleep(0)
+        if self.down is not None:
+            raise self.down
+        return frozenset({"PNC", "DVLA", "INSURANCE"}) - self.silent
+
     async def close(self) -> None:
         """Nothing is open."""
 
 
 class FakeRegister:
-    """gateway.ports.VehicleRegister. down: what `look_up` raises; silent: sources that are away."""
+    """gateway.ports.VehicleRegister. down: what `look_up` and `sources` raise; silent: sources that
+    are away; every: what is on record of any mark that has no record of its own."""
 
     def __init__(self) -> None:
         self.asked: list[RegisterQuery] = []
         self.records: dict[str, StatusRecord] = {}
+        self.every: StatusRecord | None = None
         self.down: BaseException | None = None
         self.silent: frozenset[str] = frozenset()
+        self.waits: asyncio.Future[None] | None = None
+        """Until it is done, `look_up` hangs."""
+        self.heard: Callable[[RegisterQuery], None] = lambda _query: None
+        self.looks = 0
+        """How often `sources` was asked."""
         self.closed = False
 
     async def look_up(self, query: RegisterQuery) -> RegisterAnswer:
         self.asked.append(query)
+        self.heard(query)
         await asyncio.sleep(0)
+        if self.waits is not None:
+            await asyncio.shield(self.waits)
         if self.down is not None:
             raise self.down
+        record = self.records.get(query.vrm)
+        if record is None and self.every is not None:
+            record = msgspec.structs.replace(self.every, vrm=query.vrm)
         return RegisterAnswer(
             check=query.check,
             attempt=query.attempt,
             key_text=query.key_text,
-            record=self.records.get(query.vrm),
+            record=record,
             blocks=tuple(
-                Block(source, AS_OF_MS, "UNAVAILABLE" if source in self.silent else "OK")
+                Block(source, REGISTER_AS_OF_MS, "UNAVAILABLE" if source in self.silent else "OK")
                 for source in ("DVLA", "MID")
             ),
-            as_of_ms=AS_OF_MS,
+            as_of_ms=REGISTER_AS_OF_MS,
         )
 
     async def sources(self) -> frozenset[str]:
+        self.looks += 1
         await asyncio.sleep(0)
-        return frozenset() if self.down is not None else frozenset({"DVLA", "MID"}) - self.silent
+        if self.down is not None:
+            raise self.down
+        return frozenset({"DVLA", "MID"}) - self.silent
 
     async def close(self) -> None:
         self.closed = True

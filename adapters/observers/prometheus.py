@@ -46,7 +46,7 @@ LINK, AREA, AGENCY, CERT, ANCHOR = "@link", "@area", "@agency", "@cert", "@ancho
 """Sets that come from the configuration."""
 
 KINDS = tuple(kind.value for kind in Kind)
-LINK_KINDS = ("serial", "mqtt", "gpsd", "http", "relay", "pnc")
+LINK_KINDS = ("serial", "mqtt", "gpsd", "http", "relay", "pnc", "register")
 STAGES = (
     "decode",
     "authorise",
@@ -251,6 +251,27 @@ METRICS: tuple[Metric, ...] = (
         "Replies that nobody was shown",
         reason=UNUSABLE,
     ),
+    # the vehicle register
+    _counter(
+        "register_requests_total",
+        "Attempts at the vehicle register",
+        op=("vehicle",),
+        result=("ok", "error", "timeout", "invalid", "unavailable"),
+    ),
+    _histogram("register_request_duration_seconds", "Duration of an attempt", op=("vehicle",)),
+    _gauge("register_in_flight", "Attempts under way of who asks it alone", True),
+    _gauge(
+        "register_circuit_state",
+        "1 for the state its breaker is in",
+        True,
+        state=("closed", "open", "half_open"),
+    ),
+    _counter("register_retries_total", "Second and later attempts"),
+    _counter(
+        "register_unusable_replies_total",
+        "Replies of the register that nobody was shown",
+        reason=UNUSABLE,
+    ),
     # policy
     _counter(
         "policy_decisions_total",
@@ -367,7 +388,11 @@ FROM_EVENTS = frozenset(
 )
 """Counted by `seen` alone, so that nothing is counted twice."""
 
-PNC_CAUSES = ("PNC LINK DOWN", "PNC ERROR", "PNC: NOT VALID", "PNC NO REPLY")
+PNC_CAUSES = (
+    *("PNC LINK DOWN", "PNC ERROR", "PNC: NOT VALID", "PNC NO REPLY"),
+    *("DVLA LINK DOWN", "DVLA ERROR", "DVLA: NOT VALID", "DVLA NO REPLY"),
+)
+"""The register's, where it alone was asked, count with them."""
 MOST_ALARMS = 4096
 _ANSWERED = {ResultClass.NO_TRACE.value: "no_trace", ResultClass.PARTIAL.value: "partial"}
 

@@ -9,20 +9,24 @@ status but 200 is read on. Of a reply that is refused a fingerprint is kept (P04
 from __future__ import annotations
 
 import asyncio
-import re
 from pathlib import Path
 
 import aiohttp
 
+from adapters.http_replies import check_status, read_token, refusal
 from adapters.pnc import wire
 from adapters.pnc.connection import LINES, Connector, Line
 from adapters.pnc.fingerprint import fingerprint
-from gateway.errors import PncDown, PncError, PncGarbled, PncInvalid, PncTimeout, PncUnauthorised
+from adapters.strict_json import read_sources
+from gateway.errors import PncDown, PncGarbled, PncTimeout
 from gateway.messages import PncAnswer, PncQuery
 from gateway.ports import Also, nothing_more
 from gateway.settings import PncSection, resolve
 
 PATH = "v1/query"
+SOURCES_PATH = "v1/sources"
+SOURCES_S = 3.0
+"""For the reply to which sources there are: no officer waits for it, and it is asked again."""
 BACKSTOP_S = 60.0
 """Beyond the deadline the caller may still listen for a late answer; then we give up ourselves."""
 CONNECTIONS = 256
@@ -31,10 +35,6 @@ Whoever finds none free within connect_timeout_s is told that the PNC cannot be 
 CHUNK = 65536
 REFUSED_WITHIN_S = 0.2
 """For the body of a reply that its head refused already: only its fingerprint waits for it."""
-CHARSETS = frozenset({None, "utf-8", "us-ascii"})
-TOKEN_MOST = 8192
-"""What a header line may hold (aiohttp and most servers: 8190)."""
-_TOKEN = re.compile(rb"[!-~]+")
 
 
 class HttpPnc:
@@ -59,7 +59,7 @@ class HttpPnc:
             "Content-Type": "application/json",
         }
         if self._token is not None:
-            token = await asyncio.to_thread(_read_token, self._token)
+            token = await asyncio.to_thread(read_token, self._token)
             headers["Authorization"] = f"Bearer {token}"
         timeout = aiohttp.ClientTimeout(
             total=query.deadline_s + BACKSTOP_S,
@@ -76,8 +76,8 @@ class HttpPnc:
                 timeout=timeout,
                 allow_redirects=False,
             ) as reply:
-                _check_status(reply.status)
-                if reason := _refusal(reply):
+                check_status(reply.status)
+                if reason := refusal(reply):
                     raise PncGarbled(reason, await self._refused(reply, reason))
                 body = await self._body(reply)
         except aiohttp.ConnectionTimeoutError as error:
@@ -96,6 +96,31 @@ class HttpPnc:
             return wire.read(body, query)
         except PncGarbled as error:
             raise PncGarbled(error.reason, fingerprint(error.reason, body)) from error
+
+    async def sources(self) -> frozenset[str]:
+        """Which sources reply now. Raises PncError."""
+        if self._closed:
+            raise PncDown("closed")
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if self._token is not None:
+            token = await asyncio.to_thread(read_token, self._token)
+            headers["Authorization"] = f"Bearer {token}"
+        LINES.set([])
+        try:
+            async with self._client().get(
+                self._url.removesuffix(PATH) + SOURCES_PATH,
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=SOURCES_S),
+                allow_redirects=False,
+            ) as reply:
+                check_status(reply.status)
+                if reason := refusal(reply):
+                    raise PncGarbled(reason)
+                return read_sources(await self._body(reply))
+        except TimeoutError as error:
+            raise PncTimeout("no reply") from error
+        except aiohttp.ClientError as error:
+            raise PncDown(type(error).__name__) from error
 
     async def _body(self, reply: aiohttp.ClientResponse) -> bytes:
         """At most max_reply bytes, whatever the length header says."""
@@ -146,43 +171,3 @@ class HttpPnc:
             await session.close()
         if self._connector is not None:
             self._connector.hang_up()
-
-
-def _check_status(status: int) -> None:
-    """What a status means; only 200 is read on. A 404 is an error, never "no trace"."""
-    match status:
-        case 200:
-            return
-        case 400 | 422:
-            raise PncInvalid("not valid")
-        case 401 | 403:
-            raise PncUnauthorised("not authorised")
-        case 408 | 423 | 429:
-            raise PncDown(f"status {status}")
-        case _ if status >= 500:
-            raise PncDown(f"status {status}")
-        case _:
-            raise PncError(f"status {status}")
-
-
-def _refusal(reply: aiohttp.ClientResponse) -> str:
-    """Why its head says that it is no reply: JSON in UTF-8, as it is, and not a page of a proxy, or
-    something packed. Empty when it may be one."""
-    if reply.headers.get("Content-Encoding", "identity") != "identity":
-        return "malformed"
-    if reply.content_type != "application/json":
-        return "malformed"
-    charset = reply.charset
-    return "" if (charset.lower() if charset else None) in CHARSETS else "charset"
-
-
-def _read_token(path: Path) -> str:
-    """What stands in the token's file. Raises PncUnauthorised, which never quotes it."""
-    try:
-        with path.open("rb") as file:
-            token = file.read(TOKEN_MOST + 1).strip()
-    except OSError as error:
-        raise PncUnauthorised("token file cannot be read") from error
-    if len(token) > TOKEN_MOST or not _TOKEN.fullmatch(token):
-        raise PncUnauthorised("token file holds no token")
-    return token.decode("ascii")

@@ -30,6 +30,10 @@ __all__ = [
 ]
 
 
+SOURCES = ("PNC", "DVLA", "INSURANCE")
+"""Those that stand behind an answer of the mock."""
+
+
 class MockPnc:
     """gateway.ports.Pnc in process. latency: what an undisturbed answer takes; None: nothing."""
 
@@ -78,6 +82,9 @@ class MockPnc:
             )
         except InvalidKey as error:
             raise PncInvalid("I0001") from error
+
+    async def sources(self) -> frozenset[str]:
+        return frozenset(SOURCES)
 
     async def close(self) -> None:
         """Nothing is open."""

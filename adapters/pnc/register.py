@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+
+import msgspec
 
 from adapters.pnc import answers, identifiers, marks, matching, records
 from adapters.pnc.faults import fault_of
@@ -53,16 +56,26 @@ class Register:
         self._since_ms = 0
 
     def answer(
-        self, key: Key, *, check: str, attempt: int, key_text: str, now_ms: int
+        self,
+        key: Key,
+        *,
+        check: str,
+        attempt: int,
+        key_text: str,
+        now_ms: int,
+        silent: Collection[str] = (),
     ) -> PncAnswer:
         """What is on record for this key; a trigger that only changes the content changes it.
 
-        now_ms: wall clock, ms. Raises InvalidKey.
+        now_ms: wall clock, ms. silent: sources of a vehicle that do not reply now. Raises
+        InvalidKey.
         """
         self._since_ms = self._since_ms or now_ms
         found = behind(key, fault_of(key), since_ms=self._since_ms, now_ms=now_ms)
         if found is None:
             found = self._found(key, now_ms)
+        if silent and isinstance(key, VehicleKey):
+            found = _without(found, silent)
         return PncAnswer(
             check=check,
             attempt=attempt,
@@ -164,6 +177,21 @@ class Register:
             tuple(answers.driver(row) for row in rows[: matching.CAP]),
             too_many=len(rows) > matching.CAP,
         )
+
+
+def _without(found: Found, silent: Collection[str]) -> Found:
+    """What these sources would have said is unknown, and never N."""
+    records: list[PncRecord] = []
+    for record in found.records:
+        changes: dict[str, object] = {}
+        if "DVLA" in silent:
+            changes |= {"tax": "", "tax_due": "", "mot": "", "mot_expiry": "", "sorn": False}
+        if "INSURANCE" in silent:
+            changes |= {"insured": "", "insurer": ""}
+        records.append(msgspec.structs.replace(record, **changes))
+    return Found(
+        tuple(records), found.too_many, tuple(dict.fromkeys((*found.not_checked, *sorted(silent))))
+    )
 
 
 def _is_driver(row: DriverRow, key: DriverKey) -> bool:

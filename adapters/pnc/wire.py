@@ -7,15 +7,13 @@ and the subject that was asked for; a member that stands there twice says nothin
 
 from __future__ import annotations
 
-import json
-import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from adapters.pnc import marks
+from adapters.strict_json import decoded, garbled, moment_ms, moment_text
 from gateway.errors import PncGarbled
 from gateway.messages import (
     Block,
@@ -33,7 +31,6 @@ from gateway.messages import (
 )
 
 PROTOCOL = 1
-NESTING_MAX = 12
 RECORDS_MAX = 12
 VIN_END = 5
 """A chassis number may be shown by its end; so many characters at least."""
@@ -44,9 +41,6 @@ UNKNOWN: dict[str, dict[str, str]] = {
     "property": {"type": "", "serial": ""},
 }
 """What a member that was left out because it is not known stands for, where a record needs it."""
-YEARS = (1970, 2100)
-"""When a source can have said something: an hour that no screen can show is no answer either."""
-_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?Z")
 
 
 class WireBlock(msgspec.Struct):
@@ -86,7 +80,7 @@ def request(query: PncQuery) -> bytes:
             "originator": query.originator,
             "location": query.location,
             "on_behalf_of": query.on_behalf_of,
-            "asked_at": _moment_text(query.asked_at_ms),
+            "asked_at": moment_text(query.asked_at_ms),
             "deadline_s": query.deadline_s,
         }
     )
@@ -100,19 +94,9 @@ def _members(key: Key) -> dict[str, Any]:
 
 def read(body: bytes, query: PncQuery) -> PncAnswer:
     """The answer in these bytes, or PncGarbled: nothing in between."""
-    if _too_deep(body):
-        _garbled()
-    try:
-        reply = msgspec.json.decode(body, type=WireReply)
-    except UnicodeDecodeError as error:
-        raise PncGarbled("charset") from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        text = str(error)
-        reason = "truncated" if "truncated" in text else "malformed"
-        raise PncGarbled("charset" if "UTF-8" in text else reason) from error
-    _each_member_once(body)
+    reply = decoded(body, WireReply)
     if reply.protocol != PROTOCOL:
-        _garbled()
+        garbled()
     if (reply.check, reply.attempt, reply.key_text) != (
         query.check,
         query.attempt,
@@ -122,17 +106,17 @@ def read(body: bytes, query: PncQuery) -> PncAnswer:
     records = tuple(_record(each, query.key) for each in reply.records)
     says_found = {"trace": True, "no_trace": False, "too_many": False}.get(reply.result)
     if says_found is None or says_found != bool(records):
-        _garbled()
+        garbled()
     return PncAnswer(
         check=reply.check,
         attempt=reply.attempt,
         key_text=reply.key_text,
         records=records,
         blocks=tuple(
-            Block(source=each.source, as_of_ms=_moment_ms(each.as_of), state=each.state)
+            Block(source=each.source, as_of_ms=moment_ms(each.as_of), state=each.state)
             for each in reply.blocks
         ),
-        as_of_ms=_moment_ms(reply.as_of),
+        as_of_ms=moment_ms(reply.as_of),
         too_many=reply.result == "too_many",
         not_checked=tuple(reply.not_checked),
     )
@@ -142,7 +126,7 @@ def _record(raw: dict[str, Any], key: Key) -> PncRecord:
     """One record: member `record` says which kind; the rest is that kind's members."""
     kind = kind_of(key).value
     if raw.get("record") != kind:
-        _garbled()
+        garbled()
     try:
         record: PncRecord = msgspec.convert(_tagged(raw), PncRecord)
     except msgspec.ValidationError as error:
@@ -180,46 +164,3 @@ def _is_about(record: PncRecord, key: Key) -> bool:
             return marks.normalise(told) == marks.normalise(asked)
         case _:
             return True
-
-
-def _each_member_once(body: bytes) -> None:
-    """`"warnings": ["FI"], ..., "warnings": []`: readers differ on which one counts."""
-
-    def names(members: list[tuple[str, Any]]) -> None:
-        if len({name for name, _ in members}) != len(members):
-            _garbled()
-
-    try:
-        json.loads(body, object_pairs_hook=names)
-    except (ValueError, RecursionError) as error:
-        raise PncGarbled("malformed") from error
-
-
-def _too_deep(body: bytes) -> bool:
-    """Whether brackets could nest deeper than NESTING_MAX; brackets in texts count, too."""
-    depth = deepest = 0
-    for byte in re.findall(rb"[\[\]{}]", body):
-        depth += 1 if byte in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest > NESTING_MAX
-
-
-def _moment_ms(text: str) -> int:
-    if not _MOMENT.fullmatch(text):
-        _garbled()
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        _garbled()
-    if not YEARS[0] <= at.year <= YEARS[1]:
-        _garbled()
-    return round(at.timestamp() * 1000)
-
-
-def _garbled() -> NoReturn:
-    raise PncGarbled("malformed")
-
-
-def _moment_text(ms: int) -> str:
-    at = datetime.fromtimestamp(ms / 1000, tz=UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"

@@ -33,6 +33,7 @@ SAMPLE = ROOT / "config" / "gateway.toml"
 NOT_THE_DEFAULT = {
     "gateway.state_dir",
     "slots.below_l3_s",
+    "register.adapter",
     "serial.name",
     "serial.port",
     "serial.terminal",
@@ -113,6 +114,7 @@ def test_every_key_is_explained_where_it_stands() -> None:
 def test_a_key_that_is_not_the_default_says_what_is() -> None:
     assert 'default "var"' in shown()["gateway.state_dir"][1]
     assert "Default [], at once" in shown()["slots.below_l3_s"][1]
+    assert 'Default "none"' in shown()["register.adapter"][1]
 
 
 @pytest.fixture(params=["no broker", "mosquitto"])

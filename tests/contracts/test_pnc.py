@@ -591,3 +591,34 @@ def test_every_failure_is_of_one_family_and_says_whether_to_retry() -> None:
     family = (PncDown, PncTimeout, PncGarbled, PncInvalid, PncUnauthorised)
     assert all(issubclass(each, PncError) for each in family)
     assert [each.retryable for each in family] == [True, False, False, False, False]
+
+
+# --------------------------------------------------------------------------- which sources reply
+
+
+async def test_the_sources_that_reply(any_pnc: Pnc) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        assert await any_pnc.sources() == {"PNC", "DVLA", "INSURANCE"}
+
+
+async def test_a_source_that_is_away_is_not_named_and_its_part_is_unknown(
+    server: PncServer, clock: FakeClock
+) -> None:
+    """Looking for sources names no subject: no line in the PNC's log."""
+    pnc = made("http", server, clock)
+    try:
+        server.silent = frozenset({"INSURANCE", "DVLA"})
+        assert await pnc.sources() == {"PNC"}
+        assert not server.queries
+        answer = await ask(pnc, VehicleKey(vrm="TE99NTX"))
+        (record,) = answer.records
+        assert isinstance(record, VehicleRecord)
+        assert (record.tax, record.insured) == ("", "")
+        assert set(missing(answer)) == {"DVLA", "INSURANCE"}
+        server.fault = "down"
+        with pytest.raises(PncDown):
+            await pnc.sources()
+    finally:
+        await pnc.close()
+    with pytest.raises(PncDown):
+        await pnc.sources()

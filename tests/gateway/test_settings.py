@@ -158,6 +158,11 @@ def test_every_key_of_the_data_files_is_explained() -> None:
         ("[limits]\nall_fixes_burst = 3", "limits.all_fixes_burst: between 20"),
         ("[checks.deadlines_s]\nboat = 3.0", "gateway.toml: checks.deadlines_s.boat"),
         ("[pnc]\nadapter = 'http'", "gateway.toml: pnc.url"),
+        ("[register]\nadapter = 'http'", "gateway.toml: register.url: needed"),
+        (
+            "[register]\nadapter = 'http'\nurl = 'http://192.0.2.1/'",
+            "set register.allow_remote = true",
+        ),
         (
             "[pnc]\nadapter = 'http'\nurl = 'http://192.0.2.1/'",
             "gateway.toml: pnc.url: not on loopback",

@@ -15,7 +15,8 @@ import pytest
 from adapters.pnc.mock import FAULTS, HANG_S, LATE_S, SLOW_S, Latency
 from gateway.messages import Circulation, PersonRecord, PncAnswer, VehicleRecord, WarningSignal
 from simulators import pnc_log, pnc_wire
-from simulators.pnc_server import BODY_MOST, HUGE_BYTES, PncServer
+from simulators.http_server import BODY_MOST
+from simulators.pnc_server import HUGE_BYTES, PncServer
 from tests.fakes import FakeClock
 from tests.system.daemon import until
 

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from adapters.http_replies import check_status
 from adapters.pnc import records, wire
 from adapters.pnc.faults import FAULTS, fault_of
-from adapters.pnc.http import _check_status
 from adapters.pnc.register import Register
+from adapters.strict_json import NESTING_MAX
 from gateway import messages
 from gateway.errors import PncDown, PncError, PncGarbled, PncInvalid, PncUnauthorised
 from gateway.messages import (
@@ -203,12 +204,12 @@ def test_the_statuses_mean_what_is_written() -> None:
         for status in re.findall(r"\b[45][0-9]{2}\b", row[0]):
             assert wanted is not None, row
             with pytest.raises(wanted):
-                _check_status(int(status))
+                check_status(int(status))
             seen += 1
     assert seen >= 7
     for status in (503, 599):
         with pytest.raises(PncDown):
-            _check_status(status)
+            check_status(status)
 
 
 def test_the_error_is_as_written() -> None:
@@ -223,7 +224,7 @@ def test_the_triggers_are_all_there() -> None:
 
 def test_the_bounds_are_those_of_the_code() -> None:
     answer = section("The answer")
-    assert f"nested at most {wire.NESTING_MAX} deep" in answer
+    assert f"nested at most {NESTING_MAX} deep" in answer
     assert f"at most {wire.RECORDS_MAX} |" in answer
     assert "256 KiB" in answer
     assert PncSection().max_reply == 256 * 1024
