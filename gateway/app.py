@@ -22,7 +22,18 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from adapters import anchors, codecs, history, host_token, ledger, links, mqtt_access, pnc, relays
+from adapters import (
+    anchors,
+    codecs,
+    history,
+    host_token,
+    ledger,
+    links,
+    mqtt_access,
+    pnc,
+    register,
+    relays,
+)
 from adapters.codecs import keysds
 from adapters.codecs.keysds import FACTOR
 from adapters.keyed import open_keyed
@@ -59,6 +70,7 @@ from gateway.ports import (
     Pnc,
     Record,
     Returns,
+    VehicleRegister,
 )
 from gateway.projection import HISTORY, METRICS
 from gateway.receipts import export_detail, read_receipt
@@ -238,7 +250,15 @@ class Gateway:
                 ids=self.ids,
             )
             stack.push_async_callback(source.close)
-            core = self._wire(store, source, past, keyed, factors)
+            vehicles = register.create(
+                section.register.adapter,
+                settings=section.register,
+                config_path=self.config.path,
+                clock=self.clock,
+            )
+            if vehicles is not None:
+                stack.push_async_callback(vehicles.close)
+            core = self._wire(store, source, vehicles, past, keyed, factors)
             await core.begin()
             keeper.told = core.causes.anchor_is_behind
             if store.gap:
@@ -304,7 +324,13 @@ class Gateway:
         return server
 
     def _wire(
-        self, store: Ledger, source: Pnc, past: History, keyed: Keyed, factors: Factors
+        self,
+        store: Ledger,
+        source: Pnc,
+        vehicles: VehicleRegister | None,
+        past: History,
+        keyed: Keyed,
+        factors: Factors,
     ) -> Core:
         self.bus.tap(past.keep, HISTORY)
         self.bus.tap(self.meter.seen, METRICS)
@@ -319,6 +345,7 @@ class Gateway:
             pnc=source,
             keyed=keyed,
             factors=factors,
+            register=vehicles,
             fatal=lambda _error: self.stop(1),
         )
         lines: list[SerialSection | BrokerSection] = [
@@ -671,6 +698,8 @@ def load(path: Path) -> Config:
     section = config.settings
     if section.pnc.adapter not in pnc.REGISTRY:
         found.append(f"pnc.adapter: one of {', '.join(sorted(pnc.REGISTRY))}")
+    if section.register.adapter not in register.REGISTRY:
+        found.append(f"register.adapter: one of {', '.join(sorted(register.REGISTRY))}")
     for line in section.serial:
         if line.codec not in codecs.REGISTRY:
             known = ", ".join(sorted(codecs.REGISTRY))

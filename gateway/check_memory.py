@@ -36,6 +36,7 @@ def dedupe_key(keyed: Keyed, terminal: Issi, request: CheckRequest, received_at_
             request.justification,
             request.location,
             request.full,
+            *([request.scope] if request.scope else []),
         ]
     )
     return under_key(keyed, hashlib.sha256(parts).hexdigest())

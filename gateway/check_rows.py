@@ -24,16 +24,17 @@ from gateway.messages import (
     Outcome,
     PncAnswer,
     PncQuery,
+    RegisterAnswer,
     Result,
     search_key,
 )
 from gateway.policy import Decision
 from gateway.ports import Change, CheckRow, Clock, Ids, OutboxRow, PutCheck, PutOutbox, Record
 from gateway.rulebook import JUSTIFICATION, Policy
+from gateway.sources import PNC, REGISTER, Plan
 from gateway.timers import Timer
 
-PNC = "PNC"
-"""The source of a consultation, as its record names it."""
+PNC_ALONE = Plan()
 WITH_THE_PROMPT = "with the prompt"
 """Detail of the first phase of a disclosure."""
 
@@ -116,6 +117,14 @@ class Check:
     decision: Decision | None = None
     level: str = ""
     """At which it was last decided; over a restart, too. Empty: it is not even a question."""
+    plan: Plan = PNC_ALONE
+    """Which sources it asks."""
+    beside: bool = False
+    """This attempt asks the register, too, and its record says so."""
+    status: RegisterAnswer | None = None
+    """What the register said to an earlier attempt."""
+    combined: bool = False
+    """Its answer is of both."""
     answer: PncAnswer | None = None
     hidden: bool = False
     """A record was withheld from the radio (covert, BLOCK)."""
@@ -458,15 +467,22 @@ class Scribe:
             ),
         )
 
-    def asked(self, check: Check, attempt: int) -> Record:
-        """An attempt at the PNC, before it is made, exactly as it is sent. Raises NoRequester."""
-        rules = self._rules().policy
-        content = _content(
-            originator=self.originator(check),
-            justification=_justification(check, rules),
-            location=_location(check),
-        )
-        return self.record(check, "asked", attempt=attempt, content=content, source=PNC)
+    def asked(self, check: Check, attempt: int) -> list[Record]:
+        """An attempt, before it is made, exactly as it is sent: one for the PNC, one for the
+        register, as it is planned. Raises NoRequester."""
+        records: list[Record] = []
+        if check.plan.pnc:
+            content = _content(
+                originator=self.originator(check),
+                justification=_justification(check, self._rules().policy),
+                location=_location(check),
+            )
+            records.append(
+                self.record(check, "asked", attempt=attempt, content=content, source=PNC)
+            )
+        if check.beside or not check.plan.pnc:
+            records.append(self.record(check, "asked", attempt=attempt, source=REGISTER))
+        return records
 
     def disclosed(self, check: Check) -> Record:
         """Who is about to be shown what, before the first send."""
@@ -508,7 +524,7 @@ class Scribe:
             key_text=search_key(request.key),
             reason=request.reason,
             justification=_justification(check, rules),
-            originator=self.originator(check),
+            originator=self.originator(check) if check.plan.pnc else "",
             location=_location(check),
             on_behalf_of=_on_behalf(check, rules),
             asked_at_ms=self._clock.wall_ms(),

@@ -87,6 +87,11 @@ class Cause(StrEnum):
     NOT_YOUR_ROLE = "NOT YOUR ROLE"
     CANCELLED = "CANCELLED"
     FAULT = "GATEWAY ERROR"
+    NO_REGISTER = "NO REGISTER HERE"
+    REGISTER_NO_REPLY = "DVLA NO REPLY"
+    REGISTER_DOWN = "DVLA LINK DOWN"
+    REGISTER_ERROR = "DVLA ERROR"
+    REGISTER_INVALID = "DVLA: NOT VALID"
 
 
 _CLASS = {
@@ -98,13 +103,25 @@ _CLASS = {
     Cause.INTERRUPTED: ResultClass.HOST_ERROR,
     Cause.FAULT: ResultClass.HOST_ERROR,
     Cause.PNC_INVALID: ResultClass.INVALID,
+    Cause.REGISTER_NO_REPLY: ResultClass.TIMEOUT,
+    Cause.REGISTER_DOWN: ResultClass.UNAVAILABLE,
+    Cause.REGISTER_ERROR: ResultClass.HOST_ERROR,
+    Cause.REGISTER_INVALID: ResultClass.INVALID,
 }
+_AT_REGISTER: dict[str, Cause] = {
+    Cause.NO_REPLY: Cause.REGISTER_NO_REPLY,
+    Cause.LINK_DOWN: Cause.REGISTER_DOWN,
+    Cause.PNC_ERROR: Cause.REGISTER_ERROR,
+    Cause.PNC_INVALID: Cause.REGISTER_INVALID,
+}
+"""What the same is called where the PNC was not asked."""
 
 
 def class_of(outcome: Outcome, cause: str) -> ResultClass:
     """The result class of a non-answer (pnc-domain, 8). An answer's class is not made here."""
     if outcome is Outcome.REFUSED:
-        return ResultClass.INVALID if cause == Cause.PNC_INVALID else ResultClass.DENIED
+        not_valid = cause in (Cause.PNC_INVALID, Cause.REGISTER_INVALID)
+        return ResultClass.INVALID if not_valid else ResultClass.DENIED
     if outcome is Outcome.EXPIRED:
         return ResultClass.TIMEOUT
     return _CLASS.get(Cause(cause) if cause in set(Cause) else Cause.FAULT, ResultClass.HOST_ERROR)
@@ -131,6 +148,8 @@ class CheckState(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing of it goes to a radio: an operator asked, and alone is answered."""
     not_free: bool = False
     """The officer answered the prompt: not now."""
+    register: bool = False
+    """The vehicle register alone is asked."""
 
 
 # --------------------------------------------------------------------------- events
@@ -389,9 +408,16 @@ Step = tuple[CheckState, tuple[Effect, ...]]
 
 
 def open_check(
-    *, deadline_s: float, attempts_max: int, hold: bool, prompt: bool, place: bool
+    *,
+    deadline_s: float,
+    attempts_max: int,
+    hold: bool,
+    prompt: bool,
+    place: bool,
+    register: bool = False,
 ) -> Step:
-    """A question that may be asked. place: one is free at once, so the attempt is written too."""
+    """A question that may be asked. place: one is free at once, so the attempt is written too.
+    register: the vehicle register alone is asked."""
     state = CheckState(
         stage=Stage.OPENING,
         deadline_s=deadline_s,
@@ -399,6 +425,7 @@ def open_check(
         attempts_max=attempts_max,
         hold=hold,
         prompt=prompt,
+        register=register,
     )
     return state, (WriteOpening(state.attempts),)
 
@@ -472,6 +499,8 @@ def _conclude(state: CheckState, outcome: Outcome, cause: str) -> Step:
     assert state.outcome is None, "an outcome is set once"
     disclose = outcome is not Outcome.ANSWERED or not (state.hold or state.prompt)
     disclose = disclose and not state.quiet
+    if state.register:
+        cause = _AT_REGISTER.get(cause, cause)
     concluded = _put(state, stage=Stage.CONCLUDING, outcome=outcome, cause=str(cause))
     return concluded, (LeavePlace(), WriteOutcome(outcome, str(cause), disclose))
 

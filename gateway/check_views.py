@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway import policy, rendering, results
+from gateway import policy, rendering, results, sources
 from gateway.admission import Rules, decide, to_do
 from gateway.check_rows import Check
 from gateway.check_states import Cause, Stage, class_of
@@ -17,10 +17,12 @@ from gateway.messages import (
     CheckDone,
     CheckOpened,
     CheckStaged,
+    Kind,
     Level,
     Outcome,
     PncAnswer,
     Result,
+    SourceSaid,
 )
 from gateway.policy import View
 
@@ -42,12 +44,19 @@ def make_result(check: Check, outcome: Outcome, cause: str, rules: Rules, now_ms
         # How long the PNC took would tell a trace from none.
         as_of_ms = check.opened_at_ms
     answer = _open_answer(check, rules) if outcome is Outcome.ANSWERED else None
+    said: tuple[SourceSaid, ...] = ()
+    if answer is not None and check.decision is not None:
+        said = sources.said(
+            answer,
+            vehicle=check.kind is Kind.VEHICLE,
+            level=view.level,
+            groups=check.decision.fields,
+            opened_at_ms=check.opened_at_ms,
+        )
+        if check.plan.register:
+            view = msgspec.structs.replace(view, sources=said, asked_at_ms=check.opened_at_ms)
     clock_text = rendering.clock_text(as_of_ms, rules.zone)
-    check.shown_class = (
-        results.classify(answer, rules.warnings).value
-        if answer is not None
-        else class_of(outcome, cause).value
-    )
+    check.shown_class = _class_shown(check, answer, outcome, cause, rules)
     check.shown_danger = results.danger_words(answer, rules.warnings) if answer else ()
     check.released = view.released
     check.danger = bool(view.danger)
@@ -79,8 +88,21 @@ def make_result(check: Check, outcome: Outcome, cause: str, rules: Rules, now_ms
         receipt=check.receipt,
         client_ref=check.client_ref,
         why=cause if outcome is not Outcome.ANSWERED else "",
+        parent=check.parent,
+        sources=said,
     )
     check.result_bytes = msgspec.json.encode(check.result)
+
+
+def _class_shown(
+    check: Check, answer: PncAnswer | None, outcome: Outcome, cause: str, rules: Rules
+) -> str:
+    """The class for those who may know it."""
+    if answer is None:
+        return class_of(outcome, cause).value
+    if not check.plan.pnc and not check.plan.lost:
+        return results.status_class(answer).value
+    return results.classify(answer, rules.warnings).value
 
 
 def make_plain_failure(check: Check, now_ms: int) -> None:
@@ -107,6 +129,7 @@ def make_plain_failure(check: Check, now_ms: int) -> None:
         receipt=check.receipt,
         client_ref=check.client_ref,
         why=str(Cause.FAULT),
+        parent=check.parent,
     )
     check.result_bytes = msgspec.json.encode(check.result)
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import msgspec
 
-from gateway import admission, originator, rendering
+from gateway import admission, originator, rendering, sources
 from gateway.admission import Admission, Rules, admit, decide
-from gateway.asking import Asking
+from gateway.asking import Asking, AtRegister, Beside
 from gateway.breaker import Circuit
 from gateway.check_holds import CheckHolds
 from gateway.check_memory import CheckMemory, dedupe_key, own_names
@@ -134,9 +134,11 @@ from gateway.ports import (
     PutCheck,
     PutOutbox,
     Record,
+    VehicleRegister,
 )
 from gateway.roster import holder_of
 from gateway.settings import ChecksSection, SlotsSection
+from gateway.sources import Plan
 from gateway.supervise import Crew
 from gateway.timers import Timer, Timers
 from gateway.trials import TRIALS_MOST, Trials
@@ -218,6 +220,7 @@ class CheckDesk:
         ledger: Ledger,
         pnc: Pnc,
         keyed: Keyed,
+        register: VehicleRegister | None,
         courier: Posts,
         publish: Callable[[Event], None],
         fatal: Callable[[BaseException], None],
@@ -273,16 +276,26 @@ class CheckDesk:
             commit=self._commit,
             outbox=self._outbox,
         )
-        self._asking = Asking(
-            settings,
-            clock=clock,
-            ids=ids,
-            meter=meter,
-            journal=journal,
-            pnc=pnc,
+        self._register: Asking | None = None
+        """The way to the vehicle register; None where there is none."""
+        if register is not None:
+            self._register = self._way_to("register", AtRegister(register), None)
+        beside = self._register.look_up if self._register is not None else None
+        self._asking = self._way_to("pnc", pnc, beside)
+
+    def _way_to(self, of: str, source: Pnc, beside: Beside | None) -> Asking:
+        return Asking(
+            self._settings,
+            of=of,
+            beside=beside,
+            clock=self._clock,
+            ids=self._ids,
+            meter=self._meter,
+            journal=self._journal,
+            pnc=source,
             crew=self.crew,
             timers=self._timers,
-            publish=publish,
+            publish=self._publish,
             feed=self._feed,
             fault=self._fault,
             find=self._memory.find_open,
@@ -290,6 +303,12 @@ class CheckDesk:
             judge=self._judge,
             unused=self._reply_unused,
         )
+
+    def _at(self, check: Check) -> Asking:
+        """Who is asked for this check."""
+        if check.plan.pnc or self._register is None:
+            return self._asking
+        return self._register
 
     # ----------------------------------------------------------------- what comes in
 
@@ -552,6 +571,8 @@ class CheckDesk:
     def see_circuit(self) -> None:
         """Show how the circuit stands now: it opens to half by time alone."""
         self._asking.see_circuit()
+        if self._register is not None:
+            self._register.see_circuit()
 
     # ----------------------------------------------------------------- life
 
@@ -592,6 +613,11 @@ class CheckDesk:
         )
 
     def _take_up(self, check: Check, restarted: Restarted, outbox: OutboxRow | None) -> None:
+        if check.request is not None:
+            now = decide(
+                self._rules, check.asker, check.request, now_ms=check.opened_at_ms
+            ).decision
+            check.plan = self._plan(check.request, now)
         now_ms = self._clock.wall_ms()
         self._memory.open(check, self._clock.monotonic_s())
         self._journal.note("check.restarted", check=check.id, stage=check.state.stage.value)
@@ -689,6 +715,7 @@ class CheckDesk:
         )
         decision = self._admitted(check, request).decision
         check.decision, check.level = decision, decision.level.value
+        check.plan = self._plan(request, decision)
         self._meter.count(
             "policy_decisions_total",
             level=decision.level.value,
@@ -705,6 +732,8 @@ class CheckDesk:
             self._start(check, close_at_once(Outcome.REFUSED, Cause.CANCELLED))
         elif age_s > deadline_s:
             self._start(check, close_at_once(Outcome.EXPIRED, Cause.TOO_OLD))
+        elif not check.plan.pnc and self._register is None:
+            self._start(check, close_at_once(Outcome.REFUSED, Cause.NO_REGISTER))
         elif self._busy(asker.issi):
             self._start(check, close_at_once(Outcome.REFUSED, Cause.BUSY))
         else:
@@ -713,7 +742,8 @@ class CheckDesk:
                 attempts_max=1 + self._settings.retries,
                 hold=decision.hold,
                 prompt=decision.prompt,
-                place=self._asking.reserve(check),
+                place=self._at(check).reserve(check),
+                register=not check.plan.pnc,
             )
             self._start(check, opening)
 
@@ -1037,13 +1067,13 @@ class CheckDesk:
                 finally:
                     check.settle_once()
             case Enqueue():
-                self._asking.enqueue(check)
+                self._at(check).enqueue(check)
             case LeavePlace():
-                self._asking.leave(check)
+                self._at(check).leave(check)
             case Ask():
-                self._asking.ask(check, effect.attempt)
+                self._at(check).ask(check, effect.attempt)
             case Pause():
-                self._asking.pause(check, effect.attempts)
+                self._at(check).pause(check, effect.attempts)
             case Show():
                 told = "early" if self._shows_early(check) else ""
                 self._publish(staged_event(check, self._clock.wall_ms(), told))
@@ -1103,7 +1133,7 @@ class CheckDesk:
         if not decision.allowed:
             return Answered(denied=decision.why or Cause.NOT_YOUR_ROLE)
         check.decision, check.level = decision, decision.level.value
-        check.answer = answer
+        check.answer = sources.police_lost(answer) if check.plan.lost else answer
         if quiet:
             return Answered()
         return Answered(hold=decision.hold, prompt=decision.prompt)
@@ -1113,16 +1143,37 @@ class CheckDesk:
     def _write_opening(self, check: Check, attempt: int) -> None:
         records = [self._scribe.opened(check)]
         if attempt:
-            records.append(self._scribe.asked(check, attempt))
+            records += self._asked(check, attempt)
         self._commit(check, Write.OPENING, records, [PutCheck(row_of(check))])
 
     def _write_attempt(self, check: Check, attempt: int) -> None:
-        if not self._asking.allowed():
+        allowed = self._at(check).allowed()
+        if not allowed and check.plan.both and self._register is not None:
+            # The register's part can still be told: there, in place of the PNC.
+            self._asking.leave(check)
+            check.plan = sources.without_pnc(check.plan)
+            self._register.take_place(check)
+            allowed = self._register.allowed()
+        if not allowed:
             # No question, no record of one, and the officer hears at once.
             self._feed(check, CircuitOpen())
             return
-        asked = self._scribe.asked(check, attempt)
-        self._commit(check, Write.ATTEMPT, [asked], [PutCheck(row_of(check))])
+        asked = self._asked(check, attempt)
+        self._commit(check, Write.ATTEMPT, asked, [PutCheck(row_of(check))])
+
+    def _asked(self, check: Check, attempt: int) -> list[Record]:
+        """The records of an attempt, which ask the register only where it may be asked now."""
+        wanted = check.plan.both and check.status is None
+        check.beside = wanted and self._register is not None and self._register.allowed()
+        return self._scribe.asked(check, attempt)
+
+    def _plan(self, request: CheckRequest, decision: Decision) -> Plan:
+        return sources.plan(
+            request,
+            decision.fields,
+            decision.status_from,
+            register=self._register is not None,
+        )
 
     def _write_outcome(self, check: Check, outcome: Outcome, cause: str, disclose: bool) -> None:
         started_s, now_ms = self._clock.monotonic_s(), self._clock.wall_ms()
@@ -1148,6 +1199,9 @@ class CheckDesk:
                 else check.refused_reply or None,
             )
         )
+        if check.combined and check.answer is not None:
+            both = f"{sources.PNC}, {sources.REGISTER}"
+            records.append(self._scribe.record(check, "combined", source=both))
         if check.hidden:
             withheld = "record withheld from the radio"
             records.append(self._scribe.record(check, "security", detail=withheld))

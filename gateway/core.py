@@ -57,6 +57,7 @@ from gateway.ports import (
     Minded,
     Pnc,
     Record,
+    VehicleRegister,
 )
 from gateway.projection import Projection
 from gateway.receipts import export_detail
@@ -102,6 +103,7 @@ class Core:
         pnc: Pnc,
         keyed: Keyed,
         factors: Factors,
+        register: VehicleRegister | None,
         fatal: Callable[[BaseException], None],
     ) -> None:
         self.config = config
@@ -171,6 +173,7 @@ class Core:
             ledger=self.ledger,
             pnc=pnc,
             keyed=keyed,
+            register=register,
             courier=self.courier,
             publish=publish,
             fatal=self._fatal,

@@ -34,6 +34,7 @@ from simulators.clock import RealClock
 from simulators.feed import LEGEND, Feed, Line
 from simulators.pnc_server import PncServer
 from simulators.radio import Radio
+from simulators.register_server import RegisterServer
 from simulators.run import build_radios, line_path, plug_in
 from simulators.scenario import Scenario, ScenarioError
 from simulators.signals import stop_signals
@@ -101,6 +102,7 @@ def resolved_config(
     folder: Path,
     broker_port: int,
     pnc_url: str,
+    register_url: str,
     http_port: int,
 ) -> dict[str, Any]:
     """config/demo.toml with what is only known at run time. Passwords lie in folder/secrets."""
@@ -116,6 +118,7 @@ def resolved_config(
     tree["alarms"] = alarms
     tree["http"] = {**tree["http"], "port": http_port}
     tree["pnc"] = {**tree["pnc"], "url": pnc_url}
+    tree["register"] = {**tree["register"], "url": register_url}
     like = base["serial"][0]
     tree["serial"] = [
         {
@@ -281,6 +284,9 @@ async def _demo(
     pnc = PncServer(source / "pnc", "127.0.0.1", 0)
     await pnc.start()
     kept.push_async_callback(pnc.stop)
+    register = RegisterServer(source / "pnc", "127.0.0.1", 0)
+    await register.start()
+    kept.push_async_callback(register.stop)
     broker = make_broker(passwords, staff=frozenset(GATEWAY_USERS))
     await broker.start()
     kept.push_async_callback(broker.stop)
@@ -305,6 +311,7 @@ async def _demo(
         folder=folder,
         broker_port=broker.port,
         pnc_url=pnc.url,
+        register_url=register.url,
         http_port=free_port(8080) if http_port is None else http_port,
     )
     path = folder / "demo.toml"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from gateway import results
+from gateway import results, sources
 from gateway.messages import (
     Asker,
     CheckRequest,
@@ -30,6 +30,7 @@ from gateway.messages import (
     PropertyKey,
     PropertyRecord,
     ResultClass,
+    SourceSaid,
     VehicleKey,
     VehicleRecord,
     VehicleReport,
@@ -94,6 +95,7 @@ class Decision(msgspec.Struct, frozen=True):
     hold: bool = False
     prompt: bool = False
     why: str = ""
+    status_from: str = "pnc"
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +131,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     released: tuple[str, ...] = ()
     fields: dict[str, str] = {}
     why: str = ""
+    sources: tuple[SourceSaid, ...] = ()
+    """Where the register was asked: which sources were, and when each was so."""
+    asked_at_ms: int = 0
 
     @property
     def danger(self) -> tuple[str, ...]:
@@ -162,7 +167,23 @@ def may_ask(policy: Policy, asker: Asker, request: CheckRequest) -> Decision:
     rule = max(rules, key=lambda each: each.level.value) if request.full else rules[0]
     # Below L3 a prompt would tell of a record: there is none, whatever the rule says.
     prompt = rule.prompt and rule.level.value >= Level.L3.value
-    return Decision(True, rule.level, fields=_groups(policy, rule), hold=rule.hold, prompt=prompt)
+    decision = Decision(
+        True,
+        rule.level,
+        fields=_groups(policy, rule),
+        hold=rule.hold,
+        prompt=prompt,
+        status_from=rule.status_from,
+    )
+    return _status_alone(decision) if request.scope == sources.STATUS else decision
+
+
+def _status_alone(decision: Decision) -> Decision:
+    """For tax, MOT and insurance alone: what of the rule's groups a register knows, if anything."""
+    groups = decision.fields & {sources.STATUS_GROUP, "vehicle"}
+    if sources.STATUS_GROUP not in groups:
+        return Decision(False, Level.L0, why=NOT_YOUR_ROLE)
+    return msgspec.structs.replace(decision, fields=groups, prompt=False)
 
 
 def may_read(
@@ -182,7 +203,10 @@ def may_read(
     if not rules:
         return None
     rule = max(rules, key=lambda each: each.level.value)
-    return Decision(True, rule.level, fields=_groups(policy, rule))
+    decision = Decision(True, rule.level, fields=_groups(policy, rule))
+    if request.scope == sources.STATUS:
+        decision = _status_alone(decision)
+    return decision if decision.allowed else None
 
 
 def _groups(policy: Policy, rule: Rule) -> frozenset[str]:
@@ -228,6 +252,8 @@ def project(
     if not decision.allowed or decision.level is Level.L0:
         why = decision.why or NOT_YOUR_ROLE
         return without_answer(Outcome.REFUSED, ResultClass.DENIED, why, request)
+    if request.scope == sources.STATUS:
+        return _status_view(decision, request, answer)
     tier = results.tier(answer, warnings)
     if decision.level is Level.L1:
         return _tier_view(request, answer, tier)
@@ -315,7 +341,8 @@ def _flags_view(
         vehicle = record if isinstance(record, VehicleRecord) else None
         flags |= _status_flags(vehicle)
         details = _status_dates(vehicle)
-        not_checked = tuple(s for s in results.missing(answer) if s in results.SIDE_SOURCES)
+        told = results.SIDE_SOURCES | {sources.PNC}
+        not_checked = tuple(s for s in results.missing(answer) if s in told)
         used.append("vehicle_status")
     return View(
         outcome=Outcome.ANSWERED,
@@ -330,6 +357,36 @@ def _flags_view(
         not_checked=not_checked,
         released=tuple(used),
         fields={"safety": tier.name} | {name.lower(): value for name, value in flags.items()},
+    )
+
+
+def _status_view(decision: Decision, request: CheckRequest, answer: PncAnswer) -> View:
+    """Tax, MOT and insurance alone: nothing is said of police records, not even a tier."""
+    record = results.chosen(answer)
+    vehicle = record if isinstance(record, VehicleRecord) else None
+    flags = _status_flags(vehicle)
+    release = _Release(decision.fields)
+    release.used[sources.STATUS_GROUP] = None
+    if vehicle is not None:
+        looks = "  ".join(filter(None, (vehicle.make, vehicle.colour)))
+        release.identify("vehicle", looks, make=vehicle.make, colour=vehicle.colour)
+    else:
+        release.details.append("NOT ON REGISTER")
+    release.details += _status_dates(vehicle)
+    below_l3 = decision.level in {Level.L1, Level.L2}
+    return View(
+        outcome=Outcome.ANSWERED,
+        kind=Kind.VEHICLE,
+        result_class="" if below_l3 else results.status_class(answer).value,
+        level=decision.level.value,
+        subject=subject_of(request.key),
+        flags=flags,
+        identity=tuple(release.identity),
+        details=tuple(release.details),
+        not_checked=results.missing(answer),
+        as_of_ms=answer.as_of_ms,
+        released=tuple(release.used),
+        fields=release.fields | {name.lower(): value for name, value in flags.items()},
     )
 
 

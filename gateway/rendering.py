@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from gateway import results
+from gateway import results, sources
 from gateway.messages import Kind, Outcome, Receipt, ResultClass
 from gateway.policy import View
 from gateway.results import Shown
@@ -150,8 +150,10 @@ def _plan(view: View, zone: str) -> _Plan:
     if view.outcome is not Outcome.ANSWERED:
         cause = transliterate(view.why) or "PNC NO REPLY"
         return _Plan(lead=("??NO ANSWER",), fields=(cause, "TREAT AS UNKNOWN"))
+    if not sources.police_asked(view.sources):
+        return _status_plan(view, zone)
     if view.level == "L2":
-        return _flags_plan(view)
+        return _flags_plan(view, zone)
     echo = transliterate(view.subject)
     lead: tuple[str, ...] = ()
     early: list[str] = []
@@ -198,6 +200,7 @@ def _plan(view: View, zone: str) -> _Plan:
                 *map(_identity, view.identity),
                 *_stale(view, zone),
                 *_tail(view),
+                *_said(view, zone),
             )
             if field
         ),
@@ -216,11 +219,45 @@ def _plain_lead(view: View) -> str:
     return view.headlines[0] if view.headlines else "TRACE - SEE DETAIL"
 
 
-def _flags_plan(view: View) -> _Plan:
+def _status_plan(view: View, zone: str) -> _Plan:
+    """Tax, MOT and insurance alone: that nobody asked the police comes first, that it is read."""
+    return _Plan(
+        lead=("POLICE: NOT ASKED",),
+        echo=transliterate(view.subject),
+        fields=tuple(
+            field
+            for field in (
+                _flags(view),
+                *_unseen(view),
+                *map(_identity, view.identity),
+                *_tail(view),
+                *_said(view, zone),
+            )
+            if field
+        ),
+    )
+
+
+def _flags(view: View) -> str:
+    return " ".join(f"{name}_{transliterate(value)}" for name, value in view.flags.items())
+
+
+def _said(view: View, zone: str) -> list[str]:
+    """As of when each source of the register was so: `DVLA 04:12 MID 05:24`, a line just filled."""
+    said = [
+        f"{each.source} {as_of_text(each.as_of_ms, view.asked_at_ms, zone)}"
+        for each in view.sources
+        if each.source in sources.REGISTER_SOURCES and each.state == sources.ASKED
+    ]
+    return [" ".join(said)] if said else []
+
+
+def _flags_plan(view: View, zone: str) -> _Plan:
     lead = () if view.dangers else (f"SAFETY: {view.tier}",)
-    flags = " ".join(f"{name}_{transliterate(value)}" for name, value in view.flags.items())
+    flags = _flags(view)
     advice = view.advice[:1] if view.dangers else ()
-    fields = (flags, *advice, *_unseen(view), *_tail(view))
+    doubt = ("??PART NOT CHECKED",) if sources.PNC in view.not_checked else ()
+    fields = (*doubt, flags, *advice, *_unseen(view), *_tail(view), *_said(view, zone))
     return _Plan(
         dangers=view.dangers,
         lead=lead,
@@ -385,7 +422,8 @@ def screens(
         elif plan.several and last == 1:
             foot = f"{front} OK=SEND"
         else:
-            foot = f"{front} {clock_text} PNC"
+            of = sources.PNC if sources.police_asked(view.sources) else sources.DVLA
+            foot = f"{front} {clock_text} {of}"
         page.append(foot[:WIDTH].rstrip())
     shown = tuple("\n".join(page).replace("_", " ") for page in pages)
     return repeated_pages(shown, clock_text=clock_text) if repeated else shown

@@ -26,6 +26,7 @@ from gateway.messages import (
     VehicleReport,
 )
 from gateway.rulebook import Policy, Warnings, WarningWord
+from gateway.sources import PNC
 
 STRONG = 85
 """A candidate of this score or more is a strong match (pnc-domain, 8)."""
@@ -345,9 +346,22 @@ def classify(answer: PncAnswer, warnings: Warnings, *, see_restricted: bool = Fa
     if one is None and answer.records:
         return ResultClass.MULTIPLE
     found = ResultClass.NO_TRACE if one is None else _class_of(one, warnings, see_restricted)
-    if missing(answer) and found in _LEAST_HITS:
+    unseen = missing(answer)
+    if unseen and found in _LEAST_HITS:
+        return ResultClass.PARTIAL
+    if PNC in unseen and found is ResultClass.HIT_STATUS:
+        # No tax is all that is known: whether it is stolen is not.
         return ResultClass.PARTIAL
     return found
+
+
+def status_class(answer: PncAnswer) -> ResultClass:
+    """Of tax, MOT and insurance alone: never a word that could be read of police records."""
+    if missing(answer):
+        return ResultClass.PARTIAL
+    one = chosen(answer)
+    lapsed = isinstance(one, VehicleRecord) and ("N" in {one.tax, one.mot, one.insured} or one.sorn)
+    return ResultClass.HIT_STATUS if lapsed else ResultClass.TRACE_INFO
 
 
 def danger_words(answer: PncAnswer, warnings: Warnings) -> tuple[str, ...]:

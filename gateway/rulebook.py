@@ -183,6 +183,8 @@ class Rule(Section, frozen=True, kw_only=True):
     prompt: bool = False
     on_request: bool = False
     """Only for who asks for the full answer."""
+    status_from: str = "pnc"
+    """Where tax, MOT and insurance come from: pnc (its own copy) or register."""
 
 
 class ConsoleRule(Section, frozen=True, kw_only=True):
@@ -388,6 +390,8 @@ def check_policy(policy: Policy) -> list[str]:
                 found.append(f"rules[{place}].reasons: {reason} is not on the list of reasons")
         if rule.level.value not in policy.levels:
             found.append(f"rules[{place}].level: not among levels")
+        if rule.status_from not in _STATUS_FROM:
+            found.append(f"rules[{place}].status_from: one of {', '.join(_STATUS_FROM)}")
     for key, kinds in (
         ("covert_circulations", policy.covert_circulations),
         ("block_reports", policy.block_reports),
@@ -435,6 +439,7 @@ def _check_reasons(policy: Policy) -> list[str]:
 
 _STATUSES = ("AVL", "BSY", "REF", "RTE", "OFF")
 _EFFECTS = ("", "received", "book_on", "book_off", "lone_on", "lone_off", "welfare")
+_STATUS_FROM = ("pnc", "register")
 _OTHER_AREAS = ("full", "dot", "count", "none")
 _SEVERITIES = ("critical", "high", "medium", "low")
 _TIERS = ("WITHDRAW", "CAUTION+", "CAUTION", "CAUTION/PPE", "CAUTION/BWV", "WELFARE", "CLEAR")

@@ -2,6 +2,7 @@
 
     V TE99 ABC R1          vehicle by mark            N TESTER/NORA/01011970/F R1   person
     VIN TSTZZZ00000000001 R2  by chassis number       P BIKE/TSTBIKE001 R5          property
+    T TE99 ABC R8          its tax, MOT and insurance alone, of the register: no consultation
     ?  help      X [ref]  cancel      E [text]  echo test
     B 1001 4711 [CALLSIGN]  book on, with the factor    B+ 1002 0815  second aboard
     B OFF [1002]  book off                              PIN 4711  behind a status that books on
@@ -62,12 +63,19 @@ _REASON = re.compile(r"R[0-9]{1,2}")
 _VIN = re.compile(r"[A-HJ-NPR-Z0-9]{17}|[A-HJ-NPR-Z0-9]{5,8}")
 _USUAL_MARK = re.compile(r"(?:[A-Z]{2}[0-9]{2}|[A-Z][0-9]{1,3})[A-Z]{3}")
 """Marks of the current format and the one before it, where three letters follow digits."""
-_KINDS = {"V": Kind.VEHICLE, "VIN": Kind.VEHICLE, "N": Kind.PERSON, "P": Kind.PROPERTY}
+_KINDS = {
+    "V": Kind.VEHICLE,
+    "T": Kind.VEHICLE,
+    "VIN": Kind.VEHICLE,
+    "N": Kind.PERSON,
+    "P": Kind.PROPERTY,
+}
 FORBIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that may not stand in what is shown to people: controls, bidi marks ..."""
 BAD_CHARACTER = "BAD CHARACTER. USE A-Z 0-9"
 _BAD = {
     "V": "BAD VRM. 2-8 OF A-Z 0-9",
+    "T": "BAD VRM. 2-8 OF A-Z 0-9",
     "VIN": "BAD VIN. 17 OR LAST 5-8",
     "N": "N SURNAME/FORENAME/DOB/SEX",
     "P": "BAD SERIAL. 3-30 OF A-Z 0-9",
@@ -98,7 +106,7 @@ def parse(text: str) -> Parsed:
             return CancelRequest(check=rest[0][:CALLED_MAX] if rest else "")
         case "E":
             return EchoTest(text=" ".join(rest)[:ECHO_MAX].rstrip())
-        case "V" | "VIN" | "N" | "P":
+        case "V" | "T" | "VIN" | "N" | "P":
             # Before it was folded: a Kelvin sign or a long s becomes a letter A-Z by folding.
             exact = [word.isascii() for word in text.split()[1:]]
             return _enquiry(verb, rest, exact, typed)
@@ -224,6 +232,7 @@ def _asked(
         client_ref=client_ref,
         collar=next((o[1:] for o in options if o.startswith("O")), ""),
         full="F" in options,
+        scope="status" if verb == "T" else "",
     )
 
 
@@ -258,7 +267,7 @@ def _reading(verb: str, words: list[str], exact: list[bool], cut: int) -> tuple[
             first = first or wrong
     if not found:
         raise first or _Wrong(_BAD[verb])
-    meant = found[0] if len(found) == 1 else _vehicle(found) if verb == "V" else None
+    meant = found[0] if len(found) == 1 else _vehicle(found) if verb in "VT" else None
     if meant is None:
         raise _Wrong("UNCLEAR. END NAME WITH /" if verb == "N" else "UNCLEAR. NO BLANKS, R FIRST")
     # Only now: left out before, `TE99 LX` with a long s behind would be asked as TE99.
@@ -274,7 +283,7 @@ def _may_belong(verb: str, last: str, word: str) -> bool:
     one word so far is whole; one that was typed in groups may have any other.
     """
     match verb:
-        case "V" | "N":
+        case "V" | "T" | "N":
             return word.isalpha()
         case "VIN":
             return word[0] in "LF"
@@ -301,7 +310,7 @@ def _vehicle(found: list[tuple[int, Key]]) -> tuple[int, Key] | None:
 
 def _key(verb: str, subject: list[str]) -> Key:
     match verb:
-        case "V":
+        case "V" | "T":
             mark = re.sub(r"[ .\-]", "", " ".join(subject))
             if not re.fullmatch(r"[A-Z0-9]{2,8}", mark):
                 raise _Wrong(_BAD[verb])

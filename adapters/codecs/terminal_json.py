@@ -43,6 +43,7 @@ from gateway.messages import (
     PropertyKey,
     Receipt,
     Result,
+    SourceSaid,
     StatusReport,
     VehicleKey,
 )
@@ -397,7 +398,17 @@ def _request(check: wire.Check, fix: LocationFix | None) -> CheckRequest:
         location=_line(check.location, "LOCATION", 40),
         fix=fix,
         full=check.full,
+        scope=_scope(check),
     )
+
+
+def _scope(check: wire.Check) -> str:
+    """What the register can be asked: one vehicle by its mark."""
+    if check.scope is None:
+        return ""
+    if check.scope != "status" or check.kind != Kind.VEHICLE.value or check.vrm is None:
+        raise _Wrong("BAD SCOPE. STATUS OF A VRM")
+    return check.scope
 
 
 def _key(kind: Kind, check: wire.Check) -> Key:
@@ -507,6 +518,15 @@ def _result(message: Result) -> wire.DownResult:
         receipt=message.receipt,
         why=message.why,
         client_ref=message.client_ref,
+        parent=message.parent,
+        sources=[
+            wire.DownSource(
+                source=each.source,
+                state=each.state,
+                as_of=moment_text(each.as_of_ms) if each.as_of_ms else "",
+            )
+            for each in message.sources
+        ],
     )
 
 
@@ -544,6 +564,11 @@ def _down(channel: str, data: bytes) -> Decoded:
                 synthetic=result.synthetic,
                 why=result.why,
                 client_ref=result.client_ref,
+                parent=result.parent,
+                sources=tuple(
+                    SourceSaid(each.source, each.state, moment_ms(each.as_of) if each.as_of else 0)
+                    for each in result.sources
+                ),
             )
         case _:
             notice = _decode(data, wire.DownNotice)
@@ -615,6 +640,7 @@ def _wire_check(request: CheckRequest) -> wire.Check:
         justification=request.justification,
         location=request.location,
         full=request.full,
+        scope=request.scope or None,
         fix=None if request.fix is None else _wire_fix(request.fix),
     )
     match request.key:

@@ -66,6 +66,7 @@ class Check(Wire, kw_only=True, omit_defaults=True):
     justification: Annotated[str, Meta(max_length=250)] = ""
     location: Annotated[str, Meta(max_length=40)] = ""
     full: bool = False
+    scope: Annotated[str, _one_of(("status",))] | None = None
     fix: Fix | None = None
     issi: Identity | None = None
 
@@ -127,6 +128,14 @@ class DownReceipt(Wire, kw_only=True, omit_defaults=True):
     client_ref: str = ""
 
 
+class DownSource(Wire, kw_only=True, omit_defaults=True):
+    """One source of an answer; as_of is left out of one that was not asked."""
+
+    source: str
+    state: Annotated[str, _one_of(("asked", "unavailable", "not_asked"))]
+    as_of: str = ""
+
+
 class DownResult(Wire, kw_only=True, omit_defaults=True):
     """`down/result`. client_ref: the `Q` of a typed enquiry."""
 
@@ -146,6 +155,8 @@ class DownResult(Wire, kw_only=True, omit_defaults=True):
     receipt: str
     why: str = ""
     client_ref: str = ""
+    parent: str = ""
+    sources: list[DownSource] = []
 
 
 class DownNotice(Wire, kw_only=True, omit_defaults=True):

@@ -113,6 +113,9 @@ def agree(found: Any, expected: dict[str, Any]) -> None:
             assert members["fixed_at_ms"] == (None if value is None else ms(value))
         elif name == "fix" and value is not None:
             agree(members[name], {"is_": "fix", **value})
+        elif name == "sources":
+            for source, said in zip(members[name], value, strict=True):
+                assert {each: getattr(source, each) for each in said} == said
         elif isinstance(value, float):
             assert members[name] is not None, name
             assert abs(members[name] - value) < 1e-6, f"{name}: {members[name]!r}"

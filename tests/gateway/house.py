@@ -29,6 +29,7 @@ from gateway.messages import (
     PncQuery,
     Receipt,
     Result,
+    StatusRecord,
     StatusReport,
     Uplink,
     VehicleKey,
@@ -37,7 +38,7 @@ from gateway.ports import Record
 from gateway.settings import ChecksSection, Config, LimitsSection, Settings, load
 from tests.fake_ledger import Disk, FakeLedger
 from tests.fake_link import FakeLink
-from tests.fake_pnc import FakePnc
+from tests.fake_pnc import FakePnc, FakeRegister
 from tests.fakes import FakeClock, FakeFactors, FakeIds, FakeJournal, FakeKeyed, FakeMeter, settle
 from tests.gateway.strategies import held_by
 
@@ -101,7 +102,14 @@ def unbooked(base: Config, issi: str = ISSI) -> Config:
 class House:
     """Use `async with House(...) as house`; `restart` is a `kill -9` and a new start."""
 
-    def __init__(self, config_: Config | None = None, *, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        config_: Config | None = None,
+        *,
+        disk: Disk | None = None,
+        has_register: bool = True,
+    ) -> None:
+        self.has_register = has_register
         self.config = config_ if config_ is not None else config()
         self.clock = FakeClock()
         self.ids = FakeIds()
@@ -110,6 +118,11 @@ class House:
         self.disk = disk if disk is not None else Disk()
         self.ledger = FakeLedger(self.disk)
         self.pnc = FakePnc()
+        self.register = FakeRegister()
+        """Knows every vehicle as the PNC does: taxed, tested, insured."""
+        self.register.every = StatusRecord(
+            vrm="", tax="Y", mot="Y", insured="Y", make="FORD", colour="BLUE"
+        )
         self.link = FakeLink()
         self.factors = FakeFactors()
         self.events: list[Event] = []
@@ -134,6 +147,7 @@ class House:
         bus.tap(self.events.append)
         self.ledger.wrote = self._wrote
         self.pnc.heard = self._asked
+        self.register.heard = lambda _query: self.story.append("register")
         self.link.took = self._took
         self.core = Core(
             self.config,
@@ -146,6 +160,7 @@ class House:
             pnc=self.pnc,
             keyed=FakeKeyed(),
             factors=self.factors,
+            register=self.register if self.has_register else None,
             fatal=self.fatal.append,
         )
         self.core.links["air"] = self.link

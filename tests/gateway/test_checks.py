@@ -197,7 +197,7 @@ async def test_a_hold_that_the_policy_asks_for_meanwhile_is_kept(house: House) -
 
 async def test_below_l3_no_class_even_of_no_answer(house: House) -> None:
     """interfaces.md: `class` is absent below L3, also where there is no answer."""
-    house.pnc.always = PncGarbled("malformed")
+    house.pnc.always = house.register.down = PncGarbled("malformed")
     await house.ask(issi="5001008", reason="8")
     (result,) = house.heard(Result, "5001008")
     assert result.outcome is Outcome.FAILED

@@ -300,7 +300,8 @@ async def test_what_is_on_record_is_what_was_sent() -> None:
         ):
             reason = "8" if who == "5001008" else "1"
             await house.ask(reason=reason, justification=text, location=place, issi=who)
-            query, (asked,) = house.pnc.asked[-1], house.on_record("asked", house.newest())
+            query, of_check = house.pnc.asked[-1], house.on_record("asked", house.newest())
+            (asked,) = [record for record in of_check if record.source == "PNC"]
             assert asked.content is not None
             content = msgspec.json.decode(asked.content)
             assert content["originator"] == query.originator

@@ -205,6 +205,10 @@ class SimPnc:
             return msgspec.structs.replace(answer, key_text="VRM:TE99XXX")
         return answer
 
+    async def sources(self) -> frozenset[str]:
+        await self._think("sources")
+        return frozenset({"PNC", "DVLA", "INSURANCE"})
+
     def _say_more(self, query: PncQuery, also: Also) -> None:
         """Within the time for which a connection is listened to, if we live as long."""
         world, life = self._world, self._world.life

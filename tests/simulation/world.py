@@ -235,6 +235,7 @@ class World:
             pnc=SimPnc(self),
             keyed=FakeKeyed(),
             factors=FakeFactors(),
+            register=None,
             fatal=self._fatal,
         )
         for bearer in self.bearers:

@@ -36,7 +36,7 @@ STOLEN_CAR = {
     ),
     "S-303": (
         "!!CAUTION+ !!STOLEN TE99STV STOLEN Y INTEREST N Cnnn 1/2 OK=MORE TAX Y MOT Y INS Y TWO "
-        "OFFICERS Cnnn 2/2 hh:mm PNC"
+        "OFFICERS DVLA hh:mm MID hh:mm Cnnn 2/2 hh:mm PNC"
     ),
     "N-205": (
         "!!CAUTION+ !!STOLEN TE99STV STOLEN Y INTEREST N Cnnn 1/2 OK=MORE TWO OFFICERS Cnnn 2/2 "
