@@ -23,6 +23,8 @@ TRAINING_EXPIRED = "TRAINING EXPIRED"
 NO_REQUESTER = "NO REQUESTER"
 TOO_MANY = "TOO MANY CHECKS"
 """More than one officer may ask, over all radios."""
+CREW_MAY_NOT = "CREW MAY NOT SEE IT"
+LOWEST = "lowest"
 
 ASK_CONTROL = "ASK CONTROL"
 _TO_DO = {
@@ -33,6 +35,7 @@ _TO_DO = {
     policy.REASON_NOT_ALLOWED: ASK_CONTROL,
     policy.NOT_YOUR_ROLE: ASK_CONTROL,
     TOO_MANY: "WAIT, OR USE VOICE",
+    CREW_MAY_NOT: "ASK CONTROL BY VOICE",
 }
 """Each denial but those of the coach, and what the officer can do about it."""
 _SAY_MORE = "ASK AGAIN: J AND WHY"
@@ -65,9 +68,42 @@ def decide(rules: Rules, asker: Asker, request: CheckRequest, *, now_ms: int) ->
     if asker.accredited_until and _day(now_ms, rules.zone) > asker.accredited_until:
         return _denied(TRAINING_EXPIRED)
     decision = policy.may_ask(rules.policy, asker, request)
+    if decision.allowed and rules.policy.crew == LOWEST:
+        for collar in asker.crew:
+            decision = _no_more_than(rules, decision, collar, asker, request, now_ms)
     if decision.prompt and asker.device_class not in rules.prompting:
         decision = msgspec.structs.replace(decision, prompt=False)
     return Admission(decision, decision.why)
+
+
+def _no_more_than(
+    rules: Rules, decision: Decision, collar: str, asker: Asker, request: CheckRequest, now_ms: int
+) -> Decision:
+    """The screen is shared: nothing on it that one of those who are aboard may not see."""
+    other = rules.roster.officer(collar)
+    if other is None or not decision.allowed:
+        return Decision(False, Level.L0, why=CREW_MAY_NOT)
+    them = msgspec.structs.replace(
+        asker,
+        officer=other.collar,
+        surname=other.surname,
+        rank=other.rank,
+        agency=other.agency,
+        role=other.role,
+        accredited_until=other.accredited_until,
+        crew=(),
+        operator="",
+    )
+    theirs = decide(rules, them, request, now_ms=now_ms).decision
+    if not theirs.allowed:
+        return Decision(False, Level.L0, why=CREW_MAY_NOT)
+    return msgspec.structs.replace(
+        decision,
+        level=min(decision.level, theirs.level, key=lambda level: level.value),
+        fields=decision.fields & theirs.fields,
+        hold=decision.hold or theirs.hold,
+        prompt=decision.prompt or theirs.prompt,
+    )
 
 
 def admit(rules: Rules, asker: Asker, request: CheckRequest, *, now_ms: int) -> Admission:

@@ -208,6 +208,8 @@ class Policy(Section, frozen=True, kw_only=True):
     rules: tuple[Rule, ...]
     on_behalf_agencies: tuple[str, ...] = ()
     originator_max: int = 53
+    crew: str = "lowest"
+    """What two aboard see: `lowest`, what both may; `lead`, what the one who leads may."""
     coach: Coach = Coach()
     console: tuple[ConsoleRule, ...] = ()
     covert_circulations: tuple[str, ...] = ()
@@ -384,6 +386,8 @@ def is_day(text: str) -> bool:
 
 def check_policy(policy: Policy) -> list[str]:
     found = _check_reasons(policy)
+    if policy.crew not in ("lowest", "lead"):
+        found.append("crew: lowest or lead")
     for place, rule in enumerate(policy.rules):
         for reason in rule.reasons:
             if reason not in policy.reasons:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import pytest
 
 from gateway import admission
 from gateway.admission import Rules, decide
-from gateway.messages import AlarmChanged, Level, Outcome, PersonKey, UnitMeta
+from gateway.messages import (
+    AlarmChanged,
+    Asker,
+    DriverKey,
+    Key,
+    Level,
+    Outcome,
+    PersonKey,
+    PropertyKey,
+    UnitMeta,
+    VehicleKey,
+)
 from gateway.rulebook import Policy, Reason
 from tests.fake_pnc import Hang
 from tests.fakes import settle
@@ -19,6 +32,7 @@ from tests.gateway.strategies import (
     WARNINGS,
     ask,
     asker,
+    askers,
     held_by,
     roster,
 )
@@ -57,6 +71,63 @@ def test_a_radio_that_nobody_holds_is_admitted_by_no_rule() -> None:
     assert not refused.decision.allowed
     assert (refused.cause, refused.decision.level) == (admission.NOT_BOOKED, Level.L0)
     assert refused.decision.fields == frozenset()
+
+
+KEYS: tuple[Key, ...] = (
+    NORA,
+    VehicleKey(vrm="TE99ABC"),
+    DriverKey(driver_no="TESTE802020C99AA"),
+    PropertyKey(type="BIKE", serial="TSTBIKE001"),
+)
+
+
+def with_crew(lead: Asker, *others: Asker) -> Asker:
+    return msgspec.structs.replace(lead, crew=tuple(each.officer for each in others))
+
+
+def test_two_aboard_see_no_more_than_each_of_them() -> None:
+    """Every two officers of the sample, whoever leads, each kind and reason."""
+    both = set()
+    for lead, second in itertools.permutations(askers(), 2):
+        for key, reason in itertools.product(KEYS, POLICY.reasons):
+            request = ask(key, reason=reason)
+            found = decide(rules(), with_crew(lead, second), request, now_ms=NOON_MS)
+            alone = [decide(rules(), who, request, now_ms=NOON_MS) for who in (lead, second)]
+            assert found.decision.allowed == all(each.decision.allowed for each in alone)
+            if not found.decision.allowed:
+                assert found.cause == alone[0].cause or found.cause == admission.CREW_MAY_NOT
+                continue
+            assert found.decision.level == min(each.decision.level for each in alone)
+            assert found.decision.fields == alone[0].decision.fields & alone[1].decision.fields
+            assert found.decision.hold == any(each.decision.hold for each in alone)
+            both.add((lead.role, second.role, alone[0].decision.level, found.decision.level))
+    assert any(alone > least for _, _, alone, least in both), "nobody saw less for the other"
+
+
+def test_who_left_the_people_or_whose_training_is_over_lowers_it_to_nothing() -> None:
+    lead, second = asker("constable"), asker("sergeant")
+    stranger = msgspec.structs.replace(second, officer="NOBODY")
+    found = decide(rules(), with_crew(lead, stranger), ask(NORA), now_ms=NOON_MS)
+    assert (found.decision.allowed, found.cause) == (False, admission.CREW_MAY_NOT)
+    people = msgspec.structs.replace(
+        PEOPLE,
+        officers=tuple(
+            msgspec.structs.replace(each, accredited_until="2020-01-01")
+            if each.collar == second.officer
+            else each
+            for each in PEOPLE.officers
+        ),
+    )
+    late = msgspec.structs.replace(rules(), roster=roster(people=people))
+    found = decide(late, with_crew(lead, second), ask(NORA), now_ms=NOON_MS)
+    assert found.cause == admission.CREW_MAY_NOT
+
+
+def test_the_policy_may_let_the_lead_decide() -> None:
+    lead, second = asker("constable"), asker("pcso")
+    alone = decide(rules(), lead, ask(NORA), now_ms=NOON_MS)
+    found = decide(rules(changed(crew="lead")), with_crew(lead, second), ask(NORA), now_ms=NOON_MS)
+    assert found == alone
 
 
 @pytest.mark.parametrize(

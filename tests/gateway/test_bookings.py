@@ -530,6 +530,27 @@ async def test_when_the_lead_leaves_the_second_holds_it(house: House) -> None:
     assert house.results == []
 
 
+async def test_whoever_comes_aboard_sees_no_more_than_they_may(house: House) -> None:
+    """An answer that waits for the constable alone goes stale when a council officer comes aboard;
+    what is asked from then on is for both."""
+    council = next(each for each in house.config.people.officers if each.agency == "council")
+    await says(house, on())
+    house.link.failing = True
+    await house.ask("TE99STV")
+    await says(house, on(council.collar, second=True))
+    house.link.failing = False
+    await house.passes(130)
+    assert all(each.level < "L3" for each in house.results)
+    assert len(house.on_record("stale")) == 1
+    await house.ask("TE99STV")
+    await house.passes(20)
+    assert all(each.level < "L3" for each in house.results)
+    await says(house, BookOff(officer=council.collar))
+    await house.ask("TE99STV")
+    await house.passes(20)
+    assert [each.level for each in house.results][-1:] == ["L4"]
+
+
 async def test_no_more_than_four_aboard(house: House) -> None:
     collars = [each.collar for each in house.config.people.officers if each.agency == "police"]
     await says(house, on(collars[0]))
