@@ -207,6 +207,7 @@ class Gateway:
         self._certificates = CertWatch(
             self._read_certificates, clock=self.clock, meter=self.meter, journal=self.journal
         )
+        self._reloading = asyncio.Lock()
         self._known_by: dict[str, str] = {}
         self._again: dict[str, asyncio.Event] = {}
 
@@ -462,7 +463,7 @@ class Gateway:
             clock=self.clock,
             meter=self.meter,
             journal=self.journal,
-            known=lambda issi: core.roster.terminal(issi) is not None,
+            known=core.roster.may_call,
             codecs=codecs.create,
             suspect=core.security.seen,
         )
@@ -512,13 +513,17 @@ class Gateway:
         passwords: the connections that use them are opened anew, in the sessions that they have.
         Links, ledger and HTTP need a restart, and the journal says so.
         """
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> bool:
         core = self.core
         if core is None:
             return False
         self._systemd.reloading()
         try:
             config = await asyncio.to_thread(load, self.config.path)
-            await core.ledger.commit([core.life_record("alteration", detail="configuration")])
+            await core.ledger.commit(core.alterations(config))
         except ConfigError as error:
             for finding in error.findings:
                 self.journal.warn("config.refused", finding=finding)

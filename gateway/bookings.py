@@ -333,6 +333,10 @@ class BookingDesk:
         self._roster.book(booking, terminal)
         self._count(cause if cause in _CAUSES else "off", "")
         self._changed(terminal)
+        self._soon()
+
+    def _soon(self) -> None:
+        """Write what waits now, and not only with the next tick."""
         if not self.crew.full:
             self.crew.start(self.record())
 
@@ -423,8 +427,16 @@ class BookingDesk:
         """Other files hold: whoever of a booking may carry no radio any more ends it for all who
         are aboard, for they share the screen."""
         for booking in self._roster.booked():
-            if booking.officers and not self._roster.aboard(booking.terminal):
-                self._leave(booking.terminal, booking.officers, "revoked")
+            terminal = booking.terminal
+            if self._roster.terminal(terminal) is None:
+                # Should it come back, it is nobody's.
+                gone = self._gone(terminal, booking.officers, "revoked", self._clock.wall_ms())
+                self._pending.append((gone, [DropKept(KIND, terminal)], _nothing))
+                self._overtake(terminal)
+                self._roster.book(None, terminal)
+                self._soon()
+            elif booking.officers and not self._roster.aboard(terminal):
+                self._leave(terminal, booking.officers, "revoked")
 
     # ----------------------------------------------------------------- on record
 

@@ -19,6 +19,7 @@ from gateway.alarm_causes import AlarmCauses
 from gateway.alarm_life import About
 from gateway.alarm_rules import COVERT_CAUSE
 from gateway.alarms import AlarmDesk
+from gateway.alterations import alterations
 from gateway.assisted import AssistedChecks
 from gateway.audit_watch import WatchedLedger
 from gateway.board import ControlRoom
@@ -560,6 +561,8 @@ class Core:
         A terminal with a line of its own is not looked for elsewhere unless it was heard there: a
         broker would take its answer for nobody, and it would count as sent.
         """
+        if self.roster.terminal(terminal) is None:
+            return None  # a link may know one that is revoked: it is heard, never answered
         for name in self.roster.links_of(terminal):
             link = self.links.get(name)
             if link is not None and link.reaches(terminal):
@@ -658,7 +661,7 @@ class Core:
             self.bus.publish(meta)
 
     def _area_of(self, terminal: Issi) -> str:
-        known = self.roster.terminal(terminal)
+        known = self.roster.terminal(terminal) or self.roster.revoked(terminal)
         return known.area if known is not None else ""
 
     def _status(self, terminal: Issi, code: int) -> None:
@@ -694,6 +697,25 @@ class Core:
         return self.started and writes and bearers, reasons
 
     # ----------------------------------------------------------------- rules
+
+    def alterations(self, config: Config) -> list[Record]:
+        """What taking over this one puts on record, before it holds: one of each change."""
+        found = alterations(self.config, config)
+        whole = self.life_record("alteration", f"configuration: {len(found)} changes")
+        return [
+            msgspec.structs.replace(whole, operation="configuration"),
+            *(
+                msgspec.structs.replace(
+                    whole,
+                    operation=each.operation,
+                    operator=each.by,
+                    policy=config.policy.version,
+                    detail=f"{each.subject}: {each.detail}",
+                    terminal=each.subject if each.operation.startswith("terminal.") else "",
+                )
+                for each in found
+            ),
+        ]
 
     def apply(self, config: Config) -> list[str]:
         """Take over people, policy and words of a checked configuration, now.

@@ -89,6 +89,7 @@ class Roster:
         self._fleet = fleet
         self._areas = areas
         self._terminals: dict[Issi, Terminal] = {}
+        self._revoked: dict[Issi, Terminal] = {}
         self._officers: dict[str, Officer] = {}
         self._standing: dict[Issi, str] = {}
         self._bookings: dict[Issi, Booking] = {}
@@ -104,6 +105,7 @@ class Roster:
     def _take(self, fleet: Fleet, people: People, areas: Areas) -> None:
         self._fleet, self._areas = fleet, areas
         self._terminals = {each.issi: each for each in fleet.terminals if not each.revoked}
+        self._revoked = {each.issi: each for each in fleet.terminals if each.revoked}
         self._officers = {each.collar: each for each in people.officers if not each.revoked}
         self._standing = {each.terminal: each.officer for each in people.standing}
         made = ((issi, self._asker_now(issi)) for issi in self._terminals)
@@ -120,13 +122,13 @@ class Roster:
 
     def book(self, booking: Booking | None, issi: Issi) -> None:
         """Whose this radio is from now on; None: as its file says. Unknown radios are not kept."""
-        if issi not in self._terminals:
-            return
         was = self.holder(issi)
         if booking is None:
             self._bookings.pop(issi, None)
-        else:
+        elif issi in self._terminals:
             self._bookings[issi] = booking
+        if issi not in self._terminals:
+            return
         asker = self._asker_now(issi)
         if asker is None:
             self._askers.pop(issi, None)
@@ -190,6 +192,14 @@ class Roster:
         if len(called) != 1:
             raise KeyError(unit)
         return called[0]
+
+    def revoked(self, issi: Issi) -> Terminal | None:
+        """A radio of ours that is lost or stolen: its call for help is heard, and nothing else."""
+        return self._revoked.get(issi)
+
+    def may_call(self, issi: Issi) -> bool:
+        """Whether anything of it is listened to."""
+        return issi in self._terminals or issi in self._revoked
 
     def terminals(self) -> tuple[Terminal, ...]:
         """In the order of the fleet file."""
@@ -275,7 +285,6 @@ class Roster:
         """Take over other files; what was heard of terminals that stay is kept."""
         before = {issi: self.holder(issi) for issi in self._terminals}
         self._take(fleet, people, areas)
-        self._bookings = {i: each for i, each in self._bookings.items() if i in self._terminals}
         self._heard = {issi: at for issi, at in self._heard.items() if issi in self._terminals}
         self._status = {
             issi: shown

@@ -55,6 +55,10 @@ class Fleet(Section, frozen=True, kw_only=True):
     """The radios."""
 
     version: str
+    changed_by: str = ""
+    """Who made this edition; stands on record with each of its changes."""
+    change_ref: str = ""
+    """The ticket or order that asked for it."""
     agencies: tuple[str, ...]
     device_classes: dict[str, DeviceClass]
     terminals: tuple[Terminal, ...] = ()
@@ -123,6 +127,10 @@ class Operator(Section, frozen=True, kw_only=True):
 
 class People(Section, frozen=True, kw_only=True):
     version: str
+    changed_by: str = ""
+    """Who made this edition; stands on record with each of its changes."""
+    change_ref: str = ""
+    """The ticket or order that asked for it."""
     officers: tuple[Officer, ...] = ()
     standing: tuple[Standing, ...] = ()
     operators: tuple[Operator, ...] = ()
@@ -201,6 +209,10 @@ class ConsoleRule(Section, frozen=True, kw_only=True):
 
 class Policy(Section, frozen=True, kw_only=True):
     version: str
+    changed_by: str = ""
+    """Who made this edition; stands on record with each of its changes."""
+    change_ref: str = ""
+    """The ticket or order that asked for it."""
     reasons: dict[str, Reason]
     """By code."""
     levels: dict[str, tuple[str, ...]]
@@ -241,6 +253,10 @@ class WarningWord(Section, frozen=True, kw_only=True):
 
 class Warnings(Section, frozen=True, kw_only=True):
     version: str
+    changed_by: str = ""
+    """Who made this edition; stands on record with each of its changes."""
+    change_ref: str = ""
+    """The ticket or order that asked for it."""
     owner: str
     """Who in the force answers for this table."""
     unknown: WarningWord

@@ -101,6 +101,11 @@ class Switchboard:
     def handle(self, envelope: Envelope) -> None:
         """Take one message. Never raises; never waits."""
         settled = _Once(envelope.settle)
+        refused: list[bool] = []
+        self._guarded(lambda: refused.append(self._is_revoked(envelope)))
+        if True in refused:
+            settled()
+            return
         too_much: list[bool] = []
         # A defect here takes the message: it must not cost an emergency.
         self._guarded(lambda: too_much.append(self._too_much(envelope)))
@@ -111,6 +116,18 @@ class Switchboard:
             settled()
         self._guarded(lambda: self._desks.heard(envelope.terminal))
         self._guarded(lambda: self._desks.alive(envelope))
+
+    def _is_revoked(self, envelope: Envelope) -> bool:
+        """Whether this is a lost radio that says anything but an emergency: somebody may have been
+        hurt with it in hand, and that is all that it is believed."""
+        match envelope.message:
+            case StatusReport(code=code) if code == EMERGENCY:
+                return False
+        if self._roster().revoked(envelope.terminal) is None:
+            return False
+        self._meter.count("frames_rejected_total", link=envelope.link, reason="unknown_terminal")
+        self._suspect(Suspicion.UNKNOWN_TERMINAL, envelope.link, envelope.terminal)
+        return True
 
     def sweep(self, now_s: float) -> None:
         """Let go what was held for a record longer than HOLD_S."""

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from gateway.messages import (
+    AlarmChanged,
     BookOff,
     BookOn,
     Notice,
@@ -449,6 +450,84 @@ async def test_a_row_that_cannot_be_read_books_nobody(house: House) -> None:
     assert ("booking", ISSI) not in house.disk.kept
 
 
+# --------------------------------------------------------------------------- another file
+
+
+def without(config_: Config, *, officer: str = "", terminal: str = "") -> Config:
+    """The same, with this officer or this radio revoked."""
+    officers = tuple(
+        msgspec.structs.replace(each, revoked=each.revoked or each.collar == officer)
+        for each in config_.people.officers
+    )
+    terminals = tuple(
+        msgspec.structs.replace(each, revoked=each.revoked or each.issi == terminal)
+        for each in config_.fleet.terminals
+    )
+    return msgspec.structs.replace(
+        config_,
+        people=msgspec.structs.replace(config_.people, officers=officers),
+        fleet=msgspec.structs.replace(config_.fleet, terminals=terminals),
+    )
+
+
+@pytest.mark.parametrize("revoked", [{"officer": CONSTABLE}, {"terminal": ISSI}])
+async def test_whoever_is_revoked_is_served_no_more_from_that_turn_on(
+    house: House, revoked: dict[str, str]
+) -> None:
+    """What waits is stale before the loop has its next turn, and no later file brings it back."""
+    await says(house, on())
+    house.link.failing = True
+    await house.ask()
+    waits = house.newest()
+    house.link.failing = False
+    house.core.apply(without(house.config, **revoked))
+    assert holder(house) == ""
+    assert not house.core.courier.waiting(waits)
+    await settle(60)
+    assert house.disk.of(waits)[-1] == "stale"
+    assert [each.detail for each in house.on_record("booked_off")] == ["revoked"]
+    house.core.apply(house.config)
+    await house.passes(130)
+    assert holder(house) == ""
+    assert house.results == []
+    await house.restart()
+    assert holder(house) == ""
+
+
+async def test_a_crew_of_which_one_is_revoked_books_anew(house: House) -> None:
+    """They share the screen: it goes on for none of them."""
+    await says(house, on())
+    await says(house, on(SERGEANT, second=True))
+    house.core.apply(without(house.config, officer=SERGEANT))
+    await settle()
+    assert holder(house) == ""
+    assert len(house.on_record("booked_off")) == 2
+
+
+async def test_a_lost_radio_is_heard_when_it_calls_for_help_and_never_else(house: House) -> None:
+    """Relayed as any other, with its area; it is told nothing, not even that."""
+    await says(house, on())
+    house.core.apply(without(house.config, terminal=ISSI))
+    before = len(house.link.sent)
+    for message in (on(), BookOff(), StatusReport(code=6), house.question()):
+        await says(house, message)
+    assert house.pnc.asked == []
+    assert house.meter.total("security_events_total", reason="unknown_terminal") == 4
+    alarms = [each for each in house.events if isinstance(each, AlarmChanged)]
+    assert not [each for each in alarms if each.rule == "EMG"]
+    said = await house.status(0)
+    (alarm,) = [
+        each
+        for each in house.events
+        if isinstance(each, AlarmChanged) and each.rule == "EMG" and each.state == "unack-active"
+    ]
+    assert (alarm.terminal, said.settled) == (ISSI, 1)
+    assert house.on_record("emergency")
+    await house.passes(5)
+    assert len(house.link.sent) == before
+    assert house.all_settled()
+
+
 # --------------------------------------------------------------------------- copies
 
 
@@ -647,7 +726,7 @@ async def test_a_radio_of_personal_issue_that_was_left_is_nobodys(issued: House)
     assert holder(issued) == ""
     await issued.passes(10)
     assert holder(issued) == "police:1001@5001001"
-    assert issued.disk.kept == {}
+    assert ("booking", ISSI) not in issued.disk.kept
 
 
 async def test_a_second_aboard_of_a_radio_of_personal_issue(issued: House) -> None:
