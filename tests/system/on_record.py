@@ -63,7 +63,7 @@ def promises(e: Evidence) -> list[str]:
         if end is None:
             found.append(f"I5 {short}: a result without an outcome on record")
             continue
-        shown = [leaf for leaf in leaves if leaf["event"] == "disclosed"]
+        shown = [leaf for leaf in leaves if leaf["event"] == "disclosed" and not _asks(leaf)]
         if end["outcome"] == "answered" and not shown:
             found.append(f"I5 {short}: an answer without a disclosure on record")
         if max(leaf["at_ms"] for leaf in (end, *shown[:1])) > heard.at_ms:
@@ -107,9 +107,15 @@ def without_age(body: Mapping[str, Any]) -> bytes:
 SAME = ("outcome", "danger", "fields", "not_checked", "level", "receipt")
 
 
+def _asks(leaf: Leaf) -> bool:
+    """The first phase alone: FREE TO SPEAK?, with the danger words."""
+    return bool(leaf["detail"] == "with the prompt")
+
+
 def _as_disclosed(e: Evidence, leaves: list[Leaf], raw: bytes, body: Mapping[str, Any]) -> bool:
     """Whether this is what the record of the disclosure holds, as far as that can be told."""
-    shown = next((leaf for leaf in leaves if leaf["event"] == "disclosed"), None)
+    told = (leaf for leaf in leaves if leaf["event"] == "disclosed" and not _asks(leaf))
+    shown = next(told, None)
     if shown is None or e.contents is None or shown.seq not in e.contents:
         return True
     kept = json.loads(e.contents[shown.seq][1])
