@@ -51,7 +51,7 @@ def test_the_safety_tier_is_in_every_level(
 ) -> None:
     """I22, invariant 1: what is dangerous is never amended into silence."""
     key, found = asked
-    answer, question = results.without_covert(found).answer, ask(key)
+    answer, question = results.without_covert(found, POLICY).answer, ask(key)
     tier = results.tier(answer, WARNINGS)
     words = [w for each in results.shown_words(answer, WARNINGS) for w in each]
     for level in lower_levels(decision):
