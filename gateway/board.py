@@ -278,6 +278,7 @@ class ControlRoom:
     async def read_held(self, viewer: Viewer, ref: str, actor: Actor) -> HeldAnswer:
         self._visible_release(viewer, ref)
         held = await self._releases.read(ref, actor)
+        self._revealed(actor.id)
         return msgspec.structs.replace(held, release=self._visible_release(viewer, ref))
 
     async def rule_release(

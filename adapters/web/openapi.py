@@ -190,6 +190,7 @@ def _paths() -> dict[str, Any]:
         "/page.js": _read("its script", content="text/javascript"),
         "/page.css": _read("its style", content="text/css"),
         "/login": _read("the log-in", content="text/html"),
+        "/desk.js": _read("its script, for what operators do", content="text/javascript"),
         "/login.js": _read("its script", content="text/javascript"),
         "/login/provider": _read("on to the identity provider", content="text/html"),
         "/login/callback": _read(

@@ -46,6 +46,7 @@ def _post(path: str, handler: str, roles: frozenset[str]) -> Route:
 ROUTES = (
     _get("/", "file", EVERYBODY, page=True),
     _get("/page.js", "file", EVERYBODY),
+    _get("/desk.js", "file", EVERYBODY),
     _get("/page.css", "file", ANYBODY),
     _get("/login", "file", ANYBODY),
     _get("/login.js", "file", ANYBODY),

@@ -56,6 +56,7 @@ PAGE = Path(__file__).parent / "page"
 FILES = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/desk.js": ("desk.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
     "/login": ("login.html", "text/html"),
     "/login.js": ("login.js", "text/javascript"),

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
+from adapters.codecs import keysds
 from adapters.observers.prometheus import PrometheusMeter
 from adapters.web import WebServer
 from gateway.messages import (
@@ -100,7 +101,7 @@ async def desk(folder: Path) -> AsyncIterator[Desk]:
     clock = RealClock()
     board = FakeBoard(clock)
     meter = PrometheusMeter(links={}, areas=("S",), agencies=("po",), strict=True)
-    server = web_server(board, meter=meter)
+    server = web_server(board, meter=meter, parse=keysds.parse)
     url = await server.start()
     try:
         async with chromium(folder) as browser:

@@ -8,6 +8,8 @@
 /** @typedef {{ref:string, id:string, u:number|null, kind:string, opened:number, deadline:number,
  *   stage:string, delivery:string, done:any}} Check */
 
+import * as desk from "/desk.js";
+
 const DELAYED_MS = 3000;
 const FROZEN_MS = 10000;
 const BACKOFF_S = [0.5, 1, 2, 4, 8];
@@ -26,7 +28,8 @@ const picture = {
   /** @type {Map<string, any>} */ alarms: new Map(),
   /** @type {Map<string, any>} */ links: new Map(),
   /** @type {Record<string, {T:number}>} */ bands: {},
-  /** @type {Record<string, {pri:number, says:string, response:string}>} */ rules: {},
+  /** @type {Record<string, {pri:number, says:string, response:string, shelve:boolean}>} */ rules: {},
+  /** @type {{minutes:number[], reasons:string[]}} */ shelve: { minutes: [], reasons: [] },
   whole: false,
 };
 const feed = {
@@ -129,6 +132,7 @@ function takeSnapshot(s) {
   picture.held = s.seq;
   picture.bands = s.dict.bands ?? {};
   picture.rules = s.dict.alarm_rules ?? {};
+  picture.shelve = s.dict.shelve ?? picture.shelve;
   picture.units.clear();
   picture.checks.clear();
   picture.alarms.clear();
@@ -147,6 +151,7 @@ function takeSnapshot(s) {
   for (const check of s.checks) picture.checks.set(check.id, { done: null, ...check });
   for (const alarm of s.alarms) if (alarm.state !== "cleared") picture.alarms.set(alarm.id, alarm);
   for (const link of s.links) picture.links.set(link.id, link);
+  desk.takeSnapshot(s);
   picture.whole = true;
 }
 
@@ -192,7 +197,7 @@ function apply(m) {
     case "notice":
       break;
     default:
-      feed.unknown += 1;
+      if (!desk.apply(m)) feed.unknown += 1;
   }
 }
 
@@ -308,6 +313,8 @@ async function who() {
   const said = await answer.json();
   me.csrf = said.csrf;
   me.idleMs = said.idle_s * 1000;
+  const desk = said.roles.some((/** @type {string} */ role) => ["operator", "supervisor"].includes(role));
+  for (const id of ["releases", "writing", "asking"]) at(id).hidden = !desk;
   at("me-name").textContent = `${plain(said.name || said.id)} (${plain(said.roles.join(", "))})`;
 }
 
@@ -374,13 +381,37 @@ for (const [where, name] of /** @type {[EventTarget, string][]} */ ([
 
 // ---------------------------------------------------------------- acts
 
-/** @param {string} id @param {"ack"|"close"} verb */
-async function act(id, verb) {
+/** For how long, and why: of the lists that the rules have. @param {string} id */
+function putAside(id) {
+  const alarm = picture.alarms.get(id);
+  if (!alarm) return;
+  const dialog = /** @type {HTMLDialogElement} */ (at("aside"));
+  for (const [select, words] of /** @type {[string, (string|number)[]][]} */ ([
+    ["aside-minutes", picture.shelve.minutes], ["aside-why", picture.shelve.reasons],
+  ])) {
+    at(select).replaceChildren(...words.map((word) => {
+      const option = /** @type {HTMLOptionElement} */ (el("option"));
+      option.value = String(word);
+      option.textContent = select === "aside-minutes" ? `${word} minutes` : plain(word);
+      return option;
+    }));
+  }
+  put(at("aside-what"), alarmTitle(alarm));
+  /** @type {HTMLFormElement} */ (at("aside-form")).onsubmit = () => {
+    const value = (/** @type {string} */ name) => /** @type {HTMLSelectElement} */ (at(name)).value;
+    act(id, "shelve", { minutes: Number(value("aside-minutes")), why: value("aside-why") });
+  };
+  dialog.showModal();
+}
+at("aside-cancel").onclick = () => /** @type {HTMLDialogElement} */ (at("aside")).close();
+
+/** @param {string} id @param {"ack"|"close"|"shelve"|"unshelve"|"mistake"} verb @param {object} [body] */
+async function act(id, verb, body) {
   acting.add(id);
   refusals.delete(id);
   changed();
   try {
-    const answer = await change(`/api/v1/alarms/${encodeURIComponent(id)}/${verb}`);
+    const answer = await change(`/api/v1/alarms/${encodeURIComponent(id)}/${verb}`, body);
     const said = await answer.json();
     if (!answer.ok) throw new Error(said.title ?? `refused (${answer.status})`);
   } catch (error) {
@@ -483,13 +514,18 @@ function drawAlarms(alarms, now) {
   rows(at("alarm-list"), alarms.map((a) => a.id), (id) => {
     const row = el("li");
     const acts = el("div", "buttons");
-    const ack = el("button");
-    const close = el("button");
-    ack.textContent = "Acknowledge";
-    close.textContent = "Close";
-    ack.onclick = () => act(id, "ack");
-    close.onclick = () => act(id, "close");
-    acts.append(ack, close);
+    for (const [name, does] of /** @type {[string, () => void][]} */ ([
+      ["Acknowledge", () => act(id, "ack")],
+      ["Close", () => act(id, "close")],
+      ["Pressed by mistake", () => act(id, "mistake")],
+      ["Put aside", () => putAside(id)],
+      ["Take back", () => act(id, "unshelve")],
+    ])) {
+      const button = /** @type {HTMLButtonElement} */ (el("button"));
+      button.textContent = name;
+      button.onclick = does;
+      acts.append(button);
+    }
     const middle = el("div");
     middle.append(el("span", "word"), el("br"), el("span", "soft"));
     row.append(el("span", "what word"), middle, acts, el("span", "wrong"));
@@ -505,12 +541,17 @@ function drawAlarms(alarms, now) {
     const state = (unack ? "nobody has acknowledged" : `acknowledged by ${plain(alarm.ack_by)}`) + alarmMore(alarm);
     put(middle.children[2],
       `${over ? "is over; " : ""}${state} · for ${age(now - alarm.raised * 1000)} · since ${clockTime(alarm.raised * 1000)}`);
-    const [ack, close] = /** @type {HTMLButtonElement[]} */ ([...acts.children]);
+    const buttons = /** @type {HTMLButtonElement[]} */ ([...acts.children]);
+    const [ack, close, mistake, aside, back] = buttons;
     ack.hidden = !unack;
     close.hidden = unack;
-    ack.disabled = close.disabled = acting.has(id);
-    ack.setAttribute("aria-label", `Acknowledge ${alarmTitle(alarm)}`);
-    close.setAttribute("aria-label", `Close ${alarmTitle(alarm)}`);
+    mistake.hidden = alarm.rule !== "EMG" || Boolean(alarm.why);
+    aside.hidden = !picture.rules[alarm.rule]?.shelve || alarm.pri === 1 || Boolean(alarm.shelved_until);
+    back.hidden = !alarm.shelved_until;
+    for (const button of buttons) {
+      button.disabled = acting.has(id);
+      button.setAttribute("aria-label", `${button.textContent} ${alarmTitle(alarm)}`);
+    }
     put(wrong, refusals.get(id) ?? "");
   });
   for (const alarm of alarms) {
@@ -683,9 +724,12 @@ function draw() {
   drawFeed(alarms);
   drawAlarms(alarms, now);
   drawChecks(now);
+  desk.draw(now);
   drawUnits(now);
   drawLinks(now);
 }
+
+desk.begin({ picture, change, call, changed, unitName, plain, age, clockTime, rows, put, el });
 
 setInterval(watch, 250);
 open();

@@ -171,7 +171,9 @@ class FakeBoard:
             raise self.refuse
         before = self.held[ref].release
         self.acts.append((f"{act} {level}{why}".strip(), ref, actor.id))
-        return msgspec.structs.replace(before, state=act, by=actor.id)
+        after = msgspec.structs.replace(before, state=act, by=actor.id)
+        self.bus.publish(after)
+        return after
 
     async def ask_for(
         self, actor: Actor, requester: str, request: CheckRequest, to_radio: bool, key: str
