@@ -21,6 +21,7 @@ import msgspec
 
 from gateway.errors import FactorsBusy, LedgerFatal, LedgerUnavailable
 from gateway.lockout import Lockout
+from gateway.log_words import LogEvent
 from gateway.messages import BookOff, BookOn, Envelope, Issi, Notice, Suspicion
 from gateway.ports import (
     Change,
@@ -523,7 +524,7 @@ class BookingDesk:
 
     def _count(self, result: str, link: str) -> None:
         self._meter.count("bookings_total", result=result)
-        word = "booking.on" if result in ("on", "second") else "booking.off"
+        word: LogEvent = "booking.on" if result in ("on", "second") else "booking.off"
         self._journal.note(word, link=link, reason=result)
 
     def _say_left(self, terminal: Issi) -> None:

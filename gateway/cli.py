@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
+from adapters import last_words
 from gateway import __version__
 from gateway.errors import EXIT_CHAIN, ChainBroken, ConfigError, LedgerError
 
@@ -45,6 +46,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `radio-gateway` and of `python -m gateway`."""
+    if argv is None:  # this process is ours, from beginning to end
+        last_words.speak_plainly()
+        last_words.leave_no_image()
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(words[0] if words else "").parse_args(words)
     try:

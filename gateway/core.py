@@ -31,6 +31,7 @@ from gateway.delivery import Courier
 from gateway.errors import TAKEN_OVER, LedgerFatal, LedgerUnavailable
 from gateway.hit_watch import HitWatch
 from gateway.limits import Limits
+from gateway.log_words import LogEvent
 from gateway.lone_worker import LoneWorkers
 from gateway.messages import (
     AckState,
@@ -548,7 +549,9 @@ class Core:
         up = state in _OPEN
         self.meter.gauge("link_up", float(up), link=name, kind=kind)
         self.meter.count("link_transitions_total", link=name, kind=kind, to=state.value)
-        word = "link.state" if state is LinkState.SILENT else "link.up" if up else "link.down"
+        word: LogEvent = "link.up" if up else "link.down"
+        if state is LinkState.SILENT:
+            word = "link.state"
         self.journal.note(word, link=name, kind=kind, state=state.value, reason=reason)
         event = LinkChanged(
             id=name, kind=kind, state=state, since_ms=self.clock.wall_ms(), detail=reason

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.errors import SendFailed
+from gateway.log_words import LogEvent
 from gateway.messages import (
     AckState,
     Bearer,
@@ -345,7 +346,8 @@ class Courier:
                 "result_delivery_latency_seconds", self._clock.monotonic_s() - parcel.accepted_at_s
             )
             parcel.accepted_at_s = None
-        self._journal.note(f"delivery.{state}", check=parcel.check, attempt=parcel.attempts)
+        word: LogEvent = "delivery.sent" if sent else "delivery.failed"
+        self._journal.note(word, check=parcel.check, attempt=parcel.attempts)
         if parcel.kind != "answer":
             if sent:
                 self.message_sent(parcel.check)

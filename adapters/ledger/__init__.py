@@ -10,9 +10,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Unpack
 
 from gateway.errors import LedgerUnavailable
+from gateway.log_words import LogEvent, LogFields
 from gateway.ports import Clock, Journal, Meter
 from gateway.settings import AuditSection, LedgerSection
 
@@ -80,10 +81,10 @@ class _FromThread:
         self._journal = journal
         self._loop = asyncio.get_running_loop()
 
-    def note(self, event: str, **fields: str | int | float | bool | None) -> None:
+    def note(self, event: LogEvent, **fields: Unpack[LogFields]) -> None:
         self._say(partial(self._journal.note, event, **fields))
 
-    def warn(self, event: str, **fields: str | int | float | bool | None) -> None:
+    def warn(self, event: LogEvent, **fields: Unpack[LogFields]) -> None:
         self._say(partial(self._journal.warn, event, **fields))
 
     def _say(self, line: Callable[[], None]) -> None:

@@ -20,6 +20,7 @@ from gateway.errors import (
     LedgerFatal,
     LedgerUnavailable,
 )
+from gateway.log_words import LogEvent, LogFields
 from gateway.ports import Change, Record
 from gateway.settings import AuditSection, LedgerSection
 
@@ -99,8 +100,8 @@ class Line(msgspec.Struct, frozen=True, array_like=True, tag="line"):
     """One for the journal."""
 
     warn: bool
-    event: str
-    fields: dict[str, str | int | float | bool | None]
+    event: LogEvent
+    fields: LogFields
 
 
 class Headed(msgspec.Struct, frozen=True, array_like=True, tag="headed"):

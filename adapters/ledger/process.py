@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import msgspec
 
@@ -42,6 +42,7 @@ from adapters.ledger.calls import (
     failed,
 )
 from gateway.errors import LedgerError, LedgerUnavailable
+from gateway.log_words import LogEvent, LogFields
 from gateway.ports import Clock
 
 if TYPE_CHECKING:
@@ -267,8 +268,8 @@ class _Journal:
     def __init__(self, out: Outgoing) -> None:
         self._out = out
 
-    def note(self, event: str, **fields: str | int | float | bool | None) -> None:
+    def note(self, event: LogEvent, **fields: Unpack[LogFields]) -> None:
         self._out.put(Line(False, event, fields))
 
-    def warn(self, event: str, **fields: str | int | float | bool | None) -> None:
+    def warn(self, event: LogEvent, **fields: Unpack[LogFields]) -> None:
         self._out.put(Line(True, event, fields))

@@ -13,14 +13,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, MutableMapping
-from typing import IO, Any
+from typing import IO, Any, Unpack
 
 import msgspec
 import structlog
 
+from gateway.log_words import LogEvent, LogFields
 from gateway.ports import Meter
 
-Value = str | int | float | bool | None
 Record = MutableMapping[str, Any]
 
 _CHECK = frozenset(
@@ -134,13 +134,13 @@ class StructJournal:
         """The ledger's thread writes, too. Entered again by what a new second says of the last."""
         self._second = (-1, "")
 
-    def note(self, event: str, **fields: Value) -> None:
+    def note(self, event: LogEvent, **fields: Unpack[LogFields]) -> None:
         """Something that happened as it should."""
-        self._write(False, event, fields)
+        self._write(False, event, dict(fields))
 
-    def warn(self, event: str, **fields: Value) -> None:
+    def warn(self, event: LogEvent, **fields: Unpack[LogFields]) -> None:
         """Something that somebody may have to look at."""
-        self._write(True, event, fields)
+        self._write(True, event, dict(fields))
 
     def take_in_libraries(self) -> None:
         """Let what asyncio, aiohttp, aiomqtt and others log come through here, and only here."""
@@ -164,7 +164,7 @@ class StructJournal:
 
     # ------------------------------------------------------------------ the way of a record
 
-    def _write(self, warn: bool, event: str, fields: dict[str, Value]) -> None:
+    def _write(self, warn: bool, event: str, fields: dict[str, object]) -> None:
         try:
             (self._log.warning if warn else self._log.info)(event, **fields)
         except (OSError, ValueError):  # disk full, pipe gone, stream closed

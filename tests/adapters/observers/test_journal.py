@@ -7,13 +7,17 @@ import asyncio
 import io
 import json
 import logging
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from adapters.observers.journal import EVENTS, PER_SECOND, UNLISTED, StructJournal
+from gateway.log_words import LogEvent, LogFields
 from tests.fakes import FakeMeter
 
 ROOT = Path(__file__).parents[3]
@@ -183,6 +187,45 @@ def test_the_standard_logging_is_given_back(book: Book) -> None:
     assert root.handlers != before[0]
     book.journal.close()
     assert (root.handlers, root.level) == before
+
+
+def test_what_mypy_lets_in_is_what_the_table_has() -> None:
+    """The words of the port are those of the log: none is declared and then dropped, or the other
+    way round."""
+    assert set(get_args(LogEvent)) == set(EVENTS)
+    assert set(LogFields.__annotations__) == set().union(*EVENTS.values())
+
+
+REFUSED = (
+    'journal.note("check.done", surname="TESTER")',
+    'journal.note("somebody.asked", check="01X")',
+    'journal.note("check.done", check=officer)',
+    'journal.warn("check.done", **{"surname": "TESTER"})',
+)
+
+
+@pytest.mark.slow
+def test_mypy_refuses_what_is_not_declared(tmp_path: Path) -> None:
+    """An event, a field or a value that nobody declared does not pass our checks."""
+    taken = 'journal.note("check.done", check="01X", attempt=1)'
+    head = """from gateway.messages import Asker
+from gateway.ports import Journal
+
+def say(journal: Journal, officer: Asker) -> None:
+"""
+    lines = [taken, *REFUSED]
+    source = tmp_path / "said.py"
+    source.write_text(head + "".join(f"    {line}\n" for line in lines))
+    told = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", str(source)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    faulty = {int(number) for number in re.findall(r"said\.py:(\d+): error", told.stdout)}
+    assert faulty == {6, 7, 8, 9}, told.stdout
 
 
 def test_every_note_in_the_source_is_in_the_table() -> None:
