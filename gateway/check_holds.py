@@ -104,25 +104,25 @@ class CheckHolds:
         self._wait(check)
 
     def prompt(self, check: Check) -> None:
+        """After a release its officer has as long as if it had just come."""
         self._voice.prompt(check, again_in_s=self._settings.resend_s)
-        self._wait(check)
+        self._wait(check, anew=check.state.hold)
 
     def prompt_later(self, check: Check) -> None:
         """Not free: they have heard it, and are reminded less often."""
-        if check.waiter is not None:
-            check.waiter.cancel()
-            check.waiter = None
         self._wait(check)
 
-    def _wait(self, check: Check) -> None:
-        if check.waiter is None or check.waiter.done():
-            check.waiter = self._crew.start(self._until_free(check))
+    def _wait(self, check: Check, *, anew: bool = False) -> None:
+        if check.waiter is not None:
+            check.waiter.cancel()
+        since_s = check.settled_at_s
+        if anew or since_s is None:
+            since_s = self._clock.monotonic_s()
+        check.waiter = self._crew.start(self._until_free(check, since_s))
 
-    async def _until_free(self, check: Check) -> None:
+    async def _until_free(self, check: Check, since_s: float) -> None:
         """What is held or prompted goes stale as an answer does; a prompt may be lost on the air,
         so it is said again, ever more rarely."""
-        settled_s = check.settled_at_s
-        since_s = settled_s if settled_s is not None else self._clock.monotonic_s()
         stale_at_s = since_s + self._settings.stale_s
         pause_s = self._settings.resend_s
         while check.state.stage in AWAITING - {Stage.DELIVERING}:
@@ -159,7 +159,7 @@ class CheckHolds:
         decision = self.proposed(check)
         if decision is None:
             raise ValueError("MAY NOT BE SHOWN ANY MORE: REFUSE IT")
-        before = _Made.of(check)
+        before, ruling.was = _Made.of(check), check.level
         if ruling.act == AMENDED:
             check.decision = lowered(self._rules().policy, decision, Level(ruling.level))
             check.level = check.decision.level.value

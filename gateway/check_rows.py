@@ -71,12 +71,14 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
 
 class Ruling(msgspec.Struct, kw_only=True):
     """What an operator decides of a held answer. by, role: who. act: released, amended, withheld.
-    level: at which; why: of a refusal. over: told once it is written, or was not."""
+    level: at which; was: what was proposed; why: of a refusal. over: told once it is written, or
+    was not."""
 
     by: str
     role: str
     act: str
     level: str = ""
+    was: str = ""
     why: str = ""
     over: Callable[[], None]
 
@@ -444,6 +446,7 @@ class Scribe:
             recipient=check.holder,
             fields=() if refused else check.released,
             level="" if refused else check.result.level,
+            detail=f"proposed {ruling.was}" if ruling.act == "amended" else "",
             content=_content(why=ruling.why) if ruling.why else None,
             operator=ruling.by,
             operator_role=ruling.role,

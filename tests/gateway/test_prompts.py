@@ -202,5 +202,18 @@ async def test_a_released_answer_is_prompted_with_its_danger_words(issi: str) ->
         await settle()
         assert house.story[-2:] == ["released+disclosed", "sent notice"]
         assert house.notices[-1].danger == ("STOLEN", "VIOLENT OCCUPANT")
+        await house.passes(11)
+        assert len(house.notices) == 3, "reminded as if it had just come"
         await house.status(15, issi=issi)
+        assert len(house.results) == 1
+
+
+async def test_released_late_it_can_still_be_had() -> None:
+    """Ten minutes are its officer's, not those that control took."""
+    async with House(with_rule(config(), prompt=True, hold=True)) as house:
+        await house.ask("TE99STV")
+        await house.passes(590)
+        house.rules_on(house.newest())
+        await house.passes(300)
+        await house.status(15)
         assert len(house.results) == 1

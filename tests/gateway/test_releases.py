@@ -72,7 +72,7 @@ async def test_amended_is_less_and_says_so(house: House) -> None:
     (disclosed,) = house.on_record("disclosed")
     assert (disclosed.level, disclosed.fields) == ("L1", ("safety",))
     assert disclosed.content == msgspec.json.encode(result)
-    assert [r.level for r in house.on_record("amended")] == ["L1"]
+    assert [(r.level, r.detail) for r in house.on_record("amended")] == [("L1", "proposed L4")]
     await house.restart()
     await house.passes(15)
     assert {r.level for r in house.results} == {"L1"}, "and so it stays"
