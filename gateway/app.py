@@ -38,6 +38,7 @@ from adapters.codecs import keysds
 from adapters.codecs.keysds import FACTOR
 from adapters.keyed import open_keyed
 from adapters.ledger import process as ledger_process
+from adapters.ledger.apart import prove_apart
 from adapters.ledger.process import LedgerProcess
 from adapters.ledger.remote import open_remote
 from adapters.observers.journal import StructJournal
@@ -361,8 +362,6 @@ class Gateway:
 
     async def _prove(self, receipt: str) -> bytes | None:
         """Read-only, in a process of its own, as `audit show` does."""
-        from adapters.ledger.apart import prove_apart
-
         return await prove_apart(self.config.settings.ledger, self.config.state_dir, receipt)
 
     async def _serve(

@@ -18,7 +18,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "r0003"
+REVISION = "r0004"
 """The newest migration: a ledger that has it needs none."""
 
 metadata = MetaData()
@@ -99,19 +99,6 @@ kept = Table(
     Column("body", LargeBinary, nullable=False),
 )
 """What desks keep over a restart (ports.KEPT); each knows its own `body`."""
-
-heads = Table(
-    "heads",
-    metadata,
-    Column("log", String(32), primary_key=True),
-    Column("size", BigInteger, primary_key=True, autoincrement=False),
-    Column("root", String(64), nullable=False),
-    Column("at_ms", BigInteger, nullable=False),
-    Column("frontier", LargeBinary, nullable=False),
-    Column("key", String(64), nullable=False),
-    Column("signature", LargeBinary, nullable=False),
-)
-"""Signed heads of the tree over a log's first `size` records; it goes on from `frontier`."""
 
 meta = Table(
     "meta",

@@ -56,8 +56,14 @@ def test_what_the_record_says_now_comes_beside_it() -> None:
 
 
 def test_each_event_has_one_verb_or_none() -> None:
-    """The six of the statute and no others; each for an event that there is."""
+    """The six of the statute and no others; each for an event that there is. An event is without
+    one only when it is no processing of personal data: it stands here."""
     assert set(VERBS) <= set(AUDIT_EVENTS)
+    assert set(AUDIT_EVENTS) - set(VERBS) == {
+        *("started", "stopped", "alarm", "security", "anchor", "emergency"),
+        *("answered", "refused", "denied", "challenged", "cancelled", "late_answer"),
+        *("delivered", "read", "stale"),
+    }
     assert set(VERBS.values()) == {
         *("collection", "alteration", "consultation", "disclosure", "combination", "erasure")
     }
