@@ -163,6 +163,8 @@ class Check:
     """To be called once its outcome is durable."""
     ruling: Ruling | None = None
     """What an operator decided of it, held: newest, written or being written."""
+    opening_stands: Callable[[], None] | None = None
+    """To be called once its question is durable."""
     acked: Callable[[], None] | None = None
     """Lets the acknowledgement of the terminal's own acknowledgement go."""
     timer: Timer | None = None

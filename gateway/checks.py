@@ -195,6 +195,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+Challenged = tuple[list[Record], list[Change], Callable[[], None]]
 Told = tuple[list[Record], list[PutAlarm], Callable[[], None]]
 """What goes on record with an outcome, and is shown to others once that is durable."""
 
@@ -261,6 +262,9 @@ class CheckDesk:
         """Of an answer of which something was withheld from the radio: who is told."""
         self.within_limit: Callable[[str], bool] = lambda _officer: True
         """Whether this officer may ask one more question."""
+        self.challenge: Callable[[Check], Challenged] = lambda _check: ([], [], _nothing)
+        """Of a question that is about to be asked: what goes on record with it if it must be
+        explained, and who is told once that is durable."""
         self.place_of: Callable[[Issi, LocationFix | None], tuple[float, float, float] | None] = (
             lambda _issi, _along: None
         )
@@ -753,7 +757,7 @@ class CheckDesk:
         found = admit(self._rules, asker, request, now_ms=check.opened_at_ms)
         if found.cause:
             return found
-        if not self.within_limit(asker.officer):
+        if not check.parent and not self.within_limit(asker.officer):
             self._meter.count("rate_limited_total", type="question", scope="officer")
             return admission.too_many()
         if not request.location:
@@ -1144,7 +1148,9 @@ class CheckDesk:
         records = [self._scribe.opened(check)]
         if attempt:
             records += self._asked(check, attempt)
-        self._commit(check, Write.OPENING, records, [PutCheck(row_of(check))])
+        challenged, kept, check.opening_stands = self.challenge(check)
+        changes: list[Change] = [PutCheck(row_of(check)), *kept]
+        self._commit(check, Write.OPENING, records + challenged, changes)
 
     def _write_attempt(self, check: Check, attempt: int) -> None:
         allowed = self._at(check).allowed()
@@ -1270,6 +1276,9 @@ class CheckDesk:
             if opened is not None:
                 self._publish(opened)
             self._miss_place(check)
+            stands, check.opening_stands = check.opening_stands, None
+            if stands is not None and what is Write.OPENING:
+                stands()
         if what is Write.OUTCOME:
             check.settled_at_s = self._clock.monotonic_s()
             _let_go(check)

@@ -26,6 +26,7 @@ from gateway.board import ControlRoom
 from gateway.bookings import BookingDesk
 from gateway.breaker import Circuit
 from gateway.bus import EventBus
+from gateway.challenges import ChallengeDesk
 from gateway.checks import CheckDesk
 from gateway.delivery import Courier
 from gateway.errors import TAKEN_OVER, LedgerFatal, LedgerUnavailable
@@ -42,7 +43,6 @@ from gateway.messages import (
     LinkChanged,
     LinkState,
     LocationFix,
-    Notice,
     Privacy,
     Suspicion,
 )
@@ -77,7 +77,6 @@ EMERGENCIES_MOST = 256
 """Emergencies whose record is being written at once; each is on the feed already."""
 LOOK_EVERY_S = 5.0
 """When nobody asks anything: whether the ledger can still be read (its file may be gone)."""
-UNAVAILABLE = "NOT AVAILABLE HERE. CALL CONTROL"
 STEP_S = 0.5
 """The wall clock moved so much against the monotonic one: it was set, not merely adjusted."""
 
@@ -225,6 +224,18 @@ class Core:
         )
         bus.tap(self.hits.seen)
         self.checks.voice.in_slot = self._in_slot
+        self.challenges = ChallengeDesk(
+            clock=clock,
+            keyed=keyed,
+            meter=meter,
+            journal=journal,
+            ledger=self.ledger,
+            rules=self._rules(config),
+            tell=self.courier.tell,
+            publish=publish,
+            fatal=self._fatal,
+        )
+        self.checks.challenge = self.challenges.drawn
         self.checks.within_limit = lambda officer: self.limits.officer_may(
             officer, clock.monotonic_s()
         )
@@ -302,6 +313,7 @@ class Core:
             self.hits,
             self.assisted,
             self.lone,
+            self.challenges,
         ]
         self.switchboard = Switchboard(
             desks=self._desks(),
@@ -330,7 +342,7 @@ class Core:
         desks.book_off = self.bookings.book_off
         desks.book_by_status = self._book_by_status
         desks.privacy = self._privacy
-        desks.reasoning = lambda envelope, _: self._unavailable(envelope, "challenge")
+        desks.reasoning = self.challenges.explain
         desks.heard = self.courier.heard
         desks.alive = self.lone.heard
         desks.tell = lambda terminal, message, expires_in_s: self.courier.tell(
@@ -363,6 +375,7 @@ class Core:
         await self.hits.restore(self.checks.held())
         await self.assisted.restore()
         await self.messages.restore()
+        await self.challenges.restore()
         for check in self.checks.danger_awaiting():
             self.causes.awaits(check.terminal, check.id, check.short)
             self.checks.voice.tell_slot(check)
@@ -377,7 +390,8 @@ class Core:
         await self.checks.stop(deadline_s / 2)
         await self.courier.stop(deadline_s / 4)
         await self.messages.stop(deadline_s / 8)
-        await self._crew.drain(deadline_s / 8)
+        await self.challenges.crew.drain(deadline_s / 16)
+        await self._crew.drain(deadline_s / 16)
         await self._record_of(self.security)
 
     async def abandon(self) -> None:
@@ -387,6 +401,7 @@ class Core:
             self.checks.crew,
             self.messages.crew,
             self.courier.crew,
+            self.challenges.crew,
             self._crew,
         ):
             await crew.cancel()
@@ -634,14 +649,6 @@ class Core:
             self.checks.not_free(envelope.terminal, privacy.check)
         envelope.settle()
 
-    def _unavailable(self, envelope: Envelope, kind: str) -> None:
-        """Nobody takes this kind of message here: whoever sent it must not wait for an answer."""
-        type_ = str(envelope.message.__struct_config__.tag)
-        self.journal.note("frame.rejected", link=envelope.link, type=type_, reason="unavailable")
-        notice = Notice(kind=kind, text=UNAVAILABLE)
-        self.courier.tell(envelope.terminal, notice, expires_in_s=NOTICE_EXPIRES_S)
-        envelope.settle()
-
     def _budget_of(self, terminal: Issi) -> int:
         known = self.roster.terminal(terminal)
         device = self.config.fleet.device_classes.get(known.device_class) if known else None
@@ -739,7 +746,9 @@ class Core:
             self.tracker.forget(gone)
             self.bus.publish(self.roster.gone(gone, now_ms))
         self.bookings.people_changed()
-        self.checks.rules_changed(self._rules(config))
+        rules = self._rules(config)
+        self.checks.rules_changed(rules)
+        self.challenges.rules_changed(rules)
         self.alarms.rules_changed(config.alarms)
         for meta in self.roster.metas(now_ms):
             self.bus.publish(meta)

@@ -195,6 +195,24 @@ class Rule(Section, frozen=True, kw_only=True):
     """Where tax, MOT and insurance come from: pnc (its own copy) or register."""
 
 
+REPEAT_SUBJECT = "repeat_subject"
+"""What is asked about was asked about by the same officer on another day."""
+
+
+class Challenges(Section, frozen=True, kw_only=True):
+    """Which checks must be explained afterwards, and how."""
+
+    rate: float = 0.1
+    """The share of them, by chance that hangs on officer, day and what was asked about."""
+    always: tuple[str, ...] = (REPEAT_SUBJECT,)
+    """Which ones are challenged whatever the chance."""
+    repeat_days: int = 30
+    answer_min: int = 25
+    """Letters of an explanation at least; the coach judges it."""
+    within_h: float = 24.0
+    """Hours until it is overdue."""
+
+
 class ConsoleRule(Section, frozen=True, kw_only=True):
     """What the holders of a console role may see of events."""
 
@@ -223,6 +241,7 @@ class Policy(Section, frozen=True, kw_only=True):
     crew: str = "lowest"
     """What two aboard see: `lowest`, what both may; `lead`, what the one who leads may."""
     coach: Coach = Coach()
+    challenge: Challenges = Challenges()
     console: tuple[ConsoleRule, ...] = ()
     covert_circulations: tuple[str, ...] = ()
     """Kinds that never reach a radio, besides those that the code knows: no file takes one back."""
@@ -452,6 +471,17 @@ def _check_reasons(policy: Policy) -> list[str]:
             found.append(f"coach.empty[{place}]: 1 to 5 words of upper-case ASCII")
     if len(coach.empty) > 500:
         found.append("coach.empty: at most 500")
+    terms = policy.challenge
+    if not 0 <= terms.rate <= 1:
+        found.append("challenge.rate: between 0 and 1")
+    if not set(terms.always) <= {REPEAT_SUBJECT}:
+        found.append(f"challenge.always: of {REPEAT_SUBJECT}")
+    if not 1 <= terms.repeat_days <= 90:
+        found.append("challenge.repeat_days: between 1 and 90")
+    if not least <= terms.answer_min <= 60:
+        found.append(f"challenge.answer_min: between {least} and 60, which fit into typed text")
+    if not 1 <= terms.within_h <= 168:
+        found.append("challenge.within_h: between 1 and 168")
     if not 50 <= policy.originator_max <= 250:
         found.append("originator_max: between 50 (rank, collar and surname fit) and 250")
     return found

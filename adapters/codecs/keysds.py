@@ -8,6 +8,7 @@
     B OFF [1002]  book off                              PIN 4711  behind a status that books on
     options: R reason (mandatory), L place ('.' for a blank), O collar, Q client reference, F full,
     and last of all, behind the reason, J: why, in free text to the end of the line
+    J C7F3 TEXT  why a check was made, to whoever asked afterwards
 
 Whatever cannot be asked is answered with what to do, never with what was typed. A factor is taken
 as it came, letter for letter, and stands in nothing else that is made of the text.
@@ -39,6 +40,7 @@ from gateway.messages import (
     Message,
     PersonKey,
     PropertyKey,
+    Reasoning,
     Secret,
     VehicleKey,
 )
@@ -56,9 +58,20 @@ FACTOR = re.compile(r"[!-#%-~]{4,64}")
 """Visible ASCII but `$`, with which a line begins a sentence of its receiver."""
 CALLSIGN = re.compile(r"[A-Z0-9][A-Z0-9/-]{0,11}")
 
-Parsed = CheckRequest | MalformedCheck | CancelRequest | HelpRequest | EchoTest | BookOn | BookOff
+Parsed = (
+    CheckRequest
+    | MalformedCheck
+    | CancelRequest
+    | HelpRequest
+    | EchoTest
+    | BookOn
+    | BookOff
+    | Reasoning
+)
 
 _OPTION = re.compile(r"R[0-9]{1,2}|L[^ ]+|O[A-Z0-9]{1,10}|Q[0-9]{1,3}|F")
+_CALLED = re.compile(r"[0-9A-Z]{4,40}")
+"""A check as screens call it, or its whole id."""
 _REASON = re.compile(r"R[0-9]{1,2}")
 _VIN = re.compile(r"[A-HJ-NPR-Z0-9]{17}|[A-HJ-NPR-Z0-9]{5,8}")
 _USUAL_MARK = re.compile(r"(?:[A-Z]{2}[0-9]{2}|[A-Z][0-9]{1,3})[A-Z]{3}")
@@ -106,6 +119,10 @@ def parse(text: str) -> Parsed:
             return CancelRequest(check=rest[0][:CALLED_MAX] if rest else "")
         case "E":
             return EchoTest(text=" ".join(rest)[:ECHO_MAX].rstrip())
+        case "J":
+            if len(rest) < 2 or not _CALLED.fullmatch(rest[0]):
+                return MalformedCheck(why="J REFERENCE AND WHY", typed=True)
+            return Reasoning(check=rest[0], text=" ".join(rest[1:]))
         case "V" | "T" | "VIN" | "N" | "P":
             # Before it was folded: a Kelvin sign or a long s becomes a letter A-Z by folding.
             exact = [word.isascii() for word in text.split()[1:]]
@@ -137,6 +154,8 @@ def written(message: Message) -> str | None:
             return f"{verb} {message.officer} {factor} {message.callsign}".rstrip()
         case BookOff(officer=officer):
             return f"B OFF {officer}".rstrip()
+        case Reasoning(check=check, text=text):
+            return f"J {check} {text}"
         case _:
             return None
 

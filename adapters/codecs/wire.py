@@ -180,6 +180,7 @@ class DownNotice(Wire, kw_only=True, omit_defaults=True):
                 "message",
                 "booking",
                 "welfare",
+                "challenge",
             )
         ),
     ]

@@ -79,7 +79,7 @@ BANDS = ("live", "aging", "stale", "lost", "none")
 BEARERS = ("serial", "mqtt", "gpsd", "http")
 QUEUES = (
     *("emergency", "hit", "check", "cancel", "status", "fix"),
-    *("outbox", "audit", "console", "history"),
+    *("outbox", "audit", "console", "history", "challenge"),
 )
 DROPS = (
     "full",
@@ -103,7 +103,7 @@ UPLINKS = (
 DOWNLINKS = ("receipt", "result", "notice")
 TASKS = (
     *("link", "switchboard", "observer", "courier", "check", "message", "emergency"),
-    *("minder", "relay", "booking"),
+    *("minder", "relay", "booking", "challenge"),
 )
 BOOKINGS = (
     *("on", "second", "off", "expired", "moved", "revoked", "overtaken"),

@@ -35,6 +35,7 @@ from gateway.messages import (
     VehicleKey,
 )
 from gateway.ports import Record
+from gateway.rulebook import Challenges
 from gateway.settings import ChecksSection, Config, LimitsSection, Settings, load
 from tests.fake_ledger import Disk, FakeLedger
 from tests.fake_link import FakeLink
@@ -82,11 +83,15 @@ def config(*, limits: LimitsSection = UNLIMITED, **checks: object) -> Config:
 
 
 def unasked(base: Config) -> Config:
-    """Nobody is asked FREE TO SPEAK?, and nothing is held: for what is not about that."""
+    """Nobody is asked FREE TO SPEAK? or why they asked, and nothing is held: for what is not about
+    that."""
     rules = tuple(
         msgspec.structs.replace(rule, hold=False, prompt=False) for rule in base.policy.rules
     )
-    return msgspec.structs.replace(base, policy=msgspec.structs.replace(base.policy, rules=rules))
+    policy = msgspec.structs.replace(
+        base.policy, rules=rules, challenge=Challenges(rate=0.0, always=())
+    )
+    return msgspec.structs.replace(base, policy=policy)
 
 
 def other_holder(base: Config, issi: str = ISSI) -> Config:

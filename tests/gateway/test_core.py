@@ -25,12 +25,10 @@ from gateway.messages import (
     MalformedCheck,
     Notice,
     Outcome,
-    Reasoning,
     StatusReport,
     UnitEmergency,
     UnitFix,
     UnitMeta,
-    Uplink,
 )
 from gateway.ports import Change, Record
 from tests.fakes import settle
@@ -256,25 +254,6 @@ async def test_help_and_echo_prove_the_way_there_and_back(house: House) -> None:
     await settle()
     assert [n.text for n in house.heard(Notice)][1] == "ECHO ABC"
     assert house.all_settled()
-
-
-@pytest.mark.parametrize(
-    ("message", "kind"),
-    [
-        (Reasoning(check="C001", text="SEEN IT BEFORE"), "challenge"),
-    ],
-)
-async def test_what_nobody_takes_here_is_answered_and_settled(
-    house: House, message: Uplink, kind: str
-) -> None:
-    """Whoever said it must not go on as if it had been taken; nothing of it is logged."""
-    house.say(message)
-    await settle()
-    assert [(n.kind, n.text) for n in house.notices] == [(kind, "NOT AVAILABLE HERE. CALL CONTROL")]
-    assert house.all_settled()
-    tag = message.__struct_config__.tag
-    (line,) = [fields for event, fields in house.journal.lines if event == "frame.rejected"]
-    assert line == {"link": house.link.name, "type": tag, "reason": "unavailable"}
 
 
 async def test_a_minded_desk_is_called_and_its_records_are_written(house: House) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,12 @@ UNLIMITED = {
 """Tests hurry more than officers do; where limits are meant, `sections` says so."""
 EXIT_WITHIN_S = 10.0
 WATCHED = ("/metrics", "/healthz", "/readyz")
+
+
+def unchallenged(policy: str) -> str:
+    """The sample without challenges by chance: the key of each test's instance is another."""
+    assert "\nrate = 0.1\nalways = [" in policy
+    return re.sub(r"\nrate = 0\.1\nalways = \[.*\]", "\nrate = 0.0\nalways = []", policy)
 
 
 class Daemon:
@@ -109,6 +116,7 @@ class Daemon:
                     # What is held, or waits for an officer's word, is for tests of that alone.
                     file = file.replace("hold = true", "hold = false")
                     file = file.replace("prompt = true", "prompt = false")
+                    file = unchallenged(file)
                 (self.folder / name).write_text(file, "utf-8")
         with (self.folder / "people.toml").open("a", encoding="utf-8") as people:
             people.write(OPERATORS)
