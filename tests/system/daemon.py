@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from tests.services import free_port
-from tests.system.seats import OPERATORS, log_in
+from tests.system.seats import OPERATORS, PASSWORD, log_in
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_S = 60.0
@@ -220,10 +220,10 @@ class Daemon:
 
     # ----------------------------------------------------------------- looking in
 
-    async def log_in(self, who: str = "op-1") -> dict[str, str]:
+    async def log_in(self, who: str = "op-1", password: str = PASSWORD) -> dict[str, str]:
         """The headers of an open session of theirs (tests.system.seats)."""
         if who not in self._seats:
-            self._seats[who] = await log_in(self.url, who)
+            self._seats[who] = await log_in(self.url, who, password)
         return self._seats[who]
 
     async def get(self, path: str, who: str = "op-1") -> tuple[int, bytes]:
