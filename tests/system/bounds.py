@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tests.system.evidence import Evidence, short_of
 
@@ -166,13 +167,17 @@ def _holding(outputs: Mapping[str, bytes], words: Iterable[str]) -> list[tuple[s
 
 
 def canaries(words: Iterable[str]) -> list[bytes]:
-    """Each word as it may hide: plain, lower case, hex, base64 (three phases), URL, UTF-16."""
+    """Each word as it may hide: plain, lower case, hex, base64 (three phases, both alphabets), URL,
+    UTF-16 of both orders."""
     found: list[bytes] = []
     for word in words:
         raw = word.encode()
         found += [raw, raw.lower(), raw.hex().encode(), raw.hex().upper().encode()]
-        found += [word.encode("utf-16-le"), word.replace(" ", "%20").encode()]
+        found += [word.encode("utf-16-le"), word.encode("utf-16-be")]
+        found += [quote(word, safe="").encode(), word.replace(" ", "+").encode()]
+        found.append("".join(f"%{byte:02X}" for byte in raw).encode())
         for pad in range(3):
             middle = base64.b64encode(b"\x00" * pad + raw)
-            found.append(middle[4 * (pad > 0) : len(middle) // 4 * 4 - 4])
+            middle = middle[4 * (pad > 0) : len(middle) // 4 * 4 - 4]
+            found += [middle, middle.translate(bytes.maketrans(b"+/", b"-_"))]
     return [each for each in dict.fromkeys(found) if len(each) >= 4]

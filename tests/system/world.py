@@ -48,6 +48,8 @@ class World:
         mqtt: tuple[str, ...] = (*MQTT, COUNCIL),
         broker_settings: Mapping[str, Any] | None = None,
         sections: Mapping[str, Mapping[str, Any]] | None = None,
+        environ: Mapping[str, str] | None = None,
+        wrapper: tuple[str, ...] = (),
     ) -> None:
         await self.pnc.start()
         lines = {}
@@ -64,6 +66,8 @@ class World:
             checks={"deadline_s": 4.0, "resend_s": 1.0, **(checks or {})},
             broker_settings=broker_settings,
             sections=sections,
+            environ=environ,
+            wrapper=wrapper,
         )
         await self.daemon.start()
         for issi in mqtt:
