@@ -25,6 +25,7 @@ from gateway.asking import Asking, AtRegister, Beside
 from gateway.breaker import Circuit
 from gateway.check_holds import CheckHolds
 from gateway.check_memory import CheckMemory, dedupe_key, own_names
+from gateway.check_repeats import CheckRepeats, is_hit
 from gateway.check_rows import (
     Check,
     Ruling,
@@ -55,7 +56,6 @@ from gateway.check_states import (
     Forget,
     FreeToReceive,
     GiveReceipt,
-    KnownAlready,
     LeavePlace,
     NotFree,
     Pause,
@@ -159,7 +159,6 @@ and with thousands open all of them would fall into one."""
 RESTORE_WAITS_S = 5.0
 """So long in all the taking up may wait for the ledger to write what follows from it."""
 RESTORE_LOOKS_S = 0.02
-USE_VOICE = "USE VOICE"
 
 _WRITES: dict[type[Effect], Write] = {
     WriteOpening: Write.OPENING,
@@ -269,6 +268,19 @@ class CheckDesk:
             lambda _issi, _along: None
         )
         """Where a terminal is, and how many seconds old that is; given what came along."""
+        self._repeats = CheckRepeats(
+            clock=clock,
+            memory=self._memory,
+            ledger=ledger,
+            journal=journal,
+            scribe=self._scribe,
+            voice=self.voice,
+            courier=courier,
+            rules=lambda: self._rules,
+            same_holder=self._same_holder,
+            feed=self._feed,
+            fatal=fatal,
+        )
         self._holds = CheckHolds(
             settings,
             clock=clock,
@@ -456,23 +468,10 @@ class CheckDesk:
         was delivered before."""
         check = self._memory.find(check_id)
         if check is not None and check.state.stage is Stage.DELIVERING:
-            if _is_hit(check):
+            if is_hit(check):
                 self._courier.again(check.id)
         elif not self.crew.full:
-            self._own(self._remind(check_id), _nothing)
-
-    async def _remind(self, check_id: str) -> None:
-        """Of what was delivered; after a restart memory does not know it."""
-        check = self._memory.find(check_id)
-        try:
-            if check is None and (row := await self._ledger.check(check_id)) is not None:
-                check = self._known(read_row(row, self._clock))
-        except (LedgerUnavailable, msgspec.DecodeError):
-            return
-        if check is None or check.state.stage is not Stage.DELIVERED or not _is_hit(check):
-            return
-        if self._same_holder(check) and may_still_see(check, self._rules):
-            await self._shown_again(check)
+            self._own(self._repeats.remind(check_id), _nothing)
 
     def held(self) -> tuple[str, ...]:
         """The checks that an operator has not let go yet."""
@@ -919,7 +918,7 @@ class CheckDesk:
             dated = check.settled_at_ms is None or check.settled_at_ms <= now_ms
             same_text = dated and check.typed == request.typed
             if same_text and self._memory.typed_repeats(check, how.received_at_s):
-                same = self._known(check)
+                same = self._repeats.known(check)
         if same is not None and not _is_nobodys(same, asker, how):
             self._repeat(same, how.settle)
             return
@@ -928,13 +927,6 @@ class CheckDesk:
             begin(how, asker, request, dedupe)
         except Exception as error:  # noqa: BLE001 - as in submit
             self._poisoned(how, asker, request, error)
-
-    def _known(self, check: Check) -> Check:
-        """The check as memory has it, else this one, from now on."""
-        known = self._memory.find(check.id)
-        if known is None:
-            self._memory.know(check, self._clock.monotonic_s())
-        return known or check
 
     def _repeat(self, check: Check, settle: Callable[[], None]) -> None:
         """The same question again: the same answer, never a second query."""
@@ -947,79 +939,7 @@ class CheckDesk:
             self._meter.count("queue_dropped_total", queue="check", reason="full")
             settle()
             return
-        self._own(self._answer_again(check, settle), settle)
-
-    async def _answer_again(self, check: Check, settle: Callable[[], None]) -> None:
-        """Receipt, and the stored answer if it was released: to the same holder, on record."""
-        if not self._same_holder(check):
-            why = "ASKED BY OTHER OFFICER" if check.holder else check.state.cause
-            self.voice.receipt(check, accepted=False, why=why)
-        elif not self.voice.hushed(check) and not may_still_see(check, self._rules):
-            self.voice.receipt(check, accepted=False, why=Cause.NOT_YOUR_ROLE)
-        else:
-            refused = check.state.outcome is Outcome.REFUSED and not self.voice.hushed(check)
-            self.voice.receipt(
-                check, accepted=not refused, why=check.state.cause if refused else ""
-            )
-            if _was_released(check) and not await self._shown_again(check):
-                return
-            if check.state.stage is Stage.HELD and not self.voice.hushed(check):
-                self.voice.held(check)
-            elif check.state.stage is Stage.WITHHELD:
-                self.voice.withheld(check)
-        settle()
-
-    async def _shown_again(self, check: Check) -> bool:
-        """Give the same bytes again. False when the process must stop."""
-        assert check.result is not None
-        record = self._scribe.record(
-            check,
-            "duplicate",
-            outcome=check.state.outcome,
-            recipient=check.holder,
-            fields=check.released,
-            level=check.result.level,
-        )
-        try:
-            await self._ledger.commit([record])
-        except LedgerUnavailable:
-            self.voice.unrecorded(check)
-        except LedgerFatal as error:
-            self._fatal(error)
-            return False
-        else:
-            if self._courier.waiting(check.id):
-                self._courier.again(check.id)
-            elif may_still_see(check, self._rules):  # the rules may have changed while we wrote
-                self._courier.tell(
-                    check.terminal,
-                    check.result,
-                    expires_in_s=RECEIPT_EXPIRES_S,
-                    holder=check.holder,
-                    not_before_s=check.slot_s or 0.0,
-                )
-        return True
-
-    async def _duplicate_on_record(self, check: Check, original: str) -> None:
-        """The ledger knows this question from before; ours never existed."""
-        settle, check.settle = check.settle or _nothing, None
-        self._feed(check, KnownAlready())
-        why = Cause.FAULT
-        known: Check | None = self._memory.find(original)
-        try:
-            if known is None:
-                row = await self._ledger.check(original)
-                if row is not None:
-                    known = self._known(read_row(row, self._clock))
-        except LedgerUnavailable:
-            why = Cause.NOT_RECORDED
-        except msgspec.DecodeError:
-            self._journal.warn("check.unreadable", check=original)
-        if known is None:
-            self.voice.receipt(check, accepted=False, why=f"{why}. {USE_VOICE}")
-            settle()
-            return
-        await self._answer_again(known, settle)
+        self._own(self._repeats.answer_again(check, settle), settle)
 
     # ----------------------------------------------------------------- the engine
 
@@ -1261,7 +1181,7 @@ class CheckDesk:
         try:
             await self._commit_as_new(check, records, changes)
         except DuplicateCheck as error:
-            await self._duplicate_on_record(check, error.check)
+            await self._repeats.asked_before(check, error.check)
             return
         except (LedgerUnavailable, DuplicateReceipt):
             self._feed(check, RecordFailed(what))
@@ -1526,17 +1446,6 @@ def _is_nobodys(known: Check, asker: Asker, how: Asked) -> bool:
     return not known.holder and asker.officer != "" and not how.redelivered
 
 
-def _was_released(check: Check) -> bool:
-    """Whether its result was on its way to the officer: a disclosure is on record, if it needs
-    one. What was held or prompted and then went stale never was."""
-    if check.result is None:
-        return False
-    if check.state.stage is Stage.STALE:
-        kept = check.state.hold or check.state.prompt
-        return check.state.outcome is not Outcome.ANSWERED or not kept
-    return check.state.stage in {Stage.DELIVERED, Stage.SEEN, Stage.DELIVERING}
-
-
 def _not_held(check: Check) -> str:
     """Why an operator has nothing to decide here: somebody did, or it is over."""
     if check.ruling is not None and check.state.stage is not Stage.STALE:
@@ -1551,12 +1460,6 @@ def _event_of(outcome: Outcome, cause: str, *, denied: bool) -> str:
     if outcome is Outcome.REFUSED:
         return "denied" if denied else "refused"
     return "answered"
-
-
-def _is_hit(check: Check) -> bool:
-    """As its terminal knows it."""
-    told = check.result.result_class if check.result is not None else ""
-    return check.danger or told.startswith("HIT")
 
 
 def _let_go(check: Check) -> None:
