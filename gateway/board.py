@@ -16,11 +16,13 @@ from gateway.alarm_rules import AlarmRules
 from gateway.alarms import AlarmDesk
 from gateway.assisted import AssistedChecks
 from gateway.bus import Encode, EventBus, Subscription
+from gateway.challenges import ChallengeDesk
 from gateway.errors import LedgerUnavailable
 from gateway.messages import (
     Actor,
     AlarmChanged,
     AssistedCheck,
+    ChallengeChanged,
     CheckDelivery,
     CheckDone,
     CheckNow,
@@ -36,6 +38,7 @@ from gateway.messages import (
     MessageChanged,
     ReleaseChanged,
     Snapshot,
+    ToReview,
     UnitFix,
     UnitMeta,
     UnitNow,
@@ -85,6 +88,7 @@ class ControlRoom:
         messages: UnitMessages,
         releases: Releases,
         assisted: AssistedChecks,
+        challenges: ChallengeDesk,
         healthy: Callable[[], bool],
         ready_now: Callable[[], tuple[bool, list[dict[str, str]]]],
         record_export: Callable[[str, Actor, str], Awaitable[str]],
@@ -100,6 +104,7 @@ class ControlRoom:
         self._desk = messages
         self._releases = releases
         self._assisted = assisted
+        self._challenges = challenges
         self._healthy = healthy
         self._ready_now = ready_now
         self._record_export = record_export
@@ -295,6 +300,29 @@ class ControlRoom:
         if not isinstance(shown, ReleaseChanged):
             raise KeyError(ref)
         return shown
+
+    def to_review(self, viewer: Viewer) -> tuple[ToReview, ...]:
+        """The challenged checks that are not reviewed, the oldest first, for who may see them."""
+        return tuple(
+            ToReview(
+                challenge=shown,
+                officer=each.officer,
+                kind=each.operation,
+                reason=each.reason,
+                cause=each.cause,
+                text=each.text,
+            )
+            for each in self._challenges.waiting()
+            if isinstance(shown := self._bus.projected(viewer, each.changed()), ChallengeChanged)
+        )
+
+    async def review(
+        self, viewer: Viewer, ref: str, actor: Actor, enough: bool, note: str
+    ) -> ChallengeChanged:
+        known = (each.challenge for each in self.to_review(viewer))
+        if not any(ref in (each.check, each.short) for each in known):
+            raise KeyError(ref)
+        return await self._challenges.review(ref, actor, enough=enough, note=note)
 
     async def ask_for(
         self, actor: Actor, requester: str, request: CheckRequest, to_radio: bool, key: str

@@ -256,6 +256,7 @@ class Core:
             messages=self.messages,
             releases=self.releases,
             assisted=self.assisted,
+            challenges=self.challenges,
             healthy=lambda: True,
             ready_now=self.ready_now,
             record_export=self._record_export,

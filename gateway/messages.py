@@ -1078,6 +1078,18 @@ class ControlAnswer(Value, frozen=True):
     why: str = ""
 
 
+class ToReview(Value, frozen=True):
+    """A challenged check as a supervisor looks at it. cause: why it was challenged. text: what its
+    officer wrote; empty until then."""
+
+    challenge: ChallengeChanged
+    officer: str
+    kind: str
+    reason: str
+    cause: str
+    text: str
+
+
 class Snapshot(Value, frozen=True):
     """The whole picture for one viewer, already projected to what that viewer may see.
 

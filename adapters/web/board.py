@@ -10,6 +10,7 @@ from gateway.messages import (
     Actor,
     AlarmChanged,
     AssistedCheck,
+    ChallengeChanged,
     CheckNow,
     CheckRequest,
     ControlAnswer,
@@ -17,6 +18,7 @@ from gateway.messages import (
     MessageChanged,
     ReleaseChanged,
     Snapshot,
+    ToReview,
     Viewer,
 )
 
@@ -49,6 +51,15 @@ class Board(Protocol):
         self, viewer: Viewer, ref: str, actor: Actor, act: str, level: str, why: str
     ) -> ReleaseChanged:
         """Release, amend or refuse it; on record, then done. Raises as read_held."""
+
+    def to_review(self, viewer: Viewer) -> tuple[ToReview, ...]:
+        """The challenged checks that wait for a supervisor, the oldest first."""
+
+    async def review(
+        self, viewer: Viewer, ref: str, actor: Actor, enough: bool, note: str
+    ) -> ChallengeChanged:
+        """Look at one; on record, then off the list. Raises KeyError (there is none that they may
+        see), ValueError (says why not), LedgerUnavailable."""
 
     async def ask_for(
         self, actor: Actor, requester: str, request: CheckRequest, to_radio: bool, key: str

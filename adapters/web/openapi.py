@@ -70,6 +70,10 @@ def _without_id(entry: dict[str, Any]) -> dict[str, Any]:
     return {**post, "parameters": [each for each in post["parameters"] if each["in"] != "path"]}
 
 
+_REVIEW: dict[str, Any] = {
+    "enough": {"type": "boolean", "description": "whether it explains the check"},
+    "note": {"type": "string", "minLength": 3, "maxLength": 200},
+}
 _RELEASE: dict[str, Any] = {
     "act": {"enum": ["release", "amend", "refuse"]},
     "level": {"type": "string", "description": "for amend: one below the proposed"},
@@ -265,6 +269,16 @@ def _paths() -> dict[str, Any]:
                 answer="what became of it",
             ),
         },
+        "/api/v1/challenges": _read(
+            "the challenged checks that wait for a supervisor, with what their officers wrote"
+        ),
+        "/api/v1/challenges/{id}/review": _act(
+            "look at what was said; off the list",
+            _REVIEW,
+            needs=("enough",),
+            of="short form or whole id of the check",
+            answer="what became of it",
+        ),
         "/api/v1/export": _export(),
         "/api/v1/audit/receipts/{receipt}": _read(
             "what a receipt proves, for auditors; itself put on record first",

@@ -71,6 +71,13 @@ class ReleaseAct(msgspec.Struct, forbid_unknown_fields=True):
     why: str = ""
 
 
+class ReviewAct(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of a review. enough: whether what was said explains the check."""
+
+    enough: bool
+    note: str = ""
+
+
 class ExportAct(msgspec.Struct, forbid_unknown_fields=True):
     """Body of an export's record. receipt: when it is of one check alone."""
 
@@ -85,6 +92,7 @@ LIKE: dict[type[msgspec.Struct], str] = {
     MessageAct: 'body: {"text": "RETURN TO STATION"}',
     CheckAct: 'body: {"requester": "1001", "text": "V TE99ABC R1"}',
     ReleaseAct: 'body: {"act": "release"}, amend with level, refuse with why',
+    ReviewAct: 'body: {"enough": true}, and a note if there is one to make',
     ExportAct: 'body: {"purpose": "..."}',
 }
 

@@ -74,6 +74,8 @@ ROUTES = (
     _get("/api/v1/releases", "releases", DESK),
     _get("/api/v1/releases/{id}", "held", DESK, head=False),
     _post("/api/v1/releases/{id}", "release", DESK),
+    _get("/api/v1/challenges", "challenges", frozenset({SUPERVISOR}), head=False),
+    _post("/api/v1/challenges/{id}/review", "review", frozenset({SUPERVISOR})),
     _get("/api/v1/audit/receipts/{receipt}", "receipt", frozenset({AUDITOR}), head=False),
     _post("/api/v1/export", "export", frozenset({AUDITOR, HOST})),
     _get("/api/openapi.json", "describe", EVERYBODY),

@@ -33,6 +33,7 @@ from adapters.web.requests import (
     LogInAct,
     MessageAct,
     ReleaseAct,
+    ReviewAct,
     ShelveAct,
 )
 from adapters.web.routes import BY_PLACE, ROUTES
@@ -447,7 +448,23 @@ class WebServer:
             raise _refusal(error) from error
         return answer(shapes.held_body(held, self._units))
 
+    async def _challenges(self, request: web.Request) -> web.Response:
+        waiting = self._board.to_review(self._gate.viewer(_caller(request)))
+        return answer({"challenges": [shapes.review_body(each, self._units) for each in waiting]})
+
     # ------------------------------------------------------------------ changes
+
+    async def _review(self, request: web.Request) -> web.Response:
+        act = await self._decoded(request, ReviewAct)
+        caller = _caller(request)
+        actor, viewer = caller.actor, self._gate.viewer(caller)
+        note = requests.why(act.note) if act.note else ""
+
+        async def review(ref: str) -> shapes.Json:
+            seen = await self._board.review(viewer, ref, actor, act.enough, note)
+            return shapes.challenge_body(seen, self._units)
+
+        return await self._act(request, f"review {act.enough} {note}", review)
 
     async def _ask_for(self, request: web.Request) -> web.Response:
         """Keyed for an officer who asked by voice; both stand on record."""

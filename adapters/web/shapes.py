@@ -32,6 +32,7 @@ from gateway.messages import (
     PolicyChanged,
     ReleaseChanged,
     Snapshot,
+    ToReview,
     UnitEmergency,
     UnitFix,
     UnitMeta,
@@ -185,15 +186,7 @@ def event_body(event: Event, units: Units) -> Json:
         case MessageChanged():
             return {"type": "message", **message_body(event, units)}
         case ChallengeChanged():
-            return {
-                "type": "challenge",
-                "ref": event.short,
-                "id": event.check,
-                "u": units.index(event.terminal),
-                "state": event.state,
-                "due": _s(event.due_ms),
-                "t": _s(event.t_ms),
-            }
+            return {"type": "challenge", **challenge_body(event, units)}
         case PolicyChanged():
             return {"type": "policy.change", "version": event.version, "t": _s(event.t_ms)}
         case UnitFix():
@@ -295,6 +288,30 @@ def held_body(held: HeldAnswer, units: Units) -> Json:
         "levels": {level: list(pages) for level, pages in held.levels.items()},
         "whole": list(held.whole),
         "whole_level": held.whole_level,
+    }
+
+
+def challenge_body(event: ChallengeChanged, units: Units) -> Json:
+    """A challenged check, without what its officer wrote."""
+    return {
+        "ref": event.short,
+        "id": event.check,
+        "u": units.index(event.terminal),
+        "state": event.state,
+        "due": _s(event.due_ms),
+        "t": _s(event.t_ms),
+    }
+
+
+def review_body(waits: ToReview, units: Units) -> Json:
+    """The same as a supervisor looks at it."""
+    return {
+        **challenge_body(waits.challenge, units),
+        "officer": waits.officer,
+        "kind": waits.kind,
+        "reason": waits.reason,
+        "cause": waits.cause,
+        "text": waits.text,
     }
 
 

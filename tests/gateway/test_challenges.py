@@ -413,6 +413,25 @@ def test_only_supervisors_hear_of_it() -> None:
     assert visible(Viewer(id="s", kind="console", rights=rights | {"supervise"}), event) == event
 
 
+async def test_supervisors_review_what_they_may_see() -> None:
+    """The board shows and takes a review only to whom the event would be shown."""
+    seeing = frozenset({"supervise", "identity"})
+    async with House(always()) as house:
+        await house.ask("TE99ABC")
+        ref, board = house.newest(), house.core.board
+        await explain(house)
+        supervisor = Viewer(id="s.tester", kind="console", rights=seeing)
+        other = Viewer(id="o.tester", kind="console", rights=seeing - {"supervise"})
+        (waits,) = board.to_review(supervisor)
+        assert (waits.text, waits.officer, waits.cause) == (WHY, "1001", "random")
+        assert board.to_review(other) == ()
+        with pytest.raises(KeyError):
+            await board.review(other, ref, Actor(id="o.tester"), True, "")
+        assert house.on_record("reviewed") == []
+        await board.review(supervisor, ref[-4:], SUPERVISOR, True, "")
+        assert board.to_review(supervisor) == ()
+
+
 async def test_any_history_of_one_challenge_ends_as_it_is_on_record() -> None:
     """Kill, outage, explanation and review in any order: what stands after a kill is what the
     records say."""

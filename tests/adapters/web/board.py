@@ -10,6 +10,7 @@ from gateway.messages import (
     Actor,
     AlarmChanged,
     AssistedCheck,
+    ChallengeChanged,
     CheckDone,
     CheckNow,
     CheckOpened,
@@ -25,6 +26,7 @@ from gateway.messages import (
     Outcome,
     ReleaseChanged,
     Snapshot,
+    ToReview,
     UnitFix,
     UnitMeta,
     UnitNow,
@@ -86,6 +88,11 @@ def held(short: str = "C8B2") -> HeldAnswer:
     )
 
 
+def challenged(short: str = "C8B2") -> ToReview:
+    challenge = ChallengeChanged(short, f"01TEST{short}", "4001", "answered", NOW_MS, NOW_MS)
+    return ToReview(challenge, "1001", "vehicle", "1", "random", "SAW IT SWERVE")
+
+
 def link(name: str = "serial-south", state: LinkState = LinkState.UP) -> LinkChanged:
     return LinkChanged(name, "serial", state, NOW_MS)
 
@@ -112,6 +119,7 @@ class FakeBoard:
         self.acts: list[tuple[str, str, str]] = []
         self.refuse: Exception | None = None
         self.held: dict[str, HeldAnswer] = {}
+        self.challenged: dict[str, ToReview] = {}
         self.proofs: dict[str, bytes] = {}
         self.alive = True
         self.is_ready = True
@@ -163,6 +171,18 @@ class FakeBoard:
             raise self.refuse
         self.acts.append(("read", ref, actor.id))
         return self.held[ref]
+
+    def to_review(self, viewer: Viewer) -> tuple[ToReview, ...]:
+        return tuple(self.challenged.values())
+
+    async def review(
+        self, viewer: Viewer, ref: str, actor: Actor, enough: bool, note: str
+    ) -> ChallengeChanged:
+        if self.refuse is not None:
+            raise self.refuse
+        waits = self.challenged.pop(ref)
+        self.acts.append((f"review {enough} {note}".strip(), ref, actor.id))
+        return msgspec.structs.replace(waits.challenge, state="reviewed")
 
     async def rule_release(
         self, viewer: Viewer, ref: str, actor: Actor, act: str, level: str, why: str

@@ -176,6 +176,8 @@ WANTED = {
     "/api/v1/checks/{ref}/answer": {"operator", "supervisor"},
     "/api/v1/releases": {"operator", "supervisor"},
     "/api/v1/releases/{id}": {"operator", "supervisor"},
+    "/api/v1/challenges": {"supervisor"},
+    "/api/v1/challenges/{id}/review": {"supervisor"},
     "/api/v1/audit/receipts/{receipt}": {"auditor"},
     "/api/v1/export": {"auditor", "host"},
 }

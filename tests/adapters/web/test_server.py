@@ -17,7 +17,17 @@ from adapters.web import WebServer, doors
 from gateway.errors import ChainBroken, LedgerUnavailable
 from gateway.messages import CheckNow
 from gateway.settings import HttpSection
-from tests.adapters.web.board import NOW_MS, FakeBoard, alarm, done, held, link, opened, unit
+from tests.adapters.web.board import (
+    NOW_MS,
+    FakeBoard,
+    alarm,
+    challenged,
+    done,
+    held,
+    link,
+    opened,
+    unit,
+)
 from tests.adapters.web.seats import as_seen, seat, web_server
 from tests.fakes import FakeClock
 
@@ -265,6 +275,33 @@ async def test_a_held_answer_is_read_and_decided_on_over_the_api() -> None:
                     assert (await answer.json())["by"] == "operator"
         acts = [act[0] for act in board.acts[1:]]
         assert acts == ["release", "amend L1", "refuse WRONG CAR"]
+
+
+async def test_a_challenged_check_is_reviewed_over_the_api() -> None:
+    """A supervisor reads what was written, decides once, and it is off the list."""
+    async with serving(who="supervisor") as (_, board, http):
+        board.challenged["C8B2"] = challenged()
+        async with http.get("/api/v1/challenges") as answer:
+            assert answer.headers["Cache-Control"] == "no-store"
+            (waits,) = (await answer.json())["challenges"]
+        assert {name: waits[name] for name in ("ref", "state", "officer", "cause", "text")} == {
+            "ref": "C8B2",
+            "state": "answered",
+            "officer": "1001",
+            "cause": "random",
+            "text": "SAW IT SWERVE",
+        }
+        path = "/api/v1/challenges/C8B2/review"
+        for body in ({}, {"enough": "yes"}, {"enough": True, "note": "x" * 201}):
+            async with http.post(path, json=body, headers=key("bad")) as answer:
+                assert answer.status == 400
+        for _ in range(2):
+            body = {"enough": False, "note": "WHICH CAR?"}
+            async with http.post(path, json=body, headers=key("k")) as answer:
+                assert (answer.status, (await answer.json())["state"]) == (200, "reviewed")
+        assert board.acts == [("review False WHICH CAR?", "C8B2", "supervisor")]
+        async with http.post(path, json={"enough": True}, headers=key("l")) as answer:
+            assert answer.status == 404
 
 
 @pytest.mark.parametrize(
