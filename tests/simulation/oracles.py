@@ -111,6 +111,21 @@ def sending_allowed(world: World, terminal: Issi, result: Result | Notice) -> No
     assert now == opened.officer, "decision 13: to the next holder"
 
 
+def message_allowed(world: World, terminal: Issi, notice: Notice) -> None:
+    """What the control room wrote is on record, word for word, and goes to who held the radio then
+    and holds it still."""
+    said = [r for r in world.disk.records if r.event == "message" and r.detail == notice.id]
+    assert len(said) == 1, f"a message with {len(said)} records"
+    (record,) = said
+    assert record.terminal == terminal, "another's message"
+    assert record.content is not None
+    assert notice.text == f"MSG: {json.loads(record.content)['text']}", "other words than recorded"
+    now = next((s.officer for s in world.config.people.standing if s.terminal == terminal), "")
+    assert now == record.officer, "a message to the next holder"
+    ends = [r.event for r in world.disk.records if r.detail == notice.id and r.event != "message"]
+    assert not {"read", "stale"} & set(ends), "sent though it was over"
+
+
 def prompt_allowed(world: World, terminal: Issi, asked: Notice) -> None:
     """I5, I22: FREE TO SPEAK? holds all danger words, and they are on record before it is said."""
     records = world.disk.by_check.get(asked.check, [])

@@ -427,6 +427,8 @@ class SimTerminal:
                     self.word_at_s.setdefault(ref if ref is not None else message.check, now_s)
                 if message.kind == "waiting":
                     self._later(2.0, StatusReport(code=15))
+                if message.kind == "message":
+                    self._acknowledge_message(message)
             case _:
                 pass
 
@@ -438,6 +440,13 @@ class SimTerminal:
             name = result.short if self.bearer is Bearer.SERIAL else result.check
             self._later(0.05 * part, DeliveryAck(name, part, AckState.DELIVERED))
             self._later(think_s + part, DeliveryAck(name, part, AckState.READ))
+
+    def _acknowledge_message(self, notice: Notice) -> None:
+        parts = len(notice.texts) if self.bearer is Bearer.SERIAL else 1
+        name = notice.short if self.bearer is Bearer.SERIAL else notice.id
+        for part in range(1, parts + 1):
+            self._later(0.05 * part, DeliveryAck(name, part, AckState.DELIVERED))
+            self._later(3.0 + part, DeliveryAck(name, part, AckState.READ))
 
     def _later(self, seconds: float, message: Uplink) -> None:
         self._world.loop.call_later(seconds, self._world.say, self.issi, message)

@@ -117,7 +117,7 @@ class Story:
             alarm = world.random.choice(list(fast.alarms.values()))
             acts = (core.board.acknowledge, core.board.close_alarm)
             act, who = world.random.choice(acts), world.random.choice(["A", "B"])
-            world.own(_tried(act(alarm.id, Actor(who))))
+            world.own(tried(act(alarm.id, Actor(who))))
 
     async def _decide(self) -> None:
         """Operators release, amend and refuse what is held, two of them at once at times; once all
@@ -135,11 +135,11 @@ class Story:
                     act = "release" if world.healed else act
                     world.met(act)
                     if act == "read":
-                        world.own(_tried(core.releases.read(waits.check, who)))
+                        world.own(tried(core.releases.read(waits.check, who)))
                     else:
                         level = "L1" if act == "amend" else ""
                         ruling = core.releases.rule(waits.check, who, act, level=level)
-                        world.own(_tried(ruling))
+                        world.own(tried(ruling))
 
     async def _everybody_asks_once_more(self) -> None:
         """After the heal: one question each, one after the other, as on a calm day. Where a clock
@@ -262,7 +262,7 @@ class Story:
         await asyncio.gather(*self._officers)
 
 
-async def _tried(act: Awaitable[object]) -> None:
+async def tried(act: Awaitable[object]) -> None:
     """An operator's act: refused for a reason of the desk's, or done."""
     with contextlib.suppress(KeyError, ValueError, LedgerUnavailable):
         await act

@@ -396,6 +396,8 @@ class World:
             self.judge(oracles.sending_allowed, terminal, message)
         if asks:
             self.judge(oracles.prompt_allowed, terminal, message)
+        if isinstance(message, Notice) and message.kind == "message":
+            self.judge(oracles.message_allowed, terminal, message)
 
     def shown(self, terminal: Issi, result: Result) -> None:
         self.judge(oracles.result_allowed, terminal, result)
