@@ -105,6 +105,14 @@ async def test_refused_is_on_record_with_its_reason_and_told_without_one(house: 
     assert house.disk.of(check) == ["opened", "asked", "answered", "withheld"], "one outcome"
 
 
+async def test_a_decision_is_told_though_memory_let_go_of_the_check() -> None:
+    """Found by a seeded world: with little memory it was gone before its operator heard."""
+    async with House(with_rule(config(settled_memory=0), hold=True)) as house:
+        await house.ask("TE99STV")
+        done = await rules(house, "refuse", why="WRONG CAR")
+        assert (done.state, done.by) == ("refused", "ann")
+
+
 async def test_asked_again_what_was_refused_is_refused_again() -> None:
     async with House(holding()) as house:
         question = house.question("TE99STV")
