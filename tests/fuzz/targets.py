@@ -456,7 +456,7 @@ def act(type_: type[msgspec.Struct]) -> Callable[[bytes], Hashable]:
             body = requests.body(data, type_)
         except requests.Unclear as unclear:
             return str(unclear)
-        assert json.loads(data) == msgspec.to_builtins(body)
+        assert json.loads(data).items() <= msgspec.to_builtins(body).items()
         return "done"
 
     return judge

@@ -23,6 +23,7 @@ DEBIAN_PACKAGES = {
     "mmdebstrap": "mmdebstrap",
     "systemd-nspawn": "systemd-container",
     "faketime": "faketime",
+    "glewlwyd": "glewlwyd",
 }
 EXTRA_FOLDERS = ("/usr/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin")
 

@@ -194,10 +194,10 @@ class Machine:
         """The command line of one of this machine's programs in the container's network."""
         return ["nsenter", f"--net=/proc/{self._leader}/ns/net", "--", *words]
 
-    def http(self, path: str) -> tuple[int, bytes]:
+    def http(self, path: str, cookie: str = "") -> tuple[int, bytes]:
         """GET from the daemon's own port; status 0 while nobody answers."""
         run = subprocess.run(
-            self.beside(sys.executable, "-c", GET, f"http://127.0.0.1:8080{path}"),
+            self.beside(sys.executable, "-c", GET, f"http://127.0.0.1:8080{path}", cookie),
             capture_output=True,
             timeout=CALL_S,
         )
@@ -265,8 +265,9 @@ class Machine:
 
 GET = """
 import sys, urllib.error, urllib.request
+asked = urllib.request.Request(sys.argv[1], headers={"Cookie": sys.argv[2]})
 try:
-    with urllib.request.urlopen(sys.argv[1], timeout=10) as answer:
+    with urllib.request.urlopen(asked, timeout=10) as answer:
         status, body = answer.status, answer.read()
 except urllib.error.HTTPError as error:
     status, body = error.code, error.read()

@@ -52,6 +52,7 @@ class Daemon:
     lines: name -> (path of the serial line, ISSI). broker: port of a broker on loopback, or None.
     pnc_url: a PNC server, or None for the mock in process. sections: more TOML, by table.
     wrapper: what the daemon is started below, and must `exec` it, so that the process is the same.
+    port: its own, when it must be known before.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Daemon:
         broker_settings: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
+        port: int = 0,
     ) -> None:
         self.wrapper = tuple(wrapper)
         self.folder = folder
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.config = folder / "gateway.toml"
+        self.people = folder / "people.toml"
         self.output = folder / "journal.jsonl"
         self.errors = folder / "stderr.txt"
         self.state = folder / "var"
@@ -118,8 +121,9 @@ class Daemon:
                     file = file.replace("prompt = true", "prompt = false")
                     file = unchallenged(file)
                 (self.folder / name).write_text(file, "utf-8")
-        with (self.folder / "people.toml").open("a", encoding="utf-8") as people:
-            people.write(OPERATORS)
+        if OPERATORS not in self.people.read_text("utf-8"):
+            with self.people.open("a", encoding="utf-8") as people:
+                people.write(OPERATORS)
         text += _table(
             "alarms", {"file": str(config / "alarms.toml"), **sections.pop("alarms", {})}
         )

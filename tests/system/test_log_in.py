@@ -9,13 +9,18 @@ import shutil
 import signal
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 import pytest
 
+from adapters.oidc import Provider
+from gateway.messages import Secret
+from tests.services import glewlwyd
 from tests.services.pki import Pki
 from tests.system.daemon import ROOT, Daemon, until
 from tests.system.ledgers import audit
@@ -135,3 +140,57 @@ async def test_off_loopback_over_tls_and_the_command_line_finds_it(tmp_path: Pat
         assert not (daemon.state / "host.token").exists()
     finally:
         await daemon.close()
+
+
+@pytest.mark.slow
+async def test_a_real_provider_says_who_it_is(tmp_path: Path) -> None:
+    """glewlwyd: first our client alone, which learns the person's `sub`; then the daemon, which
+    lets in whom the people file knows by it, and nobody with a code of another try."""
+    daemon = Daemon(tmp_path)
+    back = f"{daemon.url}/login/callback"
+    async with glewlwyd.running(tmp_path / "idp", back) as idp:
+        ours = Provider(
+            issuer=idp.issuer,
+            client_id=glewlwyd.CLIENT,
+            secret=Secret(glewlwyd.SECRET),
+            redirect_url=back,
+            role_claim="groups",
+            require_acr="",
+            wall_s=time.time,
+        )
+        url, ticket = await ours.begin()
+        query = dict(parse_qsl(urlsplit(await idp.approve(url)).query))
+        subject = (await ours.finish(ticket, query)).subject
+        secret = tmp_path / "client.secret"
+        secret.write_text(glewlwyd.SECRET, "utf-8")
+        auth = {
+            "mode": "oidc",
+            "issuer": idp.issuer,
+            "client_id": glewlwyd.CLIENT,
+            "client_secret_file": str(secret),
+            "redirect_url": back,
+        }
+        daemon = Daemon(tmp_path, port=daemon.port, sections={"auth": auth})
+        with daemon.people.open("a", encoding="utf-8") as people:
+            people.write(
+                f'\n[[operators]]\nid = "ann"\nroles = ["auditor"]\nsubject = "{subject}"\n'
+            )
+        try:
+            await daemon.start()
+            async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+                async with http.get(f"{daemon.url}/login/provider", allow_redirects=False) as sent:
+                    ticket = sent.headers["Set-Cookie"].partition(";")[0]
+                    there = await idp.approve(sent.headers["Location"])
+                for brought, status in (("", 403), (ticket, 200), (ticket, 403)):
+                    cookie = {"Cookie": brought} if brought else {}
+                    async with http.get(there, headers=cookie) as answer:
+                        assert answer.status == status, (brought, await answer.text())
+                        if status == 200:
+                            given = answer.headers.getall("Set-Cookie")[0].partition(";")[0]
+                seat = {"Cookie": given}
+                async with http.get(f"{daemon.url}/api/v1/me", headers=seat) as answer:
+                    me = await answer.json()
+            assert (me["id"], me["roles"]) == ("ann", ["auditor"])
+            await until(lambda: "ann: log-in oidc" in sessions(daemon))
+        finally:
+            await daemon.close()

@@ -30,6 +30,8 @@ DROP_INS = f"/etc/systemd/system/{UNIT}.d"
 CONFIG = "/etc/radio-gateway/gateway.toml"
 GATEWAY = "/opt/radio-gateway/.venv/bin/radio-gateway"
 SERIAL = ROOT / "systemd/radio-gateway-serial.conf"
+PASSWORDS: dict[Machine, str] = {}
+"""Of the account that was made as documented."""
 UP_S = 60.0
 """READY takes 2 s on an idle machine; what is to be shown is that it comes."""
 
@@ -40,6 +42,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with nspawn.running(tmp_path_factory.mktemp("machine")) as machine:
         (steps,) = marked(ROOT / "docs/operations.md", "install")
         machine.call("sh", "-eu", said=steps)
+        (account,) = marked(ROOT / "docs/operations.md", "account")
+        told = machine.call("sh", "-eu", said=account.replace("./run", "/opt/radio-gateway/run"))
+        PASSWORDS[machine] = told.split()[-1]
         (start,) = marked(ROOT / "docs/operations.md", "start")
         machine.call("sh", "-eux", said=start.replace("./run", "/opt/radio-gateway/run"))
         yield machine
@@ -72,8 +77,23 @@ def up(machine: Machine, link: str) -> bool:
     return re.search(rf'(?m)^gateway_link_up{{[^}}]*link="{link}"[^}}]*}} 1', said) is not None
 
 
+LOG_IN = """
+import json, sys, urllib.request
+body = json.dumps({"id": "ann", "password": sys.argv[2]}).encode()
+asked = urllib.request.Request(sys.argv[1], body, {"Content-Type": "application/json"})
+print(urllib.request.urlopen(asked, timeout=10).headers["Set-Cookie"].partition(";")[0])
+"""
+
+
+def cookie(machine: Machine) -> str:
+    """Of a new session."""
+    url = "http://127.0.0.1:8080/api/v1/login"
+    words = machine.beside(sys.executable, "-c", LOG_IN, url, PASSWORDS[machine])
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def callsigns(machine: Machine) -> set[str]:
-    status, body = machine.http("/api/v1/snapshot")
+    status, body = machine.http("/api/v1/snapshot", cookie(machine))
     assert status == 200
     return {row[1] for row in json.loads(body)["units"]["rows"]}
 
@@ -401,7 +421,8 @@ def test_reload_good_then_bad(machine: Machine) -> None:
 
 LISTENING = """
 import sys, urllib.request
-stream = urllib.request.urlopen(sys.argv[1])
+asked = urllib.request.Request(sys.argv[1], headers={"Cookie": sys.argv[2]})
+stream = urllib.request.urlopen(asked)
 print(stream.status, flush=True)
 while stream.read(1):
     pass
@@ -411,7 +432,7 @@ while stream.read(1):
 def test_stops_within_5_s(machine: Machine) -> None:
     """SIGTERM with a console listening: exit 0, by itself, in systemd's own time."""
     url = "http://127.0.0.1:8080/api/v1/stream"
-    stream = machine.beside(sys.executable, "-c", LISTENING, url)
+    stream = machine.beside(sys.executable, "-c", LISTENING, url, cookie(machine))
     with subprocess.Popen(stream, stdout=subprocess.PIPE) as console:
         try:
             assert console.stdout is not None
