@@ -55,6 +55,8 @@ def make_result(check: Check, outcome: Outcome, cause: str, rules: Rules, now_ms
         )
         if check.plan.register:
             view = msgspec.structs.replace(view, sources=said, asked_at_ms=check.opened_at_ms)
+    if check.parent:
+        view = msgspec.structs.replace(view, adds_to=check.parent[-4:])
     clock_text = rendering.clock_text(as_of_ms, rules.zone)
     check.shown_class = _class_shown(check, answer, outcome, cause, rules)
     check.shown_danger = results.danger_words(answer, rules.warnings) if answer else ()

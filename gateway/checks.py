@@ -122,6 +122,7 @@ from gateway.ports import (
     Change,
     CheckRow,
     Clock,
+    DropKept,
     DropOutbox,
     Ids,
     Journal,
@@ -253,6 +254,12 @@ class CheckDesk:
         self._trials = Trials(ledger=ledger, clock=clock, ids=ids, crew=self.crew, fatal=fatal)
         self.clock_seen: Callable[[Issi, float], None] = lambda _terminal, _skew_s: None
         """Told how far a terminal's clock is off, with each check that says when it was sent."""
+        self.lacks: Callable[[Check], tuple[list[Change], Callable[[], None]]] = lambda _check: (
+            [],
+            _nothing,
+        )
+        """Of an answer that may be partial: what waits for the rest of it, written with it; and
+        called once that is durable."""
         self.control_copy: Callable[[Check], list[Change]] = lambda _check: []
         """What goes on record with an outcome for an operator who asked."""
         self.hold_seen: Callable[[Check], None] = lambda _check: None
@@ -361,6 +368,36 @@ class CheckDesk:
             quiet=quiet,
         )
         self.take(asker, request, how)
+
+    def supplement(
+        self,
+        asker: Asker,
+        request: CheckRequest,
+        settle: Callable[[], None],
+        *,
+        parent: str,
+        dedupe: str,
+    ) -> None:
+        """What a partial answer lacked: asked for its officer, who gave no word for it."""
+        how = Asked(
+            settle=settle,
+            received_at_ms=self._clock.wall_ms(),
+            received_at_s=self._clock.monotonic_s(),
+            parent=parent,
+            dedupe=dedupe,
+        )
+        self.take(asker, request, how)
+
+    def takes(self, *, register: bool) -> int:
+        """How many questions this source may be asked now: while its circuit is half open one, to
+        try; none while it is open."""
+        at = self._register if register else self._asking
+        circuit = at.circuit if at is not None else Circuit.OPEN
+        return {Circuit.OPEN: 0, Circuit.HALF_OPEN: 1}.get(circuit, self._settings.concurrency)
+
+    def supplementing(self) -> int:
+        """Supplements without an outcome."""
+        return sum(1 for check in self._memory if check.parent and check.state.outcome is None)
 
     def asked(self, dedupe: str) -> Check | None:
         """The check that was made of this question."""
@@ -987,7 +1024,8 @@ class CheckDesk:
             case GiveReceipt():
                 # In this order the bearer's acknowledgement leaves with the receipt, in one write.
                 try:
-                    self.voice.receipt(check, accepted=effect.accepted, why=effect.why)
+                    if not check.parent:  # its officer gave nothing that a receipt could be for
+                        self.voice.receipt(check, accepted=effect.accepted, why=effect.why)
                 finally:
                     check.settle_once()
             case Enqueue():
@@ -1068,8 +1106,11 @@ class CheckDesk:
         records = [self._scribe.opened(check)]
         if attempt:
             records += self._asked(check, attempt)
-        challenged, kept, check.opening_stands = self.challenge(check)
-        changes: list[Change] = [PutCheck(row_of(check)), *kept]
+        challenged: list[Record] = []
+        kept: list[Change] = []
+        if not check.parent:  # a supplement is nobody's asking again
+            challenged, kept, check.opening_stands = self.challenge(check)
+        changes: list[Change] = [PutCheck(row_of(check)), *kept, *_asked_now(check)]
         self._commit(check, Write.OPENING, records + challenged, changes)
 
     def _write_attempt(self, check: Check, attempt: int) -> None:
@@ -1139,6 +1180,10 @@ class CheckDesk:
         stage = stored_stage(check.state, disclose)
         changes: list[Change] = [PutCheck(row_of(check, stage)), *alarms]
         changes += self.control_copy(check)
+        changes += [] if check.recorded else _asked_now(check)
+        waits, stand = self.lacks(check)
+        changes += waits
+        check.outcome_stands = _both(check.outcome_stands, stand)
         if disclose:
             if outcome is Outcome.ANSWERED:
                 records.append(self._scribe.disclosed(check))
@@ -1471,3 +1516,17 @@ def _let_go(check: Check) -> None:
 
 def _nothing() -> None:
     """For what no bearer waits for."""
+
+
+def _asked_now(check: Check) -> list[Change]:
+    """A supplement that is on record waits no more: with its question, so that it is asked once."""
+    return [DropKept("supplement", check.parent)] if check.parent else []
+
+
+def _both(first: Callable[[], None] | None, second: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        if first is not None:
+            first()
+        second()
+
+    return both

@@ -69,6 +69,7 @@ from gateway.roster import Roster
 from gateway.security import SecurityWatch
 from gateway.settings import BrokerSection, Config, SerialSection
 from gateway.supervise import Crew
+from gateway.supplements import Supplements
 from gateway.switchboard import NOTICE_EXPIRES_S, Desks, Switchboard
 from gateway.tracking import Tracker
 from gateway.unit_messages import UnitMessages
@@ -305,6 +306,19 @@ class Core:
             changed=self._show_unit,
         )
         self.roster.lone = self.lone.is_alone
+        self.supplements = Supplements(
+            checks=self.checks,
+            roster=self.roster,
+            clock=clock,
+            ledger=self.ledger,
+            pnc=pnc.sources,
+            register=register.sources if register is not None else None,
+            start=lambda work: self._mind("supplements", work),
+            policy=lambda: self.config.policy.version,
+            within_s=section.register.supplement_s,
+            at_once=section.register.supplements_at_once,
+        )
+        self.checks.lacks = self.supplements.kept
         self.minded: list[Minded] = [
             self.security,
             self.alarms,
@@ -315,6 +329,7 @@ class Core:
             self.assisted,
             self.lone,
             self.challenges,
+            self.supplements,
         ]
         self.switchboard = Switchboard(
             desks=self._desks(),
@@ -372,6 +387,7 @@ class Core:
             self.bus.publish(meta)
         self.alarms.restore(await self.ledger.open_alarms())
         await self.lone.restore()
+        await self.supplements.restore()
         restored = await self.checks.restore()
         await self.hits.restore(self.checks.held())
         await self.assisted.restore()

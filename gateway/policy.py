@@ -134,6 +134,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[SourceSaid, ...] = ()
     """Where the register was asked: which sources were, and when each was so."""
     asked_at_ms: int = 0
+    adds_to: str = ""
+    """Short form of the check whose answer this one completes."""
 
     @property
     def danger(self) -> tuple[str, ...]:

@@ -144,6 +144,17 @@ class _Plan(msgspec.Struct, frozen=True):
 
 
 def _plan(view: View, zone: str) -> _Plan:
+    plan = _plan_alone(view, zone)
+    if not view.adds_to:
+        return plan
+    adds = f"ADDS TO {view.adds_to}"
+    # Why there is no answer goes first.
+    first = view.outcome is Outcome.ANSWERED
+    fields = (adds, *plan.fields) if first else (*plan.fields, adds)
+    return msgspec.structs.replace(plan, fields=fields)
+
+
+def _plan_alone(view: View, zone: str) -> _Plan:
     if view.outcome is Outcome.REFUSED:
         to_do = view.advice or ("ASK CONTROL",)
         return _Plan(lead=("XXREFUSED",), fields=(transliterate(view.why), *to_do))
@@ -222,7 +233,7 @@ def _plain_lead(view: View) -> str:
 def _status_plan(view: View, zone: str) -> _Plan:
     """Tax, MOT and insurance alone: that nobody asked the police comes first, that it is read."""
     return _Plan(
-        lead=("POLICE: NOT ASKED",),
+        lead=("POLICE: NOT ASKED" if not view.adds_to else "POLICE: AS SAID",),
         echo=transliterate(view.subject),
         fields=tuple(
             field

@@ -227,6 +227,9 @@ class RegisterSection(Section, frozen=True, kw_only=True):
     max_reply: int = 65536
     connect_timeout_s: float = 3.0
     allow_remote: bool = False
+    supplement_s: float = 600.0
+    """So long after a partial answer what it lacked is still asked, once the source is back."""
+    supplements_at_once: int = 4
 
 
 class LedgerSection(Section, frozen=True, kw_only=True):
@@ -589,6 +592,10 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         # A repeat is told from a new question for a day, and a round of purging takes a day.
         ("ledger.keep_days", settings.ledger.keep_days, 2, 3650),
         ("history.keep_days", settings.history.keep_days, 1, 3650),
+    )
+    found += _out_of_range(
+        ("register.supplement_s", settings.register.supplement_s, 0, 3600),
+        ("register.supplements_at_once", settings.register.supplements_at_once, 1, 64),
     )
     found += _check_audit(settings)
     book = settings.book

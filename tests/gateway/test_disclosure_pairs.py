@@ -147,6 +147,7 @@ class TwoSided(FakePnc):
         spans = chance.choices(
             ((0.0, 3.8), (4.1, 8.8), (9.1, 14.8), (15.1, 20.0)), (8, 2, 1, 1), k=len(sides)
         )
+        self.silent = frozenset({"PNC"})  # what did not come in time does not follow, either
         self._took_s = [chance.uniform(*span) for span in spans]
 
     async def query(self, query: PncQuery, also: Also = nothing_more) -> PncAnswer:
