@@ -224,10 +224,10 @@ async def heard_in(
     return found
 
 
-def mixed(seed: int = 11) -> list[int]:
+def mixed(seed: int = 11, answers: int = ANSWERS) -> list[int]:
     """The first are the other side: what they set going for all that follow would show."""
     chance = random.Random(seed)
-    return [1] * 10 + [chance.randrange(2) for _ in range(ANSWERS - 10)]
+    return [1] * 10 + [chance.randrange(2) for _ in range(answers - 10)]
 
 
 LEFT = [0] * ANSWERS
@@ -238,6 +238,14 @@ async def test_below_l3_a_pair_is_the_same_bytes_at_the_same_moments(name: str) 
     """Receipts, answers, failures, what comes again, and what is not said."""
     one, other = await heard_in(PAIRS[name], LEFT), await heard_in(PAIRS[name], mixed())
     assert one == other
+
+
+@pytest.mark.slow
+async def test_two_thousand_answers_of_one_pair_are_the_same() -> None:
+    """A thousand in each world, over a day: what adds up slowly would show here."""
+    pair = PAIRS["no trace, trace clear"]
+    one = await heard_in(pair, [0] * 1000)
+    assert one == await heard_in(pair, mixed(answers=1000))
 
 
 @pytest.mark.parametrize("name", IN_FULL)
