@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from adapters.keyed import KeyedDigest
 from gateway import challenges
 from gateway.challenges import picked
+from gateway.checks import Asked
 from gateway.errors import PncDown
 from gateway.messages import (
     Actor,
@@ -177,6 +178,28 @@ async def test_what_is_not_asked_is_not_challenged() -> None:
         await house.ask(sent_at_ms=house.clock.wall_ms() - 60_000)
         assert house.on_record("challenged") == []
         assert states(house) == []
+
+
+async def test_what_completes_another_is_neither_challenged_nor_counted() -> None:
+    """A supplement is no question of its officer's: the first one was."""
+    limits = msgspec.structs.replace(
+        config().settings.limits, officer_per_hour=1.0, officer_burst=1
+    )
+    async with House(always(config(limits=limits))) as house:
+        await house.ask("TE99ABC")
+        asker = house.core.roster.asker(ISSI)
+        assert asker is not None
+        how = Asked(
+            settle=lambda: None,
+            received_at_ms=house.clock.wall_ms(),
+            received_at_s=house.clock.monotonic_s(),
+            parent=house.newest(),
+            dedupe="supplement",
+        )
+        house.core.checks.take(asker, house.question("TE99ABC"), how)
+        await settle()
+        assert len(house.pnc.asked) == 2
+        assert len(house.on_record("challenged")) == 1
 
 
 async def test_a_question_that_cannot_be_recorded_is_no_challenge() -> None:

@@ -16,7 +16,7 @@ from gateway.errors import ConfigError
 from gateway.messages import Outcome
 from gateway.policy import View
 from gateway.results import Shown
-from gateway.rulebook import Coach, Reason, check_policy
+from gateway.rulebook import Challenges, Coach, Reason, check_policy
 from gateway.settings import load
 from tests.gateway.strategies import AREAS, CONFIG, FLEET, PEOPLE, POLICY, WARNINGS, askers
 
@@ -513,6 +513,11 @@ def test_what_a_console_role_may_see_is_of_closed_sets(folder: Folder) -> None:
         ({"coach": Coach(empty=("A B C D E F",))}, "coach.empty[0]: 1 to 5 words"),
         ({"coach": Coach(empty=("",))}, "coach.empty[0]"),
         ({"coach": Coach(empty=("X",) * 501)}, "coach.empty: at most 500"),
+        ({"challenge": Challenges(rate=1.1)}, "challenge.rate: between 0 and 1"),
+        ({"challenge": Challenges(always=("off_area",))}, "challenge.always: of repeat_subject"),
+        ({"challenge": Challenges(repeat_days=91)}, "challenge.repeat_days: between 1 and 90"),
+        ({"challenge": Challenges(answer_min=61)}, "challenge.answer_min: between 3 and 60"),
+        ({"challenge": Challenges(within_h=0.5)}, "challenge.within_h: between 1 and 168"),
         ({"originator_max": 49}, "originator_max: between 50"),
     ],
 )
