@@ -11,8 +11,9 @@ import pytest
 from playwright.async_api import Locator, expect
 
 from gateway.messages import MessageChanged
-from tests.adapters.web.board import alarm, done, held, opened, unit
-from tests.browser.test_page import HOSTILE, Desk, desk, fill
+from tests.adapters.web.board import alarm, challenged, done, held, opened, unit
+from tests.adapters.web.seats import PASSWORD
+from tests.browser.test_page import HOSTILE, Desk, desk, fill, log_in
 
 SHOTS = os.environ.get("GATEWAY_SCREENSHOT", "")
 """Where to keep a picture of the page, for people."""
@@ -67,6 +68,31 @@ async def test_an_operator_reads_a_held_answer_and_lets_it_go(tmp_path: Path) ->
             ("refuse wrong person", "01TESTC8B3"),
         ]
         kept(here, "409")
+
+
+@pytest.mark.slow
+async def test_a_supervisor_looks_at_an_explanation_and_judges_it(tmp_path: Path) -> None:
+    """What its officer wrote is there when it is asked for, and only then it is judged. An
+    operator sees none of it."""
+    async with desk(tmp_path / "profile") as here:
+        board, page = here.board, here.page
+        waits = challenged()
+        board.challenged = {waits.challenge.check: waits}
+        await here.open()
+        await expect(page.locator("#challenges")).to_be_hidden()
+        await page.locator("#log-out").click()
+        await expect(page.locator("#log-in")).to_be_visible()
+        await log_in(page, here.url, "supervisor", PASSWORD)
+        row = page.locator("#challenge-list li")
+        await expect(row).to_contain_text("explained")
+        assert "SWERVE" not in await page.content()
+        await expect(row.get_by_role("button", name="Explains it")).to_be_hidden()
+        await press(row, "Look")
+        await expect(row.locator(".read")).to_contain_text("SAW IT SWERVE")
+        await press(row, "Explains it")
+        await expect(page.locator("#challenges")).to_be_hidden()
+        assert board.challenged == {}
+        kept(here)
 
 
 @pytest.mark.slow

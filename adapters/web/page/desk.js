@@ -9,7 +9,7 @@
  *   rows:(parent:Element, keys:string[], make:(key:string)=>Element,
  *     fill:(row:Element, key:string)=>void)=>void,
  *   put:(element:Element, text:string, cls?:string)=>void,
- *   el:(tag:string, cls?:string)=>HTMLElement}} Page */
+ *   el:(tag:string, cls?:string)=>HTMLElement, supervises:()=>boolean}} Page */
 
 const READ_MS = 30 * 1000;
 const MESSAGES_SHOWN = 8;
@@ -45,11 +45,21 @@ function at(id) {
 /** @param {any} s */
 export function takeSnapshot(s) {
   for (const [known, news] of /** @type {[Map<string, any>, any[]][]} */ ([
-    [releases, s.releases], [messages, s.messages], [challenges, s.challenges],
+    [releases, s.releases], [messages, s.messages],
   ])) {
     known.clear();
     for (const each of news ?? []) known.set(each.id, each);
   }
+  challenges.clear();
+  if (page.supervises()) toReview().catch(() => undefined); // the next snapshot tries again
+}
+
+/** The explanations that wait for a supervisor. Their words are kept only where they are read. */
+async function toReview() {
+  const waiting = (await said(page.call("/api/v1/challenges"))).challenges;
+  for (const { ref, id, u, state, due } of waiting) challenges.set(id, { ref, id, u, state, due });
+  page.changed();
+  return waiting;
 }
 
 /** Whether this was for us. @param {any} m one event-lane message */
@@ -179,9 +189,24 @@ async function fetchAnswer(id) {
 }
 
 /** @param {string} id */
-function review(id) {
+function look(id) {
   return once(id, async () => {
-    await said(page.change(`/api/v1/challenges/${encodeURIComponent(id)}/review`));
+    const found = (await toReview()).find((/** @type {any} */ each) => each.id === id);
+    if (!found) throw new Error("reviewed already");
+    const pages = [
+      `${found.officer}, ${found.kind}, reason ${found.reason}, challenged: ${found.cause}`,
+      found.text || "nothing was said yet",
+    ];
+    reading.set(id, { levels: [], pages, untilMs: performance.now() + READ_MS });
+  });
+}
+
+/** @param {string} id @param {boolean} enough */
+function review(id, enough) {
+  return once(id, async () => {
+    await said(page.change(`/api/v1/challenges/${encodeURIComponent(id)}/review`, { enough }));
+    challenges.delete(id);
+    reading.delete(id);
   });
 }
 
@@ -306,7 +331,9 @@ function drawChallenges(now) {
   page.rows(at("challenge-list"), all.map((c) => c.id), (id) => {
     const row = page.el("li");
     row.append(page.el("span", "name"), page.el("span", "word"),
-      button("Reviewed", () => review(id)), page.el("span", "wrong"));
+      button("Look", () => look(id)), button("Explains it", () => review(id, true)),
+      button("Does not", () => review(id, false)), page.el("span", "wrong"),
+      page.el("pre", "read word"));
     return row;
   }, (row, id) => {
     const c = challenges.get(id);
@@ -315,10 +342,14 @@ function drawChallenges(now) {
     const due = c.state === "open" ? ` · ${left > 0 ? `${page.age(left)} left` : "due"}` : "";
     page.put(row.children[1], `${DUE[c.state] ?? page.plain(c.state)}${due}`,
       c.state === "overdue" ? "bad word" : "word");
-    const done = /** @type {HTMLButtonElement} */ (row.children[2]);
-    done.hidden = c.state === "open";
-    done.disabled = acting.has(id);
-    page.put(row.children[3], refusals.get(id) ?? "");
+    const open = reading.get(id);
+    for (const each of /** @type {HTMLButtonElement[]} */ ([...row.children].slice(2, 5))) {
+      each.disabled = acting.has(id);
+    }
+    // Nobody judges what they have not read.
+    for (const each of [...row.children].slice(3, 5)) /** @type {any} */ (each).hidden = !open;
+    page.put(row.children[5], refusals.get(id) ?? "");
+    screens(row.children[6], open?.pages ?? []);
   });
 }
 

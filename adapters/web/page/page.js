@@ -44,7 +44,7 @@ const feed = {
   unknown: 0,
   /** @type {number[]} */ offsets: [],
 };
-const me = { csrf: "", idleMs: Infinity, actMs: performance.now(), toldMs: -Infinity };
+const me = { roles: /** @type {string[]} */ ([]), csrf: "", idleMs: Infinity, actMs: performance.now(), toldMs: -Infinity };
 /** @type {Map<string, string>} */
 const refusals = new Map();
 /** @type {Set<string>} */
@@ -313,8 +313,9 @@ async function who() {
   const said = await answer.json();
   me.csrf = said.csrf;
   me.idleMs = said.idle_s * 1000;
-  const desk = said.roles.some((/** @type {string} */ role) => ["operator", "supervisor"].includes(role));
-  for (const id of ["releases", "writing", "asking"]) at(id).hidden = !desk;
+  me.roles = said.roles;
+  const acts = me.roles.some((role) => ["operator", "supervisor"].includes(role));
+  for (const id of ["releases", "writing", "asking"]) at(id).hidden = !acts;
   at("me-name").textContent = `${plain(said.name || said.id)} (${plain(said.roles.join(", "))})`;
 }
 
@@ -729,7 +730,10 @@ function draw() {
   drawLinks(now);
 }
 
-desk.begin({ picture, change, call, changed, unitName, plain, age, clockTime, rows, put, el });
+desk.begin({
+  picture, change, call, changed, unitName, plain, age, clockTime, rows, put, el,
+  supervises: () => me.roles.includes("supervisor"),
+});
 
 setInterval(watch, 250);
 open();
