@@ -389,12 +389,16 @@ class _Words:
         return self.index.setdefault(word, len(self.index))
 
 
+PRIVACY = frozenset({"prompted", "not_free"})
+"""Stages in which it waits for its officer's word."""
+
+
 def check_body(now: CheckNow, units: Units) -> Json:
     """A check as it stands; `done` when it has ended. The subject is never here."""
     body = {
         **_opened(now.opened, units),
         "stage": now.stage,
-        "privacy": None,
+        "privacy": now.stage if now.stage in PRIVACY else None,
         "delivery": now.delivery,
     }
     if now.done is not None:

@@ -124,6 +124,10 @@ async def test_a_check_by_its_reference() -> None:
         for ref in ("C7F3", "01TESTC7F3"):
             async with http.get(f"/api/v1/checks/{ref}") as answer:
                 assert (await answer.json())["stage"] == "pnc"
+        for stage, privacy in (("pnc", None), ("prompted", "prompted"), ("not_free", "not_free")):
+            board.checks = [CheckNow(opened(), stage)]
+            async with http.get("/api/v1/checks/C7F3") as answer:
+                assert (await answer.json())["privacy"] == privacy
         async with http.get("/api/v1/checks/NONE") as answer:
             assert answer.status == 404
             assert answer.content_type == "application/problem+json"
