@@ -1348,6 +1348,17 @@ class CheckDesk:
                     recipient=self._rules.roster.holder(terminal),
                 )
                 await self._ledger.commit([record])
+                # Whoever watches what is unread does so over a restart, too.
+                self._publish(
+                    CheckDelivery(
+                        short=row.short,
+                        check=row.id,
+                        terminal=terminal,
+                        part=1,
+                        state=state.value,
+                        t_ms=self._clock.wall_ms(),
+                    )
+                )
         except LedgerUnavailable:
             self._meter.count("queue_dropped_total", queue="audit", reason="unavailable")
         except LedgerFatal as error:

@@ -413,6 +413,7 @@ async def test_a_backlog_leaves_the_ledger_room_and_waits_for_it_in_vain_only_so
         assert len(crew) < 300 + RESTORED_AT_ONCE
         assert not begun.done()
         await house.clock.advance(1.5)
+        await settle(100)  # each desk takes up its own after the checks
         assert begun.done()
         house.ledger.gate.set()
         await house.clock.advance(5)

@@ -139,6 +139,20 @@ async def test_it_goes_on_over_a_restart(house: House, at_s: float) -> None:
     assert watched(house) == [], "and not for ever"
 
 
+@pytest.mark.parametrize("at_s", [10.0, 70.0])
+async def test_read_after_a_restart_is_read(house: House, at_s: float) -> None:
+    """Memory no longer has the check; whoever watches hears of it all the same."""
+    await house.ask()
+    await delivered(house)
+    await house.passes(at_s)
+    await house.restart()
+    await house.read(house.newest())
+    await house.passes(100)
+    assert [each.state for each in open_alarms(house)] == ["unack-cleared"] * (at_s > 60)
+    assert watched(house) == []
+    assert house.disk.of(house.newest())[-1] == "read"
+
+
 async def test_danger_has_its_own_alarms_and_no_second_one() -> None:
     """Delivered, not read: DUR after 15 s; HNR would say the same."""
     async with House() as house:
