@@ -15,17 +15,20 @@ from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
 from adapters.codecs import keysds
 from adapters.observers.prometheus import PrometheusMeter
+from adapters.oidc import Provider
 from adapters.web import WebServer
 from gateway.messages import (
     CheckNow,
     CheckStaged,
     LinkState,
     Outcome,
+    Secret,
     UnitEmergency,
 )
 from tests.adapters.web.board import FakeBoard, alarm, done, fix, link, opened, unit
 from tests.adapters.web.seats import PASSWORD, web_server
 from tests.services import require_chromium
+from tests.services.scripted_idp import CLIENT, SECRET, ScriptedIdp
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -292,4 +295,61 @@ async def test_hostile_words_stay_words(folder: Path) -> None:
         assert await page.locator("img").count() == 0
         assert await page.locator("main script").count() == 0
         assert "owned" not in await page.title()
+        assert here.complaints == []
+
+
+async def test_who_is_logged_in_stands_there_and_the_end_of_it_leads_to_the_log_in(
+    folder: Path,
+) -> None:
+    """Chromium takes the `__Host-` cookie and no script can read it; a wrong password says so; a
+    session that is ended elsewhere, and a log-out, lead to the log-in, where nothing is shown."""
+    async with desk(folder) as here:
+        page, board = here.page, here.board
+        fill(board)
+        await log_in(page, here.url, "op2", "wrong")
+        await expect(page.locator("#why")).to_contain_text("wrong id or password")
+        assert await page.locator("#password").input_value() == ""
+        await here.open()
+        await expect(page.locator("#me-name")).to_contain_text("operator")
+        (cookie,) = await page.context.cookies()
+        assert (cookie["name"], cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (
+            *("__Host-gw", True, True),
+            "Strict",
+        )
+        assert await page.evaluate("document.cookie") == ""
+        (session,) = here.server._log_ins.sessions.all()
+        await here.server._log_ins.end(session, "by a supervisor")
+        await expect(page.locator("#by-password")).to_be_visible()
+        assert "S-210" not in await page.content()
+        await here.open()
+        await page.locator("#log-out").click()
+        await expect(page.locator("#by-password")).to_be_visible()
+        assert here.server._log_ins.sessions.all() == []
+        assert [c for c in here.complaints if "401" not in c] == []
+
+
+@pytest.mark.slow
+async def test_a_browser_comes_back_from_another_site_logged_in(folder: Path) -> None:
+    """From the provider (another site, by its name) to our page: the strict cookie is not sent
+    with the redirect from there, and it is with the step that our own page makes."""
+    async with desk(folder) as here, ScriptedIdp(alg="ES256", name="localhost") as idp:
+        fill(here.board)
+        idp.subject = "sub-operator"
+        ins = here.server._log_ins
+        ins.settings = msgspec.structs.replace(ins.settings, mode="oidc")
+        ins._provider = Provider(
+            issuer=idp.issuer,
+            client_id=CLIENT,
+            secret=Secret(SECRET),
+            redirect_url=f"{here.url}login/callback",
+            role_claim="groups",
+            require_acr="",
+            wall_s=time.time,
+        )
+        await here.page.goto(here.url)
+        await here.page.locator("#by-provider a").click()
+        await expect(here.page.locator("#feed-word")).to_have_text("LIVE")
+        await expect(here.page.locator("#me-name")).to_contain_text("operator")
+        (session,) = ins.sessions.all()
+        assert session.how == "oidc"
         assert here.complaints == []

@@ -53,7 +53,15 @@ LIES: dict[str, str] = {
 class ScriptedIdp:
     """Use `async with`. `subject` and `groups` are of whoever logs in next."""
 
-    def __init__(self, *, alg: str = "RS256", wall_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        alg: str = "RS256",
+        wall_s: Callable[[], float] = time.time,
+        name: str = "127.0.0.1",
+    ) -> None:
+        """name: of loopback, by which it is called; `localhost` is another site to browsers."""
+        self.name = name
         self.alg = alg
         self.lie = ""
         self.subject = "sub-1"
@@ -86,7 +94,7 @@ class ScriptedIdp:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
-        self.issuer = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self.issuer = f"http://{self.name}:{self._runner.addresses[0][1]}"
         return self
 
     async def __aexit__(
