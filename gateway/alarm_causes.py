@@ -105,9 +105,10 @@ class AlarmCauses:
                 pass
 
     def _done(self, event: CheckDone) -> None:
+        if event.told != "early":
+            self._under_way.pop(event.check, None)
         if event.told == "slot":
             return  # the same outcome, for those who were not told early
-        self._under_way.pop(event.check, None)
         self._alarms.cause("slow", _of(event), on=False)
         if event.outcome in (Outcome.EXPIRED, Outcome.FAILED):
             about = About(terminal=event.terminal, short=event.short)

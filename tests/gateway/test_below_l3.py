@@ -12,10 +12,12 @@ import pytest
 
 from gateway.errors import PncGarbled, PncInvalid
 from gateway.messages import (
+    AlarmChanged,
     CancelRequest,
     CheckDone,
     CheckRequest,
     Event,
+    LocationFix,
     Notice,
     Noticed,
     Outcome,
@@ -220,11 +222,16 @@ OPERATOR = Viewer("op", "console", roles=frozenset({"operator"}))
 
 
 async def listened_to(
-    took_s: float, viewer: Viewer, reply: Reply = vehicle_answer
+    took_s: float, viewer: Viewer, reply: Reply = vehicle_answer, *, old_fix: bool = False
 ) -> list[tuple[float, Event]]:
-    """All that a viewer is shown of one question of a council officer, and when."""
+    """All that a viewer is shown of one question of a council officer, and when. old_fix: whose
+    position is too old to help by."""
     async with House(in_slots()) as house:
         found: list[tuple[float, Event]] = []
+        if old_fix:
+            at = LocationFix(lat=52.57, lon=-0.24, fixed_at_ms=house.clock.wall_ms())
+            house.say(at, issi=COUNCIL)
+            await house.passes(130.37)  # not at the very moment of what looks once a second
         begun_s = house.clock.monotonic_s()
 
         def heard(event: Event) -> None:
@@ -262,6 +269,13 @@ async def test_who_listens_to_the_feed_learns_no_sooner_than_the_terminal(reply:
     kinds = [sorted(type(each).__name__ for _, each in told) for told in (late, quick)]
     assert kinds[0] == kinds[1]
     assert [at_s for at_s, each in late if isinstance(each, CheckDone)] == [15.5]
+
+
+async def test_an_alarm_about_the_radio_does_not_end_with_the_answer() -> None:
+    """POSITION OLD stands while a question is under way: for all others until its slot."""
+    quick, slow = [await listened_to(took_s, LISTENER, old_fix=True) for took_s in (4.1, 8.9)]
+    assert "SEM" in [each.rule for _, each in slow if isinstance(each, AlarmChanged)]
+    assert quick == slow
 
 
 async def test_who_may_know_the_class_is_told_when_it_is_there() -> None:

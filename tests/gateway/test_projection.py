@@ -6,7 +6,17 @@ import msgspec
 import pytest
 
 from gateway import projection
-from gateway.messages import RIGHTS, CheckDone, Event, Kind, LinkChanged, LinkState, Outcome, Viewer
+from gateway.messages import (
+    RIGHTS,
+    AlarmChanged,
+    CheckDone,
+    Event,
+    Kind,
+    LinkChanged,
+    LinkState,
+    Outcome,
+    Viewer,
+)
 from gateway.projection import EVENT_FIELDS, visible
 
 ALL = Viewer("v", "v", frozenset(RIGHTS))
@@ -54,6 +64,16 @@ def test_a_field_that_is_added_is_shown_to_nobody(monkeypatch: pytest.MonkeyPatc
     shown = visible(ALL, told)
     assert isinstance(shown, Tomorrow)
     assert (shown.id, shown.secret) == ("mqtt", "")
+
+
+def test_an_alarm_of_an_added_rule_about_one_question_takes_the_class() -> None:
+    alarm = AlarmChanged("A1", "NEW", 3, "unack-active", 1, 1, terminal="4001")
+    blind = Viewer("v", "v", frozenset(RIGHTS) - {"class"})
+    assert visible(blind, alarm) == alarm
+    for changes in ({"check": "01X"}, {"short": "C7F3"}):
+        about = msgspec.structs.replace(alarm, **changes)
+        assert visible(blind, about) is None
+        assert visible(ALL, about) == about
 
 
 def test_an_event_that_is_added_is_shown_to_nobody() -> None:
