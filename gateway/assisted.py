@@ -115,15 +115,22 @@ class AssistedChecks:
             request, ref="", client_ref="", typed="", sent_at_ms=None, fix=None
         )
         recorded = asyncio.Event()
+        found: list[Check | None] = []
+
+        def settled() -> None:
+            # Now: memory may let go of it before whoever asked is told.
+            found.append(self._checks.asked(dedupe))
+            recorded.set()
+
         self._checks.ask_for(
             msgspec.structs.replace(asker, operator=actor.id),
             plain,
-            recorded.set,
+            settled,
             dedupe=dedupe,
             quiet=quiet,
         )
         await recorded.wait()
-        check = self._checks.asked(dedupe)
+        check = found[0]
         if check is None:
             raise LedgerUnavailable("the question could not be put on record")
         if check.id not in self._copies and check.state.outcome is None:

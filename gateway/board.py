@@ -284,21 +284,26 @@ class ControlRoom:
         self._visible_release(viewer, ref)
         held = await self._releases.read(ref, actor)
         self._revealed(actor.id)
-        return msgspec.structs.replace(held, release=self._visible_release(viewer, ref))
+        return msgspec.structs.replace(held, release=self._shown_release(viewer, held.release))
 
     async def rule_release(
         self, viewer: Viewer, ref: str, actor: Actor, act: str, level: str, why: str
     ) -> ReleaseChanged:
         self._visible_release(viewer, ref)
-        await self._releases.rule(ref, actor, act, level=level, why=why)
-        return self._visible_release(viewer, ref)
+        done = await self._releases.rule(ref, actor, act, level=level, why=why)
+        return self._shown_release(viewer, done)
 
-    def _visible_release(self, viewer: Viewer, ref: str) -> ReleaseChanged:
+    def _visible_release(self, viewer: Viewer, ref: str) -> None:
         """Raises KeyError: there is none that this viewer may see."""
         known = self._releases.known(ref)
-        shown = self._bus.projected(viewer, known) if known is not None else None
-        if not isinstance(shown, ReleaseChanged):
+        if known is None:
             raise KeyError(ref)
+        self._shown_release(viewer, known)
+
+    def _shown_release(self, viewer: Viewer, release: ReleaseChanged) -> ReleaseChanged:
+        shown = self._bus.projected(viewer, release)
+        if not isinstance(shown, ReleaseChanged):
+            raise KeyError(release.check)
         return shown
 
     def to_review(self, viewer: Viewer) -> tuple[ToReview, ...]:

@@ -143,6 +143,13 @@ async def test_whose_role_reads_nothing_asks_nothing(house: House) -> None:
     assert house.on_record("opened") == []
 
 
+async def test_it_is_told_though_memory_lets_go_of_it_at_once() -> None:
+    async with House(config(settled_memory=0)) as house:
+        asked = await asks(house, to_radio=False, reason="77")
+        assert asked.refused == "REASON NOT ON LIST"
+        assert (await house.core.assisted.read(asked.check, ANN)).outcome is Outcome.REFUSED
+
+
 async def test_nobody_else_reads_it(house: House) -> None:
     asked = await asks(house)
     with pytest.raises(KeyError):

@@ -111,6 +111,11 @@ async def test_a_decision_is_told_though_memory_let_go_of_the_check() -> None:
         await house.ask("TE99STV")
         done = await rules(house, "refuse", why="WRONG CAR")
         assert (done.state, done.by) == ("refused", "ann")
+        await house.ask("TE99AAB")
+        viewer = Viewer(id="v", kind="console", rights=frozenset({"release"}))
+        board = house.core.board
+        done = await board.rule_release(viewer, house.newest(), ANN, "refuse", "", "WRONG CAR")
+        assert done.state == "refused"
 
 
 async def test_asked_again_what_was_refused_is_refused_again() -> None:
