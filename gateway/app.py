@@ -45,6 +45,7 @@ from adapters.observers.journal import StructJournal
 from adapters.observers.loop_lag import LoopLag
 from adapters.observers.prometheus import PrometheusMeter
 from adapters.passwords import MEMORY_KIB, Passwords
+from adapters.seals import Ed25519Seals, new_key, sign
 from adapters.systemd import Notifier
 from adapters.web import Certificate, LogIns, WebServer, tell_export
 from gateway import __version__, settings
@@ -56,6 +57,7 @@ from gateway.check_memory import under_key
 from gateway.core import Core
 from gateway.errors import AnchorFailed, ConfigError, LedgerError, LedgerUnavailable
 from gateway.messages import LinkState, Secret
+from gateway.policy_seal import PREFIX, SEAL
 from gateway.ports import (
     Anchor,
     Clock,
@@ -347,6 +349,7 @@ class Gateway:
             pnc=source,
             keyed=keyed,
             factors=factors,
+            seals=Ed25519Seals(),
             register=vehicles,
             fatal=lambda _error: self.stop(1),
         )
@@ -522,7 +525,7 @@ class Gateway:
         self._systemd.reloading()
         try:
             config = await asyncio.to_thread(load, self.config.path)
-            await core.ledger.commit(core.alterations(config))
+            await core.take_policy(config, core.alterations(config))
         except ConfigError as error:
             for finding in error.findings:
                 self.journal.warn("config.refused", finding=finding)
@@ -573,6 +576,21 @@ def anchors_of(config: Config) -> list[Anchor]:
         settings.tell(config.path, found, findings)
         raise ConfigError(findings)
     return anchors.create(audit.anchors, config_path=config.path, instance=gateway.instance)
+
+
+def seal_policy(policy: Path, key: Path, name: str) -> Path:
+    """Add this approver's line to the seal beside the policy. Raises OSError, ValueError."""
+    line = f"{name} {sign(key, PREFIX + policy.read_bytes())}\n"
+    seal = policy.with_name(policy.name + SEAL)
+    before = seal.read_text("utf-8").splitlines(keepends=True) if seal.exists() else []
+    others = [each for each in before if each.partition(" ")[0] != name]
+    seal.write_text("".join([*others, line]), "utf-8")
+    return seal
+
+
+def approver_key(path: Path) -> str:
+    """A new private key in this file; returns what stands for it in the policy. Raises OSError."""
+    return new_key(path)
 
 
 def made_factor(typed: str, memory_kib: int | None = None) -> str | None:

@@ -25,7 +25,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 64
 EXIT_CONFIG = 78
 
-DAEMONS = frozenset({"run", "account", "audit", "check-config", "factor"})
+DAEMONS = frozenset({"run", "account", "audit", "check-config", "factor", "policy"})
 """Commands that have nothing to do with simulators."""
 
 ROLES = ("operator", "supervisor", "auditor", "ops")
@@ -88,6 +88,7 @@ def _parser(asked: str = "") -> argparse.ArgumentParser:
         _add_simulate(commands)
     _add_check_config(commands)
     _add_factor(commands)
+    _add_policy(commands)
     _add_account(commands)
     _add_audit(commands)
     _add_pki(commands)
@@ -194,6 +195,54 @@ def _factor(arguments: argparse.Namespace) -> int:
         sys.stderr.write("4 to 64 visible ASCII characters but $; digits are what a keypad has\n")
         return EXIT_FAILED
     sys.stdout.write(f"{made}\n")
+    return EXIT_OK
+
+
+def _add_policy(commands: argparse._SubParsersAction[_Parser]) -> None:
+    policy = commands.add_parser("policy", help="for approvers: make a key, seal a policy")
+    verbs = policy.add_subparsers(metavar="ACT", required=True, parser_class=_Parser)
+    key = verbs.add_parser(
+        "key",
+        help="a key of one's own; prints what stands for it among [approvers]",
+        epilog="examples:\n  radio-gateway policy key my.key --name synthA",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    key.add_argument("file", type=Path, metavar="FILE", help="made here, readable by you alone")
+    key.add_argument("--name", required=True, metavar="N")
+    key.set_defaults(call=_policy_key)
+    seal = verbs.add_parser(
+        "seal",
+        help="approve a policy as it stands: a line in the .seal beside it",
+        epilog="examples:\n  radio-gateway policy seal config/policy.toml --key my.key --name N",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    seal.add_argument("file", type=Path, metavar="FILE")
+    seal.add_argument("--key", type=Path, required=True, metavar="FILE")
+    seal.add_argument("--name", required=True, metavar="N")
+    seal.set_defaults(call=_policy_seal)
+
+
+def _policy_key(arguments: argparse.Namespace) -> int:
+    from gateway.app import approver_key
+
+    try:
+        public = approver_key(arguments.file)
+    except OSError as error:
+        sys.stderr.write(f"{arguments.file}: {error.strerror}\n")
+        return EXIT_FAILED
+    sys.stdout.write(f'{arguments.name} = "{public}"\n')
+    return EXIT_OK
+
+
+def _policy_seal(arguments: argparse.Namespace) -> int:
+    from gateway.app import seal_policy
+
+    try:
+        seal = seal_policy(arguments.file, arguments.key, arguments.name)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"not sealed: {error}\n")
+        return EXIT_FAILED
+    sys.stdout.write(f"{seal}: sealed by {arguments.name}\n")
     return EXIT_OK
 
 

@@ -7,7 +7,7 @@ calls for the conversation, the bus only for fan-out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ from gateway.bus import EventBus
 from gateway.challenges import ChallengeDesk
 from gateway.checks import CheckDesk
 from gateway.delivery import Courier
-from gateway.errors import TAKEN_OVER, LedgerFatal, LedgerUnavailable
+from gateway.errors import TAKEN_OVER, ConfigError, LedgerFatal, LedgerUnavailable
 from gateway.hit_watch import HitWatch
 from gateway.limits import Limits
 from gateway.log_words import LogEvent
@@ -47,18 +47,22 @@ from gateway.messages import (
     Suspicion,
 )
 from gateway.operators import Operators
+from gateway.policy_seal import SAME, UNSEALED, InForce, hash_of, judge
 from gateway.ports import (
     Clock,
     Factors,
     Ids,
     Journal,
+    KeptRow,
     Keyed,
     Ledger,
     Link,
     Meter,
     Minded,
     Pnc,
+    PutKept,
     Record,
+    Seals,
     VehicleRegister,
 )
 from gateway.projection import Projection
@@ -105,11 +109,15 @@ class Core:
         pnc: Pnc,
         keyed: Keyed,
         factors: Factors,
+        seals: Seals,
         register: VehicleRegister | None,
         fatal: Callable[[BaseException], None],
     ) -> None:
         self.config = config
         self.keyed = keyed
+        self._seals = seals
+        self._in_force: InForce | None = None
+        """What may say who approves the next policy; known from `begin` on."""
         self.clock = clock
         self.meter = meter
         self.journal = journal
@@ -382,6 +390,9 @@ class Core:
 
     async def _begin(self) -> int:
         await self.ledger.commit([self.life_record("started")])
+        for row in await self.ledger.kept("policy"):
+            self._in_force = msgspec.json.decode(row.body, type=InForce)
+        await self.take_policy(self.config)
         await self.bookings.restore()
         for meta in self.roster.metas(self.clock.wall_ms()):
             self.bus.publish(meta)
@@ -724,6 +735,43 @@ class Core:
         return self.started and writes and bearers, reasons
 
     # ----------------------------------------------------------------- rules
+
+    async def take_policy(self, config: Config, records: Sequence[Record] = ()) -> None:
+        """Put these on record, and with them by whom its policy was approved. Raises ConfigError
+        when it needs two persons and was not approved by them; then nothing is on record."""
+        verdict = judge(
+            config.policy_bytes,
+            config.policy_seal,
+            config.policy.approvers,
+            self._in_force,
+            self._seals,
+            production=config.settings.gateway.profile == "production",
+        )
+        if verdict.finding:
+            raise ConfigError([f"{config.settings.gateway.policy}: {verdict.finding}"])
+        if verdict.operation == SAME or not config.policy_bytes:
+            if records:
+                await self.ledger.commit(records)
+            return
+        if verdict.operation == UNSEALED:
+            self.journal.warn("policy.unsealed", version=config.policy.version)
+        now = InForce(
+            version=config.policy.version,
+            hash=hash_of(config.policy_bytes),
+            approvers=config.policy.approvers,
+        )
+        detail = f"{config.policy.version} approved by {' and '.join(verdict.by) or 'nobody'}"
+        record = msgspec.structs.replace(
+            self.life_record("alteration", detail),
+            operation=verdict.operation,
+            operator="+".join(verdict.by),
+            policy=config.policy.version,
+        )
+        row = KeptRow(
+            kind="policy", id="in-force", at_ms=self.clock.wall_ms(), body=msgspec.json.encode(now)
+        )
+        await self.ledger.commit([*records, record], [PutKept(row)])
+        self._in_force = now
 
     def alterations(self, config: Config) -> list[Record]:
         """What taking over this one puts on record, before it holds: one of each change."""

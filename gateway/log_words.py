@@ -44,6 +44,7 @@ LogEvent = Literal[
     "cert.expiry",
     "config.loaded",
     "config.refused",
+    "policy.unsealed",
     "ledger.opened",
     "ledger.version",
     "ledger.behind",

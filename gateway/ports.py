@@ -208,6 +208,13 @@ class IdentityProvider(Protocol):
         """Who came back with this query."""
 
 
+class Seals(Protocol):
+    """Signatures under a policy."""
+
+    def valid(self, key: str, signature: str, message: bytes) -> bool:
+        """Whether whoever has this key signed this; False for whatever is no key or signature."""
+
+
 class Keyed(Protocol):
     """HMAC-SHA256 under a key of this instance: tells equal from other, and nothing else."""
 

@@ -238,6 +238,8 @@ class Policy(Section, frozen=True, kw_only=True):
     rules: tuple[Rule, ...]
     on_behalf_agencies: tuple[str, ...] = ()
     originator_max: int = 53
+    approvers: dict[str, str] = {}
+    """Who may approve the next edition: name -> Ed25519 public key, base64."""
     crew: str = "lowest"
     """What two aboard see: `lowest`, what both may; `lead`, what the one who leads may."""
     coach: Coach = Coach()
@@ -421,6 +423,13 @@ def is_day(text: str) -> bool:
 
 def check_policy(policy: Policy) -> list[str]:
     found = _check_reasons(policy)
+    for name, key in policy.approvers.items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", name):
+            found.append(f"approvers.{name}: letters, digits and . _ - without a blank, at most 32")
+        if not re.fullmatch(r"[A-Za-z0-9+/]{43}=", key):
+            found.append(f"approvers.{name}: what `radio-gateway policy key` prints")
+    if len(set(policy.approvers.values())) != len(policy.approvers):
+        found.append("approvers: one key stands twice; it is one person")
     if policy.crew not in ("lowest", "lead"):
         found.append("crew: lowest or lead")
     for place, rule in enumerate(policy.rules):

@@ -385,6 +385,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
     warnings: Warnings
     alarms: AlarmRules
+    policy_bytes: bytes = b""
+    """The policy's file as it stands, and the seal beside it: two persons approve bytes."""
+    policy_seal: str = ""
     digest: str = ""
     """Of the files, in this order: their SHA-256, its first 16 hex digits. On every record."""
 
@@ -415,6 +418,7 @@ def load(path: Path) -> Config:
     people = _read(resolve(path, named.people), People, findings)
     areas = _read(resolve(path, named.areas), Areas, findings)
     policy = _read(resolve(path, named.policy), Policy, findings)
+    policy_bytes, policy_seal = _sealed(resolve(path, named.policy), policy, findings)
     warnings = _read(resolve(path, named.warnings), Warnings, findings)
     alarms = _read(resolve(path, settings.alarms.file), AlarmRules, findings)
     tell(path, _check_settings(path, settings, fleet), findings)
@@ -444,6 +448,8 @@ def load(path: Path) -> Config:
         people=people,
         areas=areas,
         policy=policy,
+        policy_bytes=policy_bytes,
+        policy_seal=policy_seal,
         warnings=warnings,
         alarms=alarms,
         digest=_digest(
@@ -469,6 +475,21 @@ def _digest(*paths: Path) -> str:
         with contextlib.suppress(OSError):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _sealed(path: Path, policy: Policy | None, findings: list[str]) -> tuple[bytes, str]:
+    """The bytes that were read as this policy, and what seals them."""
+    if policy is None:
+        return b"", ""
+    try:
+        data = path.read_bytes()
+        if msgspec.toml.decode(data, type=Policy) != policy:
+            findings.append(f"{path.name}: changed while it was read; try again")
+        seal = path.with_name(f"{path.name}.seal")
+        return data, seal.read_text("utf-8") if seal.exists() else ""
+    except (OSError, ValueError) as error:
+        findings.append(f"{path.name}.seal: cannot be read: {type(error).__name__}")
+        return b"", ""
 
 
 def _read(path: Path, type_: type[T], findings: list[str]) -> T | None:

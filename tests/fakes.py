@@ -105,6 +105,13 @@ class FakeFactors:
         return f"plain:{given.reveal()}"
 
 
+class FakeSeals:
+    """gateway.ports.Seals: `KEY-seals` is a signature of KEY under anything."""
+
+    def valid(self, key: str, signature: str, message: bytes) -> bool:
+        return bool(message) and signature == f"{key}-seals"
+
+
 class FakeKeyed:
     """gateway.ports.Keyed under a key that everybody knows."""
 

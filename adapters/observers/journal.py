@@ -69,6 +69,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "booking.unreadable": _BOOKING,
     "cert.expiry": frozenset({"cert", "state", "hours"}),
     "config.loaded": frozenset({"version", "restart_needed", "count"}),
+    "policy.unsealed": frozenset({"version"}),
     "config.refused": frozenset({"finding", "count"}),
     "ledger.opened": _LEDGER | {"version"},
     "ledger.version": _LEDGER | {"version"},

@@ -40,7 +40,16 @@ from gateway.settings import ChecksSection, Config, LimitsSection, Settings, loa
 from tests.fake_ledger import Disk, FakeLedger
 from tests.fake_link import FakeLink
 from tests.fake_pnc import FakePnc, FakeRegister
-from tests.fakes import FakeClock, FakeFactors, FakeIds, FakeJournal, FakeKeyed, FakeMeter, settle
+from tests.fakes import (
+    FakeClock,
+    FakeFactors,
+    FakeIds,
+    FakeJournal,
+    FakeKeyed,
+    FakeMeter,
+    FakeSeals,
+    settle,
+)
 from tests.gateway.strategies import held_by
 
 CONFIG = load(Path(__file__).parents[2] / "config" / "gateway.toml")
@@ -164,6 +173,7 @@ class House:
             ledger=self.ledger,
             pnc=self.pnc,
             keyed=FakeKeyed(),
+            seals=FakeSeals(),
             factors=self.factors,
             register=self.register if self.has_register else None,
             fatal=self.fatal.append,

@@ -22,6 +22,10 @@ from tests.gateway.test_bookings import CONSTABLE, OFF, SERGEANT, on, pool, with
 RADIOS = (ISSI, OTHER)
 COLLARS = (CONSTABLE, SERGEANT, "1003")
 STEPS = 100
+WORDS = (
+    *("on", "on", "on", "wrong", "second", "off", "one off", "status", "ask", "ask", "ask"),
+    *("hang", "ledger", "link", "restart", "revoke", "radio", "time", "late", "back"),
+)
 
 
 class Walk:
@@ -52,10 +56,7 @@ class Walk:
     async def step(self) -> str:
         house, pick = self.house, self.random.choice
         issi, collar = pick(RADIOS), pick(COLLARS)
-        name = pick(
-            ("on", "on", "on", "wrong", "second", "off", "one off", "status", "ask", "ask", "ask")
-            + ("hang", "ledger", "link", "restart", "revoke", "radio", "time", "late", "back")
-        )
+        name = pick(WORDS)
         match name:
             case "on":
                 house.say(on(collar), issi=issi, redelivered=self.random.random() < 0.1)
@@ -98,7 +99,7 @@ class Walk:
         return name
 
     async def agree(self) -> None:
-        """Once the ledger works and all is written, three say the same. Then all goes well again."""
+        """Once the ledger works and all is written, three say the same; then all goes well."""
         house = self.house
         house.ledger.down = house.link.failing = False
         await house.passes(3)

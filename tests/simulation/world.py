@@ -37,7 +37,13 @@ from gateway.messages import (
 from gateway.ports import Change, Handle, PutCheck, Record
 from gateway.settings import Config
 from gateway.supervise import keep
-from tests.fakes import FakeFactors, FakeIds, FakeKeyed, FakeMeter
+from tests.fakes import (
+    FakeFactors,
+    FakeIds,
+    FakeKeyed,
+    FakeMeter,
+    FakeSeals,
+)
 from tests.simulation import oracles
 from tests.simulation.bearers import SimBearer, SimBroker, SimLine
 from tests.simulation.consoles import ALL_RIGHTS, Console, control_room
@@ -234,6 +240,7 @@ class World:
             ledger=SimLedger(self),
             pnc=SimPnc(self),
             keyed=FakeKeyed(),
+            seals=FakeSeals(),
             factors=FakeFactors(),
             register=None,
             fatal=self._fatal,
