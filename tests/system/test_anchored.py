@@ -48,20 +48,20 @@ async def test_a_store_that_was_put_back_is_behind_its_anchor(tmp_path: Path) ->
             await daemon.start()
             assert await daemon.stop() == 0
         newest = json.loads(anchor.read_bytes().splitlines()[-1])["seq"]
-        assert newest == 6
+        assert newest == 7
         shutil.rmtree(daemon.state)
         shutil.copytree(tmp_path / "yesterday", daemon.state)
         await daemon.start()
         said = {line["event"]: line for line in daemon.journal()}
         assert said["ledger.anchor"]["state"] == "ahead"
-        assert said["ledger.behind"]["reason"] == "history missing 3..6"
+        assert said["ledger.behind"]["reason"] == "history missing 4..7"
         await until(lambda: "AUP" in [leaf["operation"] for leaf in audit(daemon.state)])
         assert await daemon.stop() == 0
         found = [(leaf.seq, leaf["event"]) for leaf in audit(daemon.state)]
-        assert found[2:] == [(7, "security"), (8, "started"), (9, "alarm"), (10, "stopped")]
+        assert found[3:] == [(8, "security"), (9, "started"), (10, "alarm"), (11, "stopped")]
         code, words = await verify(daemon)
         assert code == 0, words
-        assert "NOT HERE, as is on record: 3..6" in words
+        assert "NOT HERE, as is on record: 4..7" in words
     finally:
         await daemon.close()
 

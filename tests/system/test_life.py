@@ -37,7 +37,8 @@ async def test_starts_answers_and_stops_in_time(daemon: Daemon) -> None:
     async with asyncio.timeout(5):
         assert await daemon.stop() == 0
     leaves = audit(daemon.state)
-    assert [leaf["event"] for leaf in leaves] == ["started", "stopped"]
+    # Between them: which policy it took, and that nobody approved it.
+    assert [leaf["event"] for leaf in leaves] == ["started", "alteration", "stopped"]
     assert chain_faults(leaves) == []
     assert [line["event"] for line in daemon.journal()][-1] == "stopped"
 
@@ -59,7 +60,7 @@ async def test_restart_without_traffic_adds_life_records_only(daemon: Daemon) ->
     assert await daemon.stop() == 0
     assert changes(before, tables(daemon.state)) == []
     events = [leaf["event"] for leaf in audit(daemon.state)]
-    assert events == ["started", "stopped"] * 2
+    assert events == ["started", "alteration", "stopped", "started", "stopped"]
 
 
 async def test_kill_is_no_end(daemon: Daemon) -> None:
@@ -72,7 +73,9 @@ async def test_kill_is_no_end(daemon: Daemon) -> None:
     await daemon.start()
     await daemon.stop()
     leaves = audit(daemon.state)
-    assert [leaf["event"] for leaf in leaves] == ["started", "started", "stopped"]
+    assert [leaf["event"] for leaf in leaves] == [
+        *("started", "alteration", "started", "stopped"),
+    ]
     assert chain_faults(leaves) == []
 
 

@@ -106,7 +106,7 @@ async def test_the_audit_beside_a_running_daemon_and_without_one(daemon: Daemon)
     code, out, errors = await command(*export)
     assert code == 0, errors
     lines = [json.loads(line) for line in out.splitlines()]
-    assert acts(lines) == ["started", "export"]
+    assert acts(lines) == ["started", "alteration", "export"]
     assert lines[-1]["operator"] == "cli:auditor-1"
     assert json.loads(errors.splitlines()[-1])["records"] == len(lines)
     code, out, errors = await command("audit", "show", "none-such", *config, "--by", "auditor-1")
@@ -119,7 +119,7 @@ async def test_the_audit_beside_a_running_daemon_and_without_one(daemon: Daemon)
     code, out, _ = await command(*export)
     assert code == 0
     assert acts([json.loads(line) for line in out.splitlines()]) == [
-        *("started", "export", "export", "stopped", "export"),
+        *("started", "alteration", "export", "export", "stopped", "export"),
     ]
     heads = str(daemon.state / "heads.jsonl")
     assert (await command("audit", "verify", *config, "--heads", heads))[0] == 0
