@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import html
 import json
 import secrets
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from aiohttp import web
 from joserfc import jws, jwt
@@ -122,10 +123,11 @@ class ScriptedIdp:
         return back
 
     async def _authorize(self, request: web.Request) -> web.Response:
-        """For a real browser: as `approve`, and back at once."""
+        """For a real browser: a page of ours, with a way back for who approves."""
         back = self.approve(str(request.url))
-        query = "&".join(f"{name}={value}" for name, value in back.items())
-        raise web.HTTPFound(f"{request.query['redirect_uri']}?{query}")
+        there = f"{request.query['redirect_uri']}?{urlencode(back)}"
+        page = f'<!doctype html><title>idp</title><a href="{html.escape(there)}">Approve</a>'
+        return web.Response(text=page, content_type="text/html")
 
     # ------------------------------------------------------------------ the client's part
 
