@@ -1,4 +1,5 @@
 """Q against A: what reached the PNC was on record before, and what it said of danger was shown.
+And R against A: what reached the vehicle register, whose records name it as their source.
 
 I6 no query without its record (and so I16: where nothing can be recorded nothing is asked), I8 none
 for what was refused, I21 none after an outcome, I22 no warning lost.
@@ -17,6 +18,8 @@ from tests.system.evidence import Evidence, short_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
+REGISTER = "DVLA/MID"
+"""The source of a question to the register. All others are to the PNC."""
 IN_WORDS = {"L3", "L4"}
 """Levels that release the danger words; below them there is a tier."""
 TIERS = ("WITHDRAW", "CAUTION", "WELFARE")
@@ -29,10 +32,17 @@ def faults(e: Evidence) -> list[str]:
 def recorded(e: Evidence) -> list[str]:
     """I6, I16. True at any moment, also in the one of a kill."""
     found = []
-    for query in e.queries:
+    sent = [(query, False) for query in e.queries] + [(query, True) for query in e.registered]
+    for query, register in sent:
         check, attempt = str(query["check"]), int(query["attempt"])
         leaves = e.by_check.get(check, [])
-        asked = [leaf for leaf in leaves if leaf["event"] == "asked" and leaf["attempt"] == attempt]
+        asked = [
+            leaf
+            for leaf in leaves
+            if leaf["event"] == "asked"
+            and leaf["attempt"] == attempt
+            and (leaf["source"] == REGISTER) is register
+        ]
         if not asked:
             found.append(f"I6 {short_of(check)}: attempt {attempt} has no record")
         elif asked[0]["at_ms"] > query.get("at_ms", asked[0]["at_ms"]):
@@ -70,7 +80,10 @@ def once(e: Evidence) -> list[str]:
         asked = [leaf for leaf in leaves if leaf["event"] == "asked"]
         if end is not None and any(leaf.seq > end.seq for leaf in asked):
             found.append(f"I21 {short_of(check)}: asked again after its outcome")
-        attempts = [leaf["attempt"] for leaf in asked]
+        attempts = [leaf["attempt"] for leaf in asked if leaf["source"] == REGISTER]
+        if len(set(attempts)) != len(attempts):
+            found.append(f"I21 {short_of(check)}: the register, attempts {attempts} on record")
+        attempts = [leaf["attempt"] for leaf in asked if leaf["source"] != REGISTER]
         if attempts != list(range(1, len(attempts) + 1)):
             found.append(f"I21 {short_of(check)}: attempts {attempts} on record")
     return found

@@ -18,7 +18,8 @@ class Evidence:
     """T, Q, A and C. Whatever a test did not record is empty, and is then not judged.
 
     queries: dicts with `check`, `attempt`, `key_text` and perhaps `at_ms`, in the order in which
-    they reached the PNC. replies: dicts with `check`, `attempt`, `kind`, `warnings`. contents: the
+    they reached the PNC; registered: the same of the vehicle register. replies: dicts with
+    `check`, `attempt`, `kind`, `warnings`. contents: the
     audit's personal contents by sequence (tests/chain.py). heads: every hash that the file of heads
     ever said, by sequence. callsigns: by ISSI. seen_at_s: when T and C were looked at.
     """
@@ -35,9 +36,11 @@ class Evidence:
         heads: Mapping[int, Sequence[str]] | None = None,
         callsigns: Mapping[str, str] | None = None,
         seen_at_s: float = 0.0,
+        registered: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.officers = list(officers)
         self.queries = list(queries)
+        self.registered = list(registered)
         self.replies = list(replies)
         self.leaves = list(leaves)
         self.console = console

@@ -158,7 +158,7 @@ def invented(e: Evidence) -> list[str]:
             found.append(f"I7 {short_of(check)}: a terminal that is none of ours")
             continue
         key = _key_of(e, leaves)
-        if not key:
+        if not key or leaves[0]["parent"]:  # a supplement: nobody asked it, and none is without one
             continue
         opened[issi, key] += 1
         if opened[issi, key] > _times_said(by_issi[issi], key):

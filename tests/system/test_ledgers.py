@@ -65,6 +65,7 @@ class Story:
             self.record("delivered", 2100),
         ]
         self.contents: dict[int, Any] = {1: {"key": "VRM:TE99STV"}, 4: copy.deepcopy(DISCLOSED)}
+        self.registered: list[dict[str, Any]] = []
         self.queries: list[dict[str, Any]] = [{"check": CHECK, "attempt": 1, "at_ms": 1020}]
         self.replies: list[dict[str, Any]] = [
             {"check": CHECK, "attempt": 1, "kind": "trace", "warnings": ("VI",)}
@@ -110,6 +111,7 @@ class Story:
             heads=self.heads,
             callsigns={ISSI: CALLSIGN},
             seen_at_s=self.seen_at_s,
+            registered=self.registered,
         )
 
 
@@ -189,6 +191,10 @@ def _query_more(**query: Any) -> Callable[[Story], None]:
         story.queries.append({"check": CHECK, "attempt": 1, **query})
 
     return change
+
+
+def _register_query(story: Story) -> None:
+    story.registered.append({"check": CHECK, "attempt": 1})
 
 
 def _refused_and_asked(story: Story) -> None:
@@ -281,6 +287,15 @@ def _called_for_help(story: Story) -> None:
         ("I21 C001: attempt 1 reached the PNC 2", _query_more()),
         ("I21 C001: asked again after", _more("asked", attempt=2)),
         ("I21 C001: attempts [1, 1]", _more("asked", attempt=1)),
+        ("I6 C001: attempt 1 has no record", _register_query),
+        ("I6 C001: attempt 1 has no record", _record(1, source="DVLA/MID")),
+        (
+            "I21 C001: the register, attempts [1, 1]",
+            _and(
+                _more("asked", attempt=1, source="DVLA/MID"),
+                _more("asked", attempt=1, source="DVLA/MID"),
+            ),
+        ),
         (
             "I21 a-1: one question became 2",
             _heard_more("receipt", ref="a-1", short="C002", accepted=False),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from simulators.pnc_server import PncServer
+from simulators.register_server import RegisterServer
 from tests.chain import heads_said
 from tests.system.daemon import ROOT, Daemon
 from tests.system.ledgers import Console, Evidence, Leaf, audit, contents, judge
@@ -36,6 +37,8 @@ class World:
         self.pnc = PncServer(ROOT / "config" / "pnc", "127.0.0.1", 0)
         self.lines: dict[str, LineOfficer] = {}
         self.radios: dict[str, MqttOfficer] = {}
+        self.register: RegisterServer | None = None
+        """The vehicle register, where a test has one."""
         self.console: Console | None = None
         self.daemon: Daemon | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -133,6 +136,10 @@ class World:
             heads=heads_said(state / "heads.jsonl", "gwt"),
             callsigns=self.callsigns(),
             seen_at_s=time.monotonic(),
+            registered=[
+                {"check": each.check, "attempt": each.attempt, "at_ms": each.at_ms}
+                for each in (self.register.queries if self.register is not None else ())
+            ],
         )
 
     def callsigns(self) -> dict[str, str]:
