@@ -16,6 +16,7 @@ from gateway.messages import AlarmChanged, Issi
 
 CLEARED = "cleared"
 MISTAKE = "PRESSED BY MISTAKE"
+UNNAMED = "SAY WHO YOU ARE"
 
 
 class About(msgspec.Struct, frozen=True):
@@ -222,6 +223,8 @@ def _acknowledged(alarm: AlarmChanged, by: str, now_ms: int) -> Stepped:
     after = {"unack-active": "ack-active", "unack-cleared": CLEARED}.get(alarm.state)
     if after is None:
         return alarm, (Refuse("ALREADY ACKNOWLEDGED"),)
+    if alarm.rule == EMERGENCY and not by:
+        return alarm, (Refuse(UNNAMED),)
     acknowledged = _changed(alarm, now_ms, state=after, ack_by=by)
     return acknowledged, (Write("acknowledged", by), Show())
 
@@ -230,7 +233,9 @@ def _closed(alarm: AlarmChanged, by: str, now_ms: int) -> Stepped:
     if alarm.state != "ack-active":
         return alarm, (Refuse("ACKNOWLEDGE FIRST"),)
     emergency = alarm.rule == EMERGENCY
-    if emergency and by and by == alarm.ack_by:
+    if emergency and not by:
+        return alarm, (Refuse(UNNAMED),)
+    if emergency and by == alarm.ack_by:
         return alarm, (Refuse("A SECOND PERSON MUST CLOSE IT"),)
     closed = _changed(alarm, now_ms, state=CLEARED, closed_by=by)
     return closed, (Write("closed", by), Show(False if emergency else None))

@@ -242,7 +242,7 @@ class AlarmDesk:
     # ------------------------------------------------------------------ operators
 
     async def acknowledge(self, alarm_id: str, by: str) -> AlarmChanged:
-        """On record, then on all consoles. by: who; empty until log-in tells.
+        """On record, then on all consoles. by: who; an emergency is nobody's without a name.
 
         Raises KeyError (no such open alarm), ValueError (why not), LedgerUnavailable (not done).
         """
@@ -252,8 +252,7 @@ class AlarmDesk:
         return done
 
     async def close(self, alarm_id: str, by: str) -> AlarmChanged:
-        """As acknowledge. An emergency is closed by another person than its acknowledger, as far
-        as both are known."""
+        """As acknowledge. An emergency is closed by another person than its acknowledger."""
         return await self._act(alarm_id, life.Closed(by))
 
     async def mistake(self, alarm_id: str, by: str) -> AlarmChanged:

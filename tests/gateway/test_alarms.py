@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from gateway import alarms
@@ -225,11 +226,19 @@ async def test_what_cannot_be_done_says_why(room: Room) -> None:
     assert (room.events, room.ledger.records) == before
 
 
-async def test_without_log_in_nobody_is_known(room: Room) -> None:
-    """Until log-in exists both may be empty: an emergency can still be closed."""
+async def test_nobody_without_a_name_ends_an_emergency(room: Room) -> None:
+    """Two who are not known may be one. What one of them did before names were known is closed by
+    whoever is."""
     alarm = await room.press()
-    await room.desk.acknowledge(alarm.id, "")
-    assert (await room.desk.close(alarm.id, "")).state == "cleared"
+    with pytest.raises(ValueError, match="SAY WHO YOU ARE"):
+        await room.desk.acknowledge(alarm.id, "")
+    await room.desk.acknowledge(alarm.id, "op-1")
+    with pytest.raises(ValueError, match="SAY WHO YOU ARE"):
+        await room.desk.close(alarm.id, "")
+    assert [each.state for each in room.desk.open()] == ["ack-active"]
+    seen = msgspec.structs.replace(alarm, id="A0", terminal="4009", state="ack-active", ack_by="")
+    room.desk.restore([seen])
+    assert (await room.desk.close("A0", "op-1")).state == "cleared"
 
 
 async def test_an_act_that_is_not_recorded_is_not_done(room: Room) -> None:
