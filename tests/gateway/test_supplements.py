@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.errors import PncDown
 from gateway.messages import (
@@ -340,3 +342,67 @@ async def test_a_row_that_cannot_be_read_costs_itself(house: House) -> None:
     await settle()
     assert supplements(house) == []
     assert waiting(house) == []
+
+
+# --------------------------------------------------------------------------- any story
+
+
+ACTS = st.lists(
+    st.sampled_from(
+        ["ask", "status", "register down", "pnc down", "back", "a while", "kill", "next", "first"]
+    ),
+    min_size=4,
+    max_size=14,
+)
+
+
+@settings(max_examples=25)
+@given(ACTS)
+def test_whatever_happens_one_follows_at_most_and_to_its_own_officer(acts: list[str]) -> None:
+    """Sources that come and go, kills, other holders: each parent has at most one supplement, each
+    check one outcome, a status never reaches the PNC, and nobody reads what was another's."""
+
+    async def play() -> None:
+        first = from_register(config(retries=0))
+        async with House(first) as house:
+            for act in [*acts, "back", "first", "a while", "a while"]:
+                match act:
+                    case "ask" | "status":
+                        await house.ask("TE99STV", scope="status" if act == "status" else "")
+                    case "register down":
+                        house.register.down = PncDown("x")
+                    case "pnc down":
+                        house.pnc.always = house.pnc.down = PncDown("x")
+                    case "back":
+                        back(house)
+                    case "a while":
+                        await house.passes(11)
+                    case "kill":
+                        await house.restart()
+                    case "next" | "first":
+                        house.config = first if act == "first" else other_holder(first)
+                        house.core.apply(house.config)
+                        await settle()
+            await house.passes(60)
+            _as_it_must_be(house)
+
+    asyncio.run(play())
+
+
+def _as_it_must_be(house: House) -> None:
+    opened = {record.check: record for record in house.on_record("opened")}
+    parents = [record.parent for record in opened.values() if record.parent]
+    assert len(parents) == len(set(parents))
+    for record in opened.values():
+        if record.parent:
+            assert record.officer == opened[record.parent].officer
+            assert opened[record.parent].parent == ""
+    ends = [r.check for e in ("answered", "refused", "denied") for r in house.on_record(e)]
+    assert sorted(ends) == sorted(opened)
+    asked = {(record.check, record.source) for record in house.on_record("asked")}
+    assert {(query.check, "PNC") for query in house.pnc.asked} <= asked
+    assert {(query.check, "DVLA/MID") for query in house.register.asked} <= asked
+    for row in house.disk.checks.values():
+        stored = msgspec.json.decode(row.state)
+        if (stored["request"] or {}).get("scope") == "status":
+            assert (row.id, "PNC") not in asked
