@@ -62,7 +62,7 @@ async def test_record_before_question_disclosure_before_answer(house: House) -> 
     """Decision 2: no record, no query; no disclosure on record, no word on the radio."""
     await house.ask("TE99ABC")
     told = [each for line in house.story for each in line.split("+")]
-    kept = [each for each in told if each not in {"started", "settled"}]
+    kept = [each for each in told if each not in {"started", "alteration", "settled"}]
     assert kept == [
         "opened",
         "asked",
@@ -355,7 +355,8 @@ async def test_the_circuit_opens_and_closes_again() -> None:
 
 
 async def test_sent_again_until_it_is_acknowledged(house: House) -> None:
-    await house.ask("TE99ABC")
+    """No hit: one of those is said once more until it is read."""
+    await house.ask("TE99AAB")
     await house.clock.advance(11)
     assert len(sent(house, Result)) == 2
     check = sent(house, Result)[0].check
