@@ -11,18 +11,22 @@ from gateway.messages import (
     AckState,
     Actor,
     AlarmChanged,
+    BookOff,
+    BookOn,
     DeliveryAck,
     EchoTest,
     LocationFix,
     Notice,
+    Secret,
     StatusReport,
     UnitMeta,
     Uplink,
 )
-from gateway.settings import Config, LoneSection
+from gateway.settings import BookSection, Config, LoneSection
 from tests.fakes import settle
 from tests.gateway.house import ISSI, OTHER, House, config, other_holder, unbooked
 from tests.gateway.strategies import RULES
+from tests.gateway.test_bookings import pool
 
 INTERVAL_S, WARN_S = 180, 30
 """Shorter than the sample's, so that nobody waits for virtual quarters of an hour."""
@@ -192,6 +196,33 @@ async def test_who_left_the_radio_is_not_waited_for(
     assert overdue(house)[0].state == "unack-cleared"
     await house.passes(20)
     assert not [row for row in house.disk.kept.values() if row.kind == "timer"]
+
+
+async def test_from_the_booking_on_and_never_for_two_aboard() -> None:
+    """Who books a radio and is not heard again is missed; a lone worker with company is not alone,
+    and is again when they leave."""
+    made = msgspec.structs.replace(lone(config()).settings, book=BookSection(hours=2.0))
+    people = msgspec.structs.replace(
+        pool().people,
+        officers=tuple(
+            msgspec.structs.replace(each, lone=each.collar in ("1001", "1002"))
+            for each in pool().people.officers
+        ),
+    )
+    async with House(msgspec.structs.replace(pool(), settings=made, people=people)) as house:
+        await house.passes(31)
+        for issi, who in ((ISSI, "1001"), (OTHER, "1002"), (OTHER, "1003")):
+            second = who == "1003"
+            await says(house, BookOn(officer=who, factor=Secret("4711"), second=second), issi)
+        await house.passes(INTERVAL_S + 2)
+        assert (len(overdue(house)), len(overdue(house, OTHER))) == (1, 0)
+        assert overdue(house)[0].state == "unack-active"
+        await says(house, BookOff(officer="1003"), OTHER)
+        await house.passes(INTERVAL_S + 2)
+        assert len(overdue(house, OTHER)) == 1
+        await says(house, BookOff(), ISSI)
+        await house.passes(6)
+        assert overdue(house)[0].state == "unack-cleared"
 
 
 # --------------------------------------------------------------------------- over a restart
