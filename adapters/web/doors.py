@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections import Counter
+from collections import Counter, deque
 
 from aiohttp import web
 
@@ -43,10 +43,29 @@ class Doors:
         self.inside: Counter[str] = Counter()
         self._silent: dict[str, dict[Doorway, float]] = {}
         """By address: who has a place and has not said what for, the longest first; since when."""
+        self._greeted: deque[float] = deque()
+        """When each TLS handshake began that may still be under way."""
 
-    def open(self, server: web.Server) -> Doorway:
-        """A protocol for one new connection (factory of loop.create_server)."""
+    def open(self, server: web.Server, *, tls: bool = False) -> Doorway:
+        """A protocol for one new connection (factory of loop.create_server).
+
+        tls: the loop calls back only after the handshake, so those under way are counted here: a
+        crowd that says nothing must not use up the process's files, which radios need. Raises
+        ConnectionRefusedError, which closes the connection.
+        """
+        if tls:
+            now_s, greeted = asyncio.get_running_loop().time(), self._greeted
+            while greeted and now_s - greeted[0] >= self.settings.header_deadline_s:
+                greeted.popleft()  # by then it has been cut
+            if len(greeted) >= self.settings.max_connections:
+                raise ConnectionRefusedError
+            greeted.append(now_s)
         return Doorway(self, server)
+
+    def came(self) -> None:
+        """One is through with its handshake."""
+        if self._greeted:
+            self._greeted.popleft()
 
     def enter(self, address: str) -> bool:
         """Whether there is room for one more from there; another may have to give way."""
@@ -157,6 +176,7 @@ class Doorway(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
+        self._doors.came()
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if peer else "?"
         if not self._doors.enter(address):

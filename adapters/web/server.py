@@ -180,7 +180,7 @@ class WebServer:
             sock.bind((self._settings.host, self._settings.port))
             tls = self._certificate
             self._listening = await loop.create_server(
-                lambda: self._doors.open(server),
+                lambda: self._doors.open(server, tls=tls is not None),
                 sock=sock,
                 backlog=AT_ONCE,
                 ssl=tls.context if tls is not None else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -30,11 +31,11 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 @asynccontextmanager
 async def serving(
-    pki: Pki, *, least: str = "1.3", heartbeat_s: float = 1.0
+    pki: Pki, *, least: str = "1.3", heartbeat_s: float = 1.0, **settings: float
 ) -> AsyncIterator[tuple[WebServer, FakeBoard, str]]:
     board = FakeBoard(FakeClock())
     page = Certificate(Path(pki.path("page.crt")), Path(pki.path("page.key")), least=least)
-    http = HttpSection(port=0, names=("gateway.example",))
+    http = HttpSection(port=0, names=("gateway.example",), **settings)  # type: ignore[arg-type]
     server = web_server(
         board, http=http, certificate=page, heartbeat_s=heartbeat_s, write_deadline_s=0.3
     )
@@ -159,6 +160,29 @@ async def test_a_reader_that_stops_is_cut_over_tls_too(pki: Pki) -> None:
                     board.bus.publish(opened())
                 await settle(2)
         writer.transport.abort()
+
+
+async def test_handshakes_under_way_are_bounded(pki: Pki) -> None:
+    """A crowd that says nothing holds no more of the process's files than it may, and those no
+    longer than a header may take; whoever comes then is served."""
+    async with (
+        serving(pki, max_connections=3, header_deadline_s=0.5) as (server, _, url),
+        aiohttp.ClientSession(url) as http,
+    ):
+        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3)]
+        async with asyncio.timeout(10):
+            while len(server._doors._greeted) < 3:
+                await settle(1)
+            reader, _ = await asyncio.open_connection("127.0.0.1", server.port)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            for reader, _ in crowd:
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+        for _ in range(4):
+            once = {"Connection": "close"}
+            async with http.get("/healthz", headers=once, ssl=trusting(pki)) as answer:
+                assert answer.status == 200
 
 
 def test_a_certificate_that_cannot_be_used_says_so(tmp_path: Path, pki: Pki) -> None:
