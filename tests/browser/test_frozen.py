@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.test_page import chromium
+from tests.browser.test_page import chromium, log_in
 from tests.system.daemon import Daemon
+from tests.system.seats import PASSWORD
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ async def test_a_stopped_daemon_is_not_taken_for_a_calm_one(daemon: Daemon, tmp_
         page = await browser.new_page()
         page.set_default_timeout(10_000)
         await page.clock.install()
-        await page.goto(daemon.url)
+        await log_in(page, daemon.url, "op-1", PASSWORD)
         word = page.locator("#feed-word")
         await expect(word).to_have_text("LIVE")
         os.kill(daemon.pid, signal.SIGSTOP)
