@@ -347,6 +347,7 @@ async def test_alarms_stand_over_a_kill_as_every_console_saw_them(world: World) 
         await asyncio.gather(watching, return_exceptions=True)
 
 
+@pytest.mark.slow
 async def test_what_the_control_room_writes_is_read_on_both_bearers_and_over_a_kill(
     world: World,
 ) -> None:
