@@ -66,6 +66,7 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, seed: int, *, keep: bool = False) -> None:
         self.now_s = 0.0
+        self.seed = seed
         self.random = random.Random(seed)
         self.lines: list[str] | None = [] if keep else None
         self._digest = hashlib.sha256()

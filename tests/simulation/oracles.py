@@ -29,6 +29,7 @@ from gateway.messages import (
     Notice,
     Outcome,
     PncQuery,
+    RegisterQuery,
     Result,
     UnitEmergency,
     UnitFix,
@@ -60,8 +61,9 @@ SECRETS = ("STOLEN", "VIOLENT", "NO TRACE", "TE99", "FORD")
 def question_allowed(world: World, query: PncQuery) -> None:
     """I6, I8, I16, I21: on record before it is asked, with this attempt; never one that policy
     refuses; never after an outcome; each attempt once."""
-    noted = [each for each in world.disk.by_check[query.check] if each.event == "asked"]
+    noted = _noted(world, query.check, "PNC")
     assert query.attempt in {record.attempt for record in noted}, "I6: asked without a record"
+    assert not _of_status(world, query.check), "a status reached the PNC"
     assert query.reason in world.base.policy.reasons, "I8: a refused question was asked"
     row = world.disk.checks[query.check]
     assert row.outcome == "", "I21: asked after the outcome"
@@ -70,6 +72,28 @@ def question_allowed(world: World, query: PncQuery) -> None:
     same = [q for q in world.asked if (q.check, q.attempt) == (query.check, query.attempt)]
     assert len(same) == 1, "I6: one attempt asked twice"
     assert query.attempt <= 3, "more than two retries"
+
+
+def register_allowed(world: World, query: RegisterQuery) -> None:
+    """As `question_allowed`, of the vehicle register, under its own name on record."""
+    noted = _noted(world, query.check, "DVLA/MID")
+    assert query.attempt in {record.attempt for record in noted}, "I6: asked without a record"
+    row = world.disk.checks[query.check]
+    assert row.outcome == "", "I21: asked after the outcome"
+    _still_wanted(world, row)
+    _not_taken_back(world, row)
+    same = [q for q in world.registered if (q.check, q.attempt) == (query.check, query.attempt)]
+    assert len(same) == 1, "I6: one attempt asked twice"
+
+
+def _noted(world: World, check: str, source: str) -> list[Record]:
+    records = world.disk.by_check[check]
+    return [each for each in records if each.event == "asked" and each.source == source]
+
+
+def _of_status(world: World, check: str) -> bool:
+    request = json.loads(world.disk.checks[check].state)["request"] or {}
+    return request.get("scope", "") == "status"
 
 
 def _still_wanted(world: World, row: CheckRow) -> None:
@@ -309,6 +333,8 @@ def _one_outcome_each(world: World) -> None:
         assert world.disk.checks[check].outcome == outcomes[0], "I1: row and record differ"
     opened = [record.check for record in world.disk.records if record.event == "opened"]
     assert len(opened) == len(set(opened)), "I1: opened twice"
+    parents = [r.parent for r in world.disk.records if r.event == "opened" and r.parent]
+    assert len(parents) == len(set(parents)), "two supplements of one answer"
     assert set(opened) == set(endings), "I14: a check without an outcome after the heal"
 
 
@@ -337,6 +363,12 @@ def _content(world: World, result: Result) -> None:
     if result.level == "L1":
         assert result.pages[0].startswith("SAFETY: "), "I22: amended to less than the tier"
         assert (mark != "TE99STV") or result.danger, "I22: the tier was amended away"
+        return
+    if _of_status(world, result.check):
+        assert result.parent or "POLICE: NOT ASKED" in result.pages[0], "read of police records"
+        assert not result.danger, "a status with a danger word"
+        for word in ("STOLEN", "NO TRACE", "NO REPORTS", "CLEAR"):
+            assert word not in shown, "a status that speaks of police records"
         return
     if mark in ("TE99ABC", "TE99STV"):
         assert "STOLEN" in result.pages[0], "I22: stolen not on page 1"

@@ -21,6 +21,7 @@ from gateway.errors import (
 from gateway.messages import (
     AckState,
     Bearer,
+    Block,
     CancelRequest,
     CheckRequest,
     DeliveryAck,
@@ -32,7 +33,10 @@ from gateway.messages import (
     PncQuery,
     PncRecord,
     Receipt,
+    RegisterAnswer,
+    RegisterQuery,
     Result,
+    StatusRecord,
     StatusReport,
     Uplink,
     VehicleKey,
@@ -49,6 +53,8 @@ if TYPE_CHECKING:
 
 MARKS = ("TE99AAA", "TE99AAB", "TE99ABC", "TE99STV")
 NOT_ON_THE_LIST = "77"
+STATUS_SHARE = 0.08
+"""Of questions: tax, MOT and insurance alone."""
 UNKNOWN_CODE = "QQ"
 """A warning that no table knows."""
 RAMP_S = 20.0
@@ -165,6 +171,37 @@ class SimLedger(FakeLedger):
             return error
         self._world.loop.note("disk", *(record.event for record in job.records))
         return None
+
+
+class SimRegister:
+    """gateway.ports.VehicleRegister: tax, MOT and insurance, late or not at all."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def look_up(self, query: RegisterQuery) -> RegisterAnswer:
+        world = self._world
+        world.asks_register(query)
+        await world.clock.sleep(world.apart.expovariate(10))
+        if not world.healed and world.apart.random() < 0.1:
+            raise PncDown("simulated")
+        gone = "UNAVAILABLE" if not world.healed and world.apart.random() < 0.1 else "OK"
+        now_ms = world.clock.wall_ms()
+        return RegisterAnswer(
+            check=query.check,
+            attempt=query.attempt,
+            key_text=query.key_text,
+            record=StatusRecord(vrm=query.vrm, tax="Y", mot="Y", insured="N"),
+            blocks=(Block("DVLA", now_ms), Block("MID", now_ms, gone)),
+            as_of_ms=now_ms,
+        )
+
+    async def sources(self) -> frozenset[str]:
+        await self._world.clock.sleep(0.01)
+        return frozenset({"DVLA", "MID"})
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 class SimPnc:
@@ -315,8 +352,12 @@ class SimTerminal:
         mark = world.random.choice(MARKS)
         if self.bearer is Bearer.SERIAL or (not dated and world.random.random() < 0.2):
             name = f"typed {self._n}"
+            status = world.apart.random() < STATUS_SHARE
             self.sent[name] = CheckRequest(
-                key=VehicleKey(vrm=mark), reason="1", typed=f"V {mark} R1"
+                key=VehicleKey(vrm=mark),
+                reason="1",
+                typed=f"{'T' if status else 'V'} {mark} R1",
+                scope="status" if status else "",
             )
             return name
         name = f"r{self._n}"
@@ -332,6 +373,7 @@ class SimTerminal:
             sent_at_ms=world.clock.true_ms() + self.skew_ms,
             justification="NO LIGHTS",
             location="BRIDGE ST",
+            scope="status" if key is not None and world.apart.random() < STATUS_SHARE else "",
         )
         if key is not None and world.chance("deadly"):
             world.deadly[dedupe_key(FakeKeyed(), self.issi, self.sent[name], 0)] = Deadly()

@@ -29,6 +29,7 @@ from gateway.messages import (
     LocationFix,
     Notice,
     PncQuery,
+    RegisterQuery,
     Result,
     StatusReport,
     UnitFix,
@@ -49,7 +50,7 @@ from tests.simulation.bearers import SimBearer, SimBroker, SimLine
 from tests.simulation.consoles import ALL_RIGHTS, Console, control_room
 from tests.simulation.faults import Faults, Knobs
 from tests.simulation.loop import SimClock, SimLoop
-from tests.simulation.parties import Deadly, SimDisk, SimLedger, SimPnc, SimTerminal
+from tests.simulation.parties import Deadly, SimDisk, SimLedger, SimPnc, SimRegister, SimTerminal
 
 ON_LINES = 2
 """So many of the fleet's terminals are at a line of their own, the others at the broker."""
@@ -112,6 +113,10 @@ class World:
         self.journal = SimJournal()
         self.nth_fails: Callable[[str], bool] = lambda _port: False
         self.asked: list[PncQuery] = []
+        self.registered: list[RegisterQuery] = []
+        """A ledger of its own: what the vehicle register was asked."""
+        self.apart = random.Random(f"register {loop.seed}")
+        """Chance of what came later than the seeds of the planted faults: it draws from none."""
         self.unknown: set[str] = set()
         """Checks that were once answered with a warning which no table knows."""
         self.feed: list[tuple[float, Event]] = []
@@ -242,7 +247,7 @@ class World:
             keyed=FakeKeyed(),
             seals=FakeSeals(),
             factors=FakeFactors(),
-            register=None,
+            register=SimRegister(self),
             fatal=self._fatal,
         )
         for bearer in self.bearers:
@@ -396,6 +401,11 @@ class World:
         self.asked.append(query)
         self.loop.note("question", query.check, query.attempt)
         self.judge(oracles.question_allowed, query)
+
+    def asks_register(self, query: RegisterQuery) -> None:
+        self.registered.append(query)
+        self.loop.note("register", query.check, query.attempt)
+        self.judge(oracles.register_allowed, query)
 
     def about_to_send(self, terminal: Issi, message: Downlink) -> None:
         asks = isinstance(message, Notice) and message.kind == "waiting"
