@@ -24,6 +24,10 @@ NO_REQUESTER = "NO REQUESTER"
 TOO_MANY = "TOO MANY CHECKS"
 """More than one officer may ask, over all radios."""
 CREW_MAY_NOT = "CREW MAY NOT SEE IT"
+ASKED_EARLIER = "ASKED BEFORE BOOKING"
+OVERTAKEN_MS = 60_000
+"""So long after a booking a question of the former officer may still be on its way. Not longer: a
+radio's clock may be set back, and its officer must not be refused for that."""
 LOWEST = "lowest"
 
 ASK_CONTROL = "ASK CONTROL"
@@ -36,6 +40,7 @@ _TO_DO = {
     policy.NOT_YOUR_ROLE: ASK_CONTROL,
     TOO_MANY: "WAIT, OR USE VOICE",
     CREW_MAY_NOT: "ASK CONTROL BY VOICE",
+    ASKED_EARLIER: "ASK AGAIN",
 }
 """Each denial but those of the coach, and what the officer can do about it."""
 _SAY_MORE = "ASK AGAIN: J AND WHY"
@@ -112,6 +117,8 @@ def admit(rules: Rules, asker: Asker, request: CheckRequest, *, now_ms: int) -> 
     found = decide(rules, asker, request, now_ms=now_ms)
     if found.cause:
         return found
+    if _of_a_former_holder(rules, asker, request, now_ms):
+        return _denied(ASKED_EARLIER)
     try:
         originator.line(asker, reason="", most=rules.policy.originator_max)
     except originator.NoRequester:
@@ -119,6 +126,18 @@ def admit(rules: Rules, asker: Asker, request: CheckRequest, *, now_ms: int) -> 
     reason = rules.policy.reasons[request.reason]
     missing = coach.judge(request.justification, reason, rules.policy.coach)
     return _denied(missing) if missing else found
+
+
+def _of_a_former_holder(rules: Rules, asker: Asker, request: CheckRequest, now_ms: int) -> bool:
+    """Whether the radio sent this before its officer took it, both by the radio's own clock: it
+    overtook nothing, it was overtaken, and would be asked in the name of another."""
+    booking = rules.roster.last_booking(asker.issi)
+    if booking is None or booking.id != asker.booking or len(booking.officers) != 1:
+        return False
+    if booking.sent_at_ms is None or request.sent_at_ms is None:
+        return False
+    fresh = 0 <= now_ms - booking.since_ms < OVERTAKEN_MS
+    return fresh and request.sent_at_ms < booking.sent_at_ms
 
 
 def too_many() -> Admission:

@@ -92,15 +92,15 @@ def config(*, limits: LimitsSection = UNLIMITED, **checks: object) -> Config:
 
 
 def unasked(base: Config) -> Config:
-    """Nobody is asked FREE TO SPEAK? or why they asked, and nothing is held: for what is not about
-    that."""
+    """Nobody is asked FREE TO SPEAK? or why they asked, nothing is held, and whoever approved the
+    policy is not looked at: for what is not about that."""
     rules = tuple(
         msgspec.structs.replace(rule, hold=False, prompt=False) for rule in base.policy.rules
     )
     policy = msgspec.structs.replace(
         base.policy, rules=rules, challenge=Challenges(rate=0.0, always=())
     )
-    return msgspec.structs.replace(base, policy=policy)
+    return msgspec.structs.replace(base, policy=policy, policy_bytes=b"")
 
 
 def other_holder(base: Config, issi: str = ISSI) -> Config:

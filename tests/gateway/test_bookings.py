@@ -204,6 +204,26 @@ async def test_guesses_at_once_are_no_more_than_guesses_in_a_row(house: House) -
     assert holder(house, "5001005") == ""
 
 
+async def test_what_the_former_officer_sent_is_not_asked_in_the_next_ones_name(
+    house: House,
+) -> None:
+    """A question that a broker held up, behind the booking that it was sent before: refused, and
+    soon forgiven, for a radio's clock may be set back."""
+    await says(house, on())
+    late = house.question("TE99STV")
+    await house.passes(2)
+    await says(house, on(SERGEANT, sent_at_ms=house.clock.wall_ms()))
+    await says(house, late)
+    assert house.receipts[-1].why == "ASKED BEFORE BOOKING"
+    assert house.pnc.asked == []
+    await house.ask()
+    assert len(house.pnc.asked) == 1
+    await house.passes(61)
+    set_back = house.question("TE99STV", sent_at_ms=late.sent_at_ms)
+    await says(house, set_back)
+    assert house.receipts[-1].why != "ASKED BEFORE BOOKING"
+
+
 # --------------------------------------------------------------------------- off
 
 
