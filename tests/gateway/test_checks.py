@@ -62,12 +62,11 @@ async def test_the_order_of_a_check(house: House) -> None:
     """Question on record, then receipt and question; outcome and disclosure on record, then the
     first send (decision 2, I5, I6); the bearer is told last that it need not send again (P2)."""
     await house.ask("TE99ABC")
-    first_send = house.story.index("sent result")
-    assert house.story[0] == "started"
-    assert house.story[1] == "opened+asked"
-    assert set(house.story[2:5]) == {"settled", "sent receipt", "question 1"}
-    assert house.story[5] == "answered+disclosed"
-    assert first_send == 6
+    story = [step for step in house.story if step != "alteration"]  # the policy, at a first start
+    assert story[:2] == ["started", "opened+asked"]
+    assert set(story[2:5]) == {"settled", "sent receipt", "question 1"}
+    assert story[5] == "answered+disclosed"
+    assert story.index("sent result") == 6
 
 
 async def test_nothing_is_said_before_the_commit(house: House) -> None:
