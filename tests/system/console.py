@@ -21,11 +21,19 @@ class Console:
     the callsigns that were ever shown to call for help.
     """
 
-    def __init__(self, url: str, *, address: str = "127.0.0.1", who: str = "op-1") -> None:
-        """address: of loopback, where it comes from. who: logs in (tests.system.seats)."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        address: str = "127.0.0.1",
+        who: str = "op-1",
+        seat: dict[str, str] | None = None,
+    ) -> None:
+        """address: of loopback, where it comes from. who: logs in (tests.system.seats). seat: of a
+        session that stands already."""
         self._url = url
         self._who = who
-        self._seat: dict[str, str] = {}
+        self._seat = seat or {}
         self.logged_in = 0
         """How often: a session outlives a restart of the daemon."""
         self._address = address
