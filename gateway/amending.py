@@ -10,6 +10,7 @@ import msgspec
 from gateway.messages import Level
 from gateway.policy import FIELD_GROUPS, Decision
 from gateway.rulebook import Policy
+from gateway.sources import STATUS_GROUP
 
 _MADE_OF: dict[str, frozenset[str]] = {
     "police_interest": frozenset({"wanted", "reports"}),
@@ -20,20 +21,29 @@ _MADE_OF: dict[str, frozenset[str]] = {
 """A flag tells one thing of these groups: it may be told where all of them may."""
 
 
-def lower_levels(decision: Decision) -> tuple[Level, ...]:
-    """What it may be amended to, the highest first."""
+def lower_levels(policy: Policy, decision: Decision) -> tuple[Level, ...]:
+    """What it may be amended to, the highest first. A status alone has no safety word, so that of
+    it only a level that grants the status says anything."""
     below = [each for each in Level if Level.L0.value < each.value < decision.level.value]
+    if decision.status_alone:
+        below = [
+            each
+            for each in below
+            if each is not Level.L1 and STATUS_GROUP in policy.levels.get(each.value, ())
+        ]
     return tuple(sorted(below, key=lambda each: each.value, reverse=True))
 
 
 def lowered(policy: Policy, decision: Decision, level: Level) -> Decision:
     """The same decision at a lower level. Raises ValueError when it is not lower, or nothing."""
-    if level not in lower_levels(decision):
+    if level not in lower_levels(policy, decision):
         raise ValueError("LEVEL: ONLY BELOW THE PROPOSED ONE")
     named = frozenset(policy.levels.get(level.value, ())) & FIELD_GROUPS
     fields = frozenset(group for group in named if _granted(group, decision.fields))
     prompt = decision.prompt and level.value >= Level.L3.value
-    return msgspec.structs.replace(decision, level=level, fields=fields | {"safety"}, prompt=prompt)
+    if not decision.status_alone:
+        fields |= {"safety"}
+    return msgspec.structs.replace(decision, level=level, fields=fields, prompt=prompt)
 
 
 def _granted(group: str, fields: frozenset[str]) -> bool:

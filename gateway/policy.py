@@ -96,6 +96,8 @@ class Decision(msgspec.Struct, frozen=True):
     prompt: bool = False
     why: str = ""
     status_from: str = "pnc"
+    status_alone: bool = False
+    """The question is of tax, MOT and insurance: nothing is known that a safety word could say."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,9 +185,10 @@ def may_ask(policy: Policy, asker: Asker, request: CheckRequest) -> Decision:
 def _status_alone(decision: Decision) -> Decision:
     """For tax, MOT and insurance alone: what of the rule's groups a register knows, if anything."""
     groups = decision.fields & {sources.STATUS_GROUP, "vehicle"}
-    if sources.STATUS_GROUP not in groups:
+    # L1 is the safety word and nothing else, and nobody has been asked for that here.
+    if sources.STATUS_GROUP not in groups or decision.level is Level.L1:
         return Decision(False, Level.L0, why=NOT_YOUR_ROLE)
-    return msgspec.structs.replace(decision, fields=groups, prompt=False)
+    return msgspec.structs.replace(decision, fields=groups, prompt=False, status_alone=True)
 
 
 def may_read(
@@ -255,6 +258,9 @@ def project(
         why = decision.why or NOT_YOUR_ROLE
         return without_answer(Outcome.REFUSED, ResultClass.DENIED, why, request)
     if request.scope == sources.STATUS:
+        if sources.STATUS_GROUP not in decision.fields or decision.level is Level.L1:
+            denied = ResultClass.DENIED
+            return without_answer(Outcome.REFUSED, denied, NOT_YOUR_ROLE, request)
         return _status_view(decision, request, answer)
     tier = results.tier(answer, warnings)
     if decision.level is Level.L1:

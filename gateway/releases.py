@@ -157,7 +157,7 @@ class Releases:
         own = self._own(check, actor)
         answer = results.without_covert(check.answer, self._rules().policy).answer
         levels = {check.result.level: check.result.pages}
-        for level in lower_levels(decision):
+        for level in lower_levels(self._rules().policy, decision):
             lower = lowered(self._rules().policy, decision, level)
             levels[level.value], _ = self._pages(check, answer, lower)
         whole: tuple[str, ...] = ()

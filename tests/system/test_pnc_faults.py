@@ -57,7 +57,7 @@ class Pnc(PncServer):
         self.now += 1
         self.most = max(self.most, self.now)
         try:
-            await self._pause(self.takes_s)
+            await self.pause(self.takes_s)
             return await super()._query(request)
         finally:
             self.now -= 1
