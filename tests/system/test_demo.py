@@ -206,10 +206,10 @@ async def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, moment: str) -> None
     assert tempfile.gettempdir() != str(tmp_path)
 
 
-async def seat_at(port: int, said: str) -> dict[str, str]:
-    """Logged in with what the demo says; nothing while it has not."""
+async def seat_at(port: int, said: str) -> dict[str, str] | None:
+    """Logged in with what the demo says; None while it has not."""
     found = re.search(r"(?m)^log in +(operator) +(\S+)$", said)
-    return await log_in(f"http://127.0.0.1:{port}", *found.groups()) if found else {}
+    return await log_in(f"http://127.0.0.1:{port}", *found.groups()) if found else None
 
 
 async def answered_bearers(port: int, said: str) -> set[str]:
@@ -217,9 +217,12 @@ async def answered_bearers(port: int, said: str) -> set[str]:
     fleet = (ROOT / "simulators" / "scenarios" / "demo.toml").read_text("utf-8")
     bearer_of = dict(re.findall(r'callsign = "([^"]+)"\nissi = "\d+"\nbearer = "(\w+)"', fleet))
     try:
+        seat = await seat_at(port, said)
+        if seat is None:
+            return set()
         async with (
             asyncio.timeout(2),
-            aiohttp.ClientSession(headers=await seat_at(port, said)) as http,
+            aiohttp.ClientSession(headers=seat) as http,
             http.get(f"http://127.0.0.1:{port}/api/v1/snapshot") as answer,
         ):
             picture = json.loads(await answer.read())
