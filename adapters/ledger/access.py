@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,7 +157,7 @@ def _lock_file(path: Path, patience_s: float) -> Callable[[], None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if time.monotonic() < until_s:
-                time.sleep(RETRY_S)
+                select.select([], [], [], RETRY_S)
                 continue
             os.close(handle)
             raise LockHeld(

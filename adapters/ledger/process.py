@@ -13,10 +13,10 @@ import contextlib
 import ctypes
 import gc
 import os
+import select
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from adapters.ledger.store import Store
 
 GAUGES_S = 0.5
-GONE_EVERY_S = 0.01
 METHODS = frozenset(
     {
         "open_checks", "outbox", "open_alarms", "kept", "check", "last_check", "recent_checks",
@@ -84,10 +83,13 @@ class LedgerProcess:
 
     def wait(self, within_s: float) -> bool:
         """Blocking: whether it has ended by then."""
-        until_s = time.monotonic() + within_s
-        while not self.gone() and time.monotonic() < until_s:
-            time.sleep(GONE_EVERY_S)
-        return self._gone
+        if not self.gone():
+            ended = os.pidfd_open(self.pid)
+            try:
+                select.select([ended], [], [], within_s)
+            finally:
+                os.close(ended)
+        return self.gone()
 
     def end(self) -> None:
         """At once; it is not waited for: one that a disk holds ends when that lets it go."""

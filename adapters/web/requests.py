@@ -1,7 +1,7 @@
 """What a request says, as bytes and text in, values or an Unclear out. Pure.
 
-Rule: a member that stands twice says nothing: readers differ on which one counts, and who acted is
-put on record.
+Rule: a member that stands twice says nothing: readers differ on which one counts, and what was done
+is put on record.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.app import made_factor
 from tests.services.mosquitto import Mosquitto
+from tests.system.daemon import until
 from tests.system.ledgers import audit
 from tests.system.officers import LineOfficer, MqttOfficer, Officer, now_text
 from tests.system.world import World
@@ -34,6 +35,13 @@ async def world(tmp_path: Path, mosquitto: Mosquitto) -> AsyncIterator[World]:
         yield world
     finally:
         await world.close()
+
+
+def links_up(world: World, link: str) -> list[object]:
+    """Each time that this link came up, over all lives of the daemon."""
+    assert world.daemon is not None
+    lines = world.daemon.journal()
+    return [each for each in lines if (each["event"], each.get("link")) == ("link.up", link)]
 
 
 def said(officer: Officer, pattern: str) -> Callable[[], bool]:
@@ -104,6 +112,8 @@ async def test_over_mqtt_with_json_and_a_second_aboard(world: World) -> None:
     await radio.until(lambda: radio.result(ref), WITHIN_S)
     await world.daemon.kill()
     await world.daemon.start()
+    # What it hears while its broker's link still comes up is acted upon; the word back may be lost.
+    await until(lambda: len(links_up(world, "mqtt")) == 2, WITHIN_S)
     await radio.say("status", {"code": 11})
     await radio.until(said(radio, "BOOKED OFF"), WITHIN_S)
     await radio.say("status", {"code": 17})

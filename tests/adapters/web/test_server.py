@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from adapters.codecs import keysds
-from adapters.web import WebServer, doors
+from adapters.web import WebServer, doors, requests
 from gateway.errors import ChainBroken, LedgerUnavailable
 from gateway.messages import CheckNow
 from gateway.settings import HttpSection
@@ -809,3 +809,17 @@ async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing() -> None:
         second = web_server(board, http=HttpSection(port=server.port))
         with pytest.raises(OSError):
             await second.start()
+
+
+@pytest.mark.parametrize(
+    ("raw", "type_"),
+    [
+        (b'{"minutes": 5, "why": "test", "minutes": 15}', requests.ShelveAct),
+        (b'{"act": "refuse", "why": "no", "act": "release"}', requests.ReleaseAct),
+        (b'{"text": "A", "text": "B"}', requests.MessageAct),
+    ],
+)
+def test_what_stands_twice_says_nothing(raw: bytes, type_: type) -> None:
+    """Readers differ on which one counts, and what was done is put on record."""
+    with pytest.raises(requests.Unclear):
+        requests.body(raw, type_)
