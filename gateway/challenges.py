@@ -201,6 +201,8 @@ class ChallengeDesk:
             changed_ms=check.opened_at_ms,
         )
         record = self._record(challenge, "challenged", detail=cause, receipt=check.receipt)
+        # Who keyed it for them stands on every record of the check.
+        record = msgspec.structs.replace(record, operator=check.asker.operator)
         if len(self._open) >= MOST:
             self._meter.count("queue_dropped_total", queue="challenge", reason="full")
             return [record], [], remember

@@ -18,6 +18,7 @@ from gateway.errors import PncDown
 from gateway.messages import (
     Actor,
     ChallengeChanged,
+    CheckRequest,
     Downlink,
     Notice,
     PersonKey,
@@ -25,6 +26,7 @@ from gateway.messages import (
     PncQuery,
     PncRecord,
     Reasoning,
+    VehicleKey,
     Viewer,
 )
 from gateway.ports import KeptRow
@@ -168,6 +170,17 @@ async def test_nothing_of_the_answer_decides_it_or_shows_in_it(issi: str) -> Non
             told.append(heard)
     assert 2 <= len(told[0]) <= 10
     assert all(each == told[0] for each in told)
+
+
+async def test_who_keyed_it_stands_on_the_challenge_too() -> None:
+    """An operator asked for the officer: both stand on every record of the check."""
+    request = CheckRequest(key=VehicleKey(vrm="TE99STV"), reason="1")
+    ann = Actor(id="ann", roles=frozenset({"operator"}))
+    async with House(always()) as house:
+        await house.core.assisted.ask(ann, ISSI, request, to_radio=True, key="k1")
+        await settle()
+        (record,) = house.on_record("challenged")
+    assert (record.officer, record.operator) == ("1001", "ann")
 
 
 async def test_what_is_not_asked_is_not_challenged() -> None:
