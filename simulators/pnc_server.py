@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections import deque
 from pathlib import Path
-from typing import Literal
 
 from aiohttp import web
 
@@ -26,9 +24,9 @@ from adapters.pnc.mock import (
     fault_of,
 )
 from simulators import pnc_wire
-from simulators.clock import Clock, RealClock
-from simulators.http_server import HttpServer, error_reply, hang_up, json_reply
-from simulators.pnc_log import PncLog, Query, Reply
+from simulators.clock import Clock
+from simulators.http_server import error_reply, hang_up, json_reply
+from simulators.lookup_server import LookupServer, drop
 from simulators.pnc_wire import NotAsDocumented, Question
 
 READ_WITHIN_S = 10.0
@@ -47,16 +45,9 @@ ERRORS = {
 }
 BROKEN = frozenset({"RST", "DRP", "GBG", "TRN", "VST", "ECH", "ORD", "DUP"})
 
-Fault = Literal["hang", "down", "slow"]
 
-
-class PncServer(HttpServer):
-    """One server on host:port; port 0 takes any, and `url` says which after `start`.
-
-    fault: what all questions meet until it is None again. token: what must stand in
-    Authorization; empty: anybody may ask. latency: what an answer takes besides; None: nothing.
-    log: a file for every query and reply, as JSON lines.
-    """
+class PncServer(LookupServer):
+    """One server on host:port; port 0 takes any, and `url` says which after `start`."""
 
     def __init__(
         self,
@@ -69,42 +60,17 @@ class PncServer(HttpServer):
         latency: Latency | None = None,
         log: Path | None = None,
     ) -> None:
-        self.fault: Fault | None = None
+        super().__init__(host, port, token=token, clock=clock, latency=latency, log=log)
         self._register = Register(records)
-        super().__init__(host, port, clock=clock or RealClock())
-        self._token = token
-        self._latency = latency
-        self._log = PncLog(self._clock, log)
         self._waiting: tuple[asyncio.Future[bytes], bytes] | None = None
-        self.silent: frozenset[str] = frozenset()
-        """Sources that do not reply now (INSURANCE): every answer says so."""
-
-    @property
-    def queries(self) -> deque[Query]:
-        """The questions as they were read, oldest first; the last 20 000."""
-        return self._log.queries
-
-    @property
-    def replies(self) -> deque[Reply]:
-        """What became of them, in the order in which it was sent; the last 20 000."""
-        return self._log.replies
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/v1/query", self._query)
         app.router.add_get("/v1/sources", self._sources)
 
-    async def start(self) -> None:
-        """Listen. Raises OSError when the port or the log's file cannot be had."""
-        self._log.open()
-        await super().start()
-
-    async def stop(self) -> None:
-        await super().stop()
-        self._log.close()
-
     async def _sources(self, request: web.Request) -> web.StreamResponse:
         """Which sources reply now: names no subject, so it is in no log."""
-        if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
+        if self._stranger(request):
             return error_reply(401, "TOKEN", "NOT AUTHORISED")
         if self.fault == "hang":
             await self.pause(HANG_S)
@@ -129,7 +95,7 @@ class PncServer(HttpServer):
             key_text=question.key_text,
             originator=question.originator,
         )
-        if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
+        if self._stranger(request):
             return self._refuse(question, "token", 401, "TOKEN", "NOT AUTHORISED")
         if self.fault == "down":
             return self._refuse(question, "down", 503, "PNCAM", "COMMUNICATION ERROR")
@@ -179,7 +145,7 @@ class PncServer(HttpServer):
             case "RST":
                 return _reset(request)
             case "DRP":
-                return await _drop(request, body)
+                return await drop(request, body)
             case "GBG":
                 return json_reply(GARBAGE)
             case "TRN":
@@ -194,22 +160,6 @@ class PncServer(HttpServer):
                 return await _twice(request, body)
             case _:
                 return json_reply(body)
-
-    def _refuse(
-        self, question: Question, fault: str, status: int, code: str, message: str
-    ) -> web.Response:
-        self._note(question, "error", fault, status)
-        return error_reply(status, code, message)
-
-    def _note(self, question: Question, kind: str, fault: str, status: int) -> None:
-        self._log.reply(
-            check=question.check,
-            attempt=question.attempt,
-            key_text=question.key_text,
-            kind=kind,
-            fault=fault,
-            status=status,
-        )
 
     async def _swapped(self, body: bytes) -> bytes:
         """Two who ask at the same time get each other's reply; one alone gets a stranger's."""
@@ -237,17 +187,6 @@ def _reset(request: web.Request) -> web.Response:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.transport.abort()
     return web.Response(status=502)
-
-
-async def _drop(request: web.Request, body: bytes) -> web.StreamResponse:
-    """Whole length announced, half of it sent."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    response.content_length = len(body)
-    await response.prepare(request)
-    await response.write(body[: len(body) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return response
 
 
 async def _huge(request: web.Request, body: bytes) -> web.StreamResponse:

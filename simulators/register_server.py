@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -28,9 +27,9 @@ from adapters.register.mock import (
     silent_of,
 )
 from gateway.messages import RegisterAnswer, StatusRecord
-from simulators.clock import Clock, RealClock
-from simulators.http_server import HttpServer, error_reply, hang_up, json_reply
-from simulators.pnc_log import PncLog, Query, Reply
+from simulators.clock import Clock
+from simulators.http_server import error_reply, hang_up, json_reply
+from simulators.lookup_server import LookupServer, drop
 
 PROTOCOL = 1
 READ_WITHIN_S = 10.0
@@ -43,8 +42,6 @@ ERRORS = {
     "MNT": (503, "ENQ503", "SERVICE UNAVAILABLE"),
     "AUT": (401, "ENQ401", "NOT AUTHORISED"),
 }
-
-Fault = Literal["hang", "down", "slow"]
 
 
 class Question(msgspec.Struct, forbid_unknown_fields=True):
@@ -59,12 +56,8 @@ class Question(msgspec.Struct, forbid_unknown_fields=True):
     deadline_s: float
 
 
-class RegisterServer(HttpServer):
-    """One server on host:port; port 0 takes any, and `url` says which after `start`.
-
-    fault: what all questions meet until it is None again. silent: sources that do not reply now.
-    token, latency, log: as of the PNC's server.
-    """
+class RegisterServer(LookupServer):
+    """One server on host:port; port 0 takes any, and `url` says which after `start`."""
 
     def __init__(
         self,
@@ -77,36 +70,12 @@ class RegisterServer(HttpServer):
         latency: Latency | None = None,
         log: Path | None = None,
     ) -> None:
-        super().__init__(host, port, clock=clock or RealClock())
-        self.fault: Fault | None = None
-        self.silent: frozenset[str] = frozenset()
+        super().__init__(host, port, token=token, clock=clock, latency=latency, log=log)
         self._records = StatusRecords(records)
-        self._token = token
-        self._latency = latency
-        self._log = PncLog(self._clock, log)
-
-    @property
-    def queries(self) -> deque[Query]:
-        """The questions as they were read, oldest first; the last 20 000."""
-        return self._log.queries
-
-    @property
-    def replies(self) -> deque[Reply]:
-        """What became of them; the last 20 000."""
-        return self._log.replies
 
     def add_routes(self, app: web.Application) -> None:
         app.router.add_post("/register/v1/vehicles", self._look_up)
         app.router.add_get("/register/v1/sources", self._sources)
-
-    async def start(self) -> None:
-        """Listen. Raises OSError when the port or the log's file cannot be had."""
-        self._log.open()
-        await super().start()
-
-    async def stop(self) -> None:
-        await super().stop()
-        self._log.close()
 
     # ----------------------------------------------------------------- one question
 
@@ -124,7 +93,7 @@ class RegisterServer(HttpServer):
             key_text=question.key_text,
             originator="",
         )
-        if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
+        if self._stranger(request):
             return self._refuse(question, "token", *ERRORS["AUT"])
         if self.fault == "down":
             return self._refuse(question, "down", *ERRORS["MNT"])
@@ -171,13 +140,13 @@ class RegisterServer(HttpServer):
                     json.dumps(json.loads(body) | {"key_text": "VRM:TE99ZZZ"}).encode()
                 )
             case "DRP":
-                return await _drop(request, body)
+                return await drop(request, body)
             case _:
                 return json_reply(body)
 
     async def _sources(self, request: web.Request) -> web.StreamResponse:
         """Which sources reply now: names no vehicle, so it is in no log."""
-        if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
+        if self._stranger(request):
             return error_reply(*ERRORS["AUT"])
         if self.fault == "hang":
             await self.pause(HANG_S)
@@ -189,22 +158,6 @@ class RegisterServer(HttpServer):
             for name in SOURCES
         ]
         return json_reply(json.dumps({"protocol": PROTOCOL, "sources": states}).encode())
-
-    def _refuse(
-        self, question: Question, fault: str, status: int, code: str, message: str
-    ) -> web.Response:
-        self._note(question, "error", fault, status)
-        return error_reply(status, code, message)
-
-    def _note(self, question: Question, kind: str, fault: str, status: int) -> None:
-        self._log.reply(
-            check=question.check,
-            attempt=question.attempt,
-            key_text=question.key_text,
-            kind=kind,
-            fault=fault,
-            status=status,
-        )
 
 
 # --------------------------------------------------------------------------- the wire
@@ -259,14 +212,3 @@ def _status(record: StatusRecord) -> dict[str, Any]:
 def _moment(ms: int) -> str:
     at = datetime.fromtimestamp(ms / 1000, tz=UTC)
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-async def _drop(request: web.Request, body: bytes) -> web.StreamResponse:
-    """Whole length announced, half of it sent."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    response.content_length = len(body)
-    await response.prepare(request)
-    await response.write(body[: len(body) // 2])
-    if request.transport is not None:
-        request.transport.close()
-    return response
