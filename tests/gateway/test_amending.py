@@ -82,6 +82,16 @@ def test_the_safety_tier_is_in_every_level(
             assert tier.name in view.danger
 
 
+def test_what_may_not_be_named_still_warns() -> None:
+    """No group for the warning, and the level without a tier of its own: SAFETY stands there."""
+    armed = answer(person(warnings=signals("FI")))
+    nameless = Decision(True, Level.L4, fields=frozenset({"trace", "bail"}))
+    lower = lowered(POLICY, nameless, Level.L3)
+    assert "warnings" not in lower.fields
+    view = project(POLICY, lower, QUESTION, armed, WARNINGS)
+    assert view.dangers
+
+
 def test_a_lower_level_is_what_it_would_have_been() -> None:
     """L4 amended to L1 is the L1 of everybody."""
     wanted = answer(person(warnings=signals("VI")))

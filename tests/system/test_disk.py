@@ -193,6 +193,8 @@ async def test_a_lock_of_another_process_is_heard_of_and_passes(tmp_path: Path) 
         await here.logged("ledger.recovered")
         await fully_back(here)
         assert "AUD" in [leaf["operation"] for leaf in audit(here.daemon.state)]
+        # The check that was in doubt is taken up again beside the new one.
+        await here.settled()
         assert here.verdict() == []
 
 
