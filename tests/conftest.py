@@ -14,8 +14,8 @@ from tests.services import mosquitto as mosquittos
 from tests.services.mosquitto import Mosquitto
 
 # How long an example takes says what else the machine has to do, and nothing about the code.
-# At a desk each run looks at other examples. In CI, and where a mutant must be red, the examples are
-# the same each time: whether a change is good must not hang on luck.
+# At a desk each run looks at other examples. In CI, and where a mutant must be red, they are the
+# same each time: whether a change is good must not hang on luck.
 settings.register_profile(
     "shared machine",
     deadline=None,
