@@ -103,6 +103,20 @@ Suspect = Callable[[Suspicion, str, Issi], None]
 """Told what a link noticed: the cause, the link, and the terminal (empty when it is no ISSI)."""
 
 
+Tap = Callable[[str, bytes], None]
+"""Told what a link heard, before it is judged: on which channel (a topic, a peer; empty where there
+is one only), and the bytes. O(1), never waits, never raises; who records decides what is kept."""
+
+OPENED = "opened"
+"""The channel on which a tap is told, with no bytes, that a line begins anew: what was half said
+before is nobody's."""
+
+
+def untapped(channel: str, data: bytes) -> None:
+    """For a link that nobody records."""
+    del channel, data
+
+
 class Link(Protocol):
     """Owns one serial port or one broker. Decides nothing."""
 

@@ -13,7 +13,7 @@ from adapters.links.intake import nobody
 from adapters.links.mqtt_broker import MqttLink
 from adapters.links.serial_port import SerialLink
 from gateway.messages import Issi
-from gateway.ports import Clock, Codec, Journal, Link, Meter, Suspect
+from gateway.ports import Clock, Codec, Journal, Link, Meter, Suspect, Tap, untapped
 from gateway.settings import BrokerSection, SerialSection
 
 REGISTRY: dict[type[Any], Callable[..., Link]] = {
@@ -33,11 +33,12 @@ def create(
     known: Callable[[Issi], bool],
     codecs: Callable[..., Codec],
     suspect: Suspect = nobody,
+    tap: Tap = untapped,
 ) -> Link:
     """The link of this section of the configuration; nothing is opened yet.
 
     known: whether an ISSI is in the fleet. codecs: `create` of the codecs' registry. suspect: told
-    what looks like somebody's doing.
+    what looks like somebody's doing. tap: told what is heard, before it is judged.
     """
     return REGISTRY[type(section)](
         section,
@@ -49,4 +50,5 @@ def create(
         known=known,
         codecs=codecs,
         suspect=suspect,
+        tap=tap,
     )

@@ -29,7 +29,7 @@ from adapters.mqtt_client import Access, Connection, Received, connect, moment
 from gateway import __version__
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import BadFrame, Bearer, BookOff, BookOn, Downlink, Issi, Privacy
-from gateway.ports import Clock, Codec, Handle, Journal, Meter, Suspect
+from gateway.ports import Clock, Codec, Handle, Journal, Meter, Suspect, Tap, untapped
 from gateway.settings import BrokerSection
 
 MAIN = ("check", "text", "fix", "nmea")
@@ -73,6 +73,7 @@ class MqttLink:
         known: Callable[[Issi], bool],
         codecs: Callable[..., Codec],
         suspect: Suspect = nobody,
+        tap: Tap = untapped,
     ) -> None:
         self.name = section.name
         self._section = section
@@ -84,6 +85,7 @@ class MqttLink:
         self._known = known
         self._codecs = codecs
         self._suspect = suspect
+        self._tap = tap
         self._topic = re.compile(re.escape(section.prefix) + r"/([^/]*)/(up/[a-z]{1,12})")
         self._writer = codecs("terminal_json", side="gateway")
         self._main: Connection | None = None
@@ -236,6 +238,7 @@ class MqttLink:
 
     def receive(self, received: Received, intake: Intake, settle: Callable[[], None]) -> None:
         """One message from the broker, judged in the client's own callback. Never raises."""
+        self._tap(said_on(received), received.payload)
         intake.heard(len(received.payload))
         found = self._topic.fullmatch(received.topic)
         issi = found.group(1) if found else ""
@@ -321,6 +324,12 @@ class MqttLink:
                 raise SendFailed("nobody subscribes")
             self._meter.count("link_send_bytes_total", len(frame.data), link=self.name)
             self._meter.count("frames_sent_total", link=self.name, type=word_of(message))
+
+
+def said_on(received: Received) -> str:
+    """For a tap: the topic, behind a colon, and before it `r` if it lay retained, `d` if the broker
+    had sent it before."""
+    return f"{'r' * received.retain}{'d' * received.dup}:{received.topic}"
 
 
 class LoopBack:

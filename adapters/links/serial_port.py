@@ -28,7 +28,7 @@ from adapters.links.intake import Intake, nobody, word_of
 from adapters.links.line import NO_PORT, Line, Opened, drained, why
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Bearer, Downlink, Issi, Notice, Suspicion
-from gateway.ports import Clock, Codec, Handle, Journal, Meter, Suspect
+from gateway.ports import OPENED, Clock, Codec, Handle, Journal, Meter, Suspect, Tap, untapped
 from gateway.settings import SerialSection
 
 OPEN_WITHIN_S = 5.0
@@ -55,9 +55,11 @@ class SerialLink:
         known: Callable[[Issi], bool],
         codecs: Callable[..., Codec],
         suspect: Suspect = nobody,
+        tap: Tap = untapped,
     ) -> None:
         del instance, config_path
         self._suspect = suspect
+        self._tap = tap
         self.name = section.name
         self._section = section
         self._clock = clock
@@ -110,6 +112,7 @@ class SerialLink:
         line.serve(serial_asyncio_fast.SerialTransport(loop, line, line.port))
         try:
             self.heard_at_s = None
+            self._tap(OPENED, b"")
             self._line = line
             up()
             await asyncio.wait({line.lost})
@@ -131,6 +134,7 @@ class SerialLink:
     def _take(self, data: bytes, codec: Codec, intake: Intake) -> int:
         """Judge one slice, in one turn of the loop; returns how many frames were complete."""
         received_at_ms = self._clock.wall_ms()
+        self._tap("", data)
         intake.heard(len(data))
         # To the codec an old log's day is at noon: the day that is nearest to any time of day.
         today_ms = received_at_ms if self._day is None else self._day + DAY_MS // 2

@@ -44,6 +44,8 @@ class Ends:
 
     def __init__(self) -> None:
         self.heard, self.envelopes = [], []
+        self.tapped: list[tuple[str, bytes]] = []
+        self.tapped_before: list[int] = []
         self.meter = FakeMeter()
         self.up = asyncio.Event()
         self.auto = True
@@ -51,6 +53,7 @@ class Ends:
 
     def handle(self, envelope: Envelope) -> None:
         self.envelopes.append(envelope)
+        self.tapped_before.append(len([each for each in self.tapped if each[1]]))
         if self.auto:
             envelope.settle()
 
@@ -89,6 +92,7 @@ def made(section: Any, ends: Ends, folder: Path) -> Link:
         journal=FakeJournal(),
         known=lambda issi: issi == ISSI,
         codecs=codecs.create,
+        tap=lambda channel, data: ends.tapped.append((channel, data)),
     )
 
 
@@ -276,6 +280,21 @@ async def test_a_fix_and_a_bad_frame(ends: Ends) -> None:
     assert abs(fix.lon + 0.2431) < 1e-4
     rejected = ends.meter.total("frames_rejected_total", link="line")
     assert rejected + ends.meter.total("fixes_rejected_total") == 1
+
+
+async def test_a_tap_is_told_before_anything_is_judged(ends: Ends) -> None:
+    """Of what is refused as of what is handed over, and of every byte."""
+    await ends.opened()
+    await ends.say(*ends.words.noise)
+    await ends.until(lambda: ends.meter.total("frames_rejected_total", link="line"))
+    assert ends.words.noise[0] in b"".join(data for _, data in ends.tapped)
+    await ends.say(*ends.words.status)
+    await ends.until(lambda: ends.envelopes)
+    assert ends.tapped_before[0] >= 2, "tapped after it was handed over"
+    assert ends.words.status[0] in b"".join(data for _, data in ends.tapped)
+    assert ends.meter.total("link_receive_bytes_total", link="line") == sum(
+        len(data) for _, data in ends.tapped
+    )
 
 
 async def test_what_was_sent_is_counted(ends: Ends) -> None:
