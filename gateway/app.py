@@ -56,6 +56,7 @@ from gateway.chain_watch import ChainWatch, prover
 from gateway.check_memory import under_key
 from gateway.core import Core
 from gateway.errors import AnchorFailed, ConfigError, LedgerError, LedgerUnavailable
+from gateway.findings import nearest
 from gateway.messages import LinkState, Secret
 from gateway.policy_seal import PREFIX, SEAL
 from gateway.ports import (
@@ -468,6 +469,7 @@ class Gateway:
             known=core.roster.may_call,
             codecs=codecs.create,
             suspect=core.security.seen,
+            named=core.roster.called,
         )
 
     def _make_feed(self, broker: BrokerSection) -> relays.Feed:
@@ -726,9 +728,16 @@ def load(path: Path) -> Config:
         if line.codec not in codecs.REGISTRY:
             known = ", ".join(sorted(codecs.REGISTRY))
             found.append(f"serial {line.name}: codec: one of {known}")
-    if found:
-        findings: list[str] = []
-        settings.tell(path, found, findings)
+    findings: list[str] = []
+    settings.tell(path, found, findings)
+    misnamed = [
+        f"terminals[{n}].names.{protocol}: no such protocol; {nearest(protocol, codecs.REGISTRY)}"
+        for n, terminal in enumerate(config.fleet.terminals)
+        for protocol in terminal.names
+        if protocol not in codecs.REGISTRY
+    ]
+    settings.tell(resolve(path, section.gateway.fleet), misnamed, findings)
+    if findings:
         raise ConfigError(findings)
     return config
 

@@ -99,6 +99,8 @@ class Codec(Protocol):
 
 
 Handle = Callable[[Envelope], None]
+Named = Callable[[str, str], Issi]
+"""Protocol and the name that a terminal has there -> its ISSI; empty for a stranger."""
 Suspect = Callable[[Suspicion, str, Issi], None]
 """Told what a link noticed: the cause, the link, and the terminal (empty when it is no ISSI)."""
 

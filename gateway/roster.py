@@ -90,6 +90,7 @@ class Roster:
         self._areas = areas
         self._terminals: dict[Issi, Terminal] = {}
         self._revoked: dict[Issi, Terminal] = {}
+        self._called: dict[tuple[str, str], Issi] = {}
         self._officers: dict[str, Officer] = {}
         self._standing: dict[Issi, str] = {}
         self._bookings: dict[Issi, Booking] = {}
@@ -106,6 +107,9 @@ class Roster:
         self._fleet, self._areas = fleet, areas
         self._terminals = {each.issi: each for each in fleet.terminals if not each.revoked}
         self._revoked = {each.issi: each for each in fleet.terminals if each.revoked}
+        self._called = {
+            called: each.issi for each in fleet.terminals for called in each.names.items()
+        }
         self._officers = {each.collar: each for each in people.officers if not each.revoked}
         self._standing = {each.terminal: each.officer for each in people.standing}
         made = ((issi, self._asker_now(issi)) for issi in self._terminals)
@@ -192,6 +196,11 @@ class Roster:
         if len(called) != 1:
             raise KeyError(unit)
         return called[0]
+
+    def called(self, protocol: str, name: str) -> Issi:
+        """The radio that goes by this name in this protocol, revoked or not; empty for a stranger.
+        Names are told apart by every letter, its case too."""
+        return self._called.get((protocol, name), "")
 
     def revoked(self, issi: Issi) -> Terminal | None:
         """A radio of ours that is lost or stolen: its call for help is heard, and nothing else."""

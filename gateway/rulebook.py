@@ -37,6 +37,8 @@ class Terminal(Section, frozen=True, kw_only=True):
     device_class: str = "handheld"
     revoked: bool = False
     """Lost or stolen: as if it were not in the file, without losing its entry."""
+    names: dict[str, str] = {}
+    """What it is called where no ISSI is said: protocol -> name, unique in each protocol."""
 
 
 class StatusWord(Section, frozen=True, kw_only=True):
@@ -300,9 +302,13 @@ _FACTOR = re.compile(
 """At most 999,999 KiB a check: a typing error must not take the machine's memory."""
 
 
+_NAME_ELSEWHERE = re.compile(r"[!-~]{1,64}")
+
+
 def check_fleet(fleet: Fleet, areas: Areas | None) -> list[str]:
     found: list[str] = []
     seen: set[str] = set()
+    called: set[tuple[str, str]] = set()
     for place, terminal in enumerate(fleet.terminals):
         where = f"terminals[{place}]"
         if not _ISSI.match(terminal.issi):
@@ -316,6 +322,13 @@ def check_fleet(fleet: Fleet, areas: Areas | None) -> list[str]:
             found.append(f"{where}.agency: not one of agencies")
         if terminal.device_class not in fleet.device_classes:
             found.append(f"{where}.device_class: not one of device_classes")
+        for protocol, name in terminal.names.items():
+            if not _NAME_ELSEWHERE.fullmatch(name):
+                found.append(f"{where}.names.{protocol}: 1 to 64 printable characters, no blanks")
+            if (protocol, name) in called:
+                # One would be shown where the other is.
+                found.append(f"{where}.names.{protocol}: another terminal is called so")
+            called.add((protocol, name))
     for code, word in fleet.statuses.items():
         if not code.isdigit() or code == "0":
             found.append(f"statuses.{code}: a number; 0 is an emergency and cannot be shown away")

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adapters.links.intake import nobody
+from adapters.links.intake import nameless, nobody
 from adapters.links.mqtt_broker import MqttLink
 from adapters.links.serial_port import SerialLink
 from gateway.messages import Issi
-from gateway.ports import Clock, Codec, Journal, Link, Meter, Suspect, Tap, untapped
+from gateway.ports import Clock, Codec, Journal, Link, Meter, Named, Suspect, Tap, untapped
 from gateway.settings import BrokerSection, SerialSection
 
 REGISTRY: dict[type[Any], Callable[..., Link]] = {
@@ -34,11 +34,13 @@ def create(
     codecs: Callable[..., Codec],
     suspect: Suspect = nobody,
     tap: Tap = untapped,
+    named: Named = nameless,
 ) -> Link:
     """The link of this section of the configuration; nothing is opened yet.
 
     known: whether an ISSI is in the fleet. codecs: `create` of the codecs' registry. suspect: told
-    what looks like somebody's doing. tap: told what is heard, before it is judged.
+    what looks like somebody's doing. tap: told what is heard, before it is judged. named: who is
+    meant where a protocol says no ISSI.
     """
     return REGISTRY[type(section)](
         section,
@@ -51,4 +53,5 @@ def create(
         codecs=codecs,
         suspect=suspect,
         tap=tap,
+        named=named,
     )

@@ -41,6 +41,12 @@ def nobody(cause: Suspicion, link: str, terminal: Issi) -> None:
     del cause, link, terminal
 
 
+def nameless(protocol: str, name: str) -> Issi:
+    """A link of its own, without a fleet in which anybody has a name."""
+    del protocol, name
+    return ""
+
+
 class Intake:
     """One link's way in. reference_ms: what fix times are judged against, from the receipt time.
     suspect: told of what is somebody's doing; None where that cannot be known."""

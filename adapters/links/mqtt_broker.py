@@ -24,12 +24,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from adapters.links.intake import Intake, nobody, word_of
+from adapters.links.intake import Intake, nameless, nobody, word_of
 from adapters.mqtt_client import Access, Connection, Received, connect, moment
 from gateway import __version__
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import BadFrame, Bearer, BookOff, BookOn, Downlink, Issi, Privacy
-from gateway.ports import Clock, Codec, Handle, Journal, Meter, Suspect, Tap, untapped
+from gateway.ports import Clock, Codec, Handle, Journal, Meter, Named, Suspect, Tap, untapped
 from gateway.settings import BrokerSection
 
 MAIN = ("check", "text", "fix", "nmea")
@@ -74,7 +74,9 @@ class MqttLink:
         codecs: Callable[..., Codec],
         suspect: Suspect = nobody,
         tap: Tap = untapped,
+        named: Named = nameless,
     ) -> None:
+        del named
         self.name = section.name
         self._section = section
         self._instance = instance

@@ -24,11 +24,22 @@ import serial_asyncio_fast
 
 from adapters.dialling import Lookup, in_own_thread
 from adapters.links.device_server import SCHEME, open_socket
-from adapters.links.intake import Intake, nobody, word_of
+from adapters.links.intake import Intake, nameless, nobody, word_of
 from adapters.links.line import NO_PORT, Line, Opened, drained, why
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Bearer, Downlink, Issi, Notice, Suspicion
-from gateway.ports import OPENED, Clock, Codec, Handle, Journal, Meter, Suspect, Tap, untapped
+from gateway.ports import (
+    OPENED,
+    Clock,
+    Codec,
+    Handle,
+    Journal,
+    Meter,
+    Named,
+    Suspect,
+    Tap,
+    untapped,
+)
 from gateway.settings import SerialSection
 
 OPEN_WITHIN_S = 5.0
@@ -56,8 +67,9 @@ class SerialLink:
         codecs: Callable[..., Codec],
         suspect: Suspect = nobody,
         tap: Tap = untapped,
+        named: Named = nameless,
     ) -> None:
-        del instance, config_path
+        del instance, config_path, named
         self._suspect = suspect
         self._tap = tap
         self.name = section.name

@@ -93,6 +93,25 @@ def configured(folder: Path, profile: str, anchors: str) -> Path:
     return path
 
 
+def test_a_name_in_a_protocol_that_nobody_speaks_is_told(tmp_path: Path) -> None:
+    """Misspelt, it would be a unit that is never heard, and nobody would know why."""
+    path = configured(tmp_path, "training", "")
+    fleet = (CONFIG / "fleet.toml").read_text("utf-8")
+    main = path.read_text().replace(f'"{CONFIG}/fleet.toml"', '"fleet.toml"')
+    path.write_text(main)
+    for protocol, finding in (("nmea0183", ""), ("nmae0183", "did you mean nmea0183? (line ")):
+        names = f'issi = "5001001"\nnames = {{ {protocol} = "TRK1" }}'
+        (tmp_path / "fleet.toml").write_text(fleet.replace('issi = "5001001"', names, 1), "utf-8")
+        if not finding:
+            load(path)
+            continue
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        (found,) = caught.value.findings
+        assert found.startswith(f"fleet.toml: terminals[0].names.{protocol}: no such protocol; ")
+        assert finding in found
+
+
 def test_production_needs_an_anchor_off_this_disk(tmp_path: Path) -> None:
     """Heads that are lost with the ledger prove nothing; training may do without."""
     here = f'{{ kind = "file", path = "{tmp_path}/heads.jsonl" }}'

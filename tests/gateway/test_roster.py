@@ -68,6 +68,17 @@ def test_without_a_booking_there_is_no_asker() -> None:
     assert roster(lost).nobody(ISSI) is None
 
 
+def test_a_protocol_may_call_a_radio_otherwise() -> None:
+    """By its own name there, letter for letter, and as the newest file says; a revoked one is still
+    told from a stranger."""
+    held = roster(changed(names={"x": "nora/phone", "y": "TRK1"}))
+    assert (held.called("x", "nora/phone"), held.called("y", "TRK1")) == (ISSI, ISSI)
+    for stranger in (("x", "TRK1"), ("x", "Nora/phone"), ("x", ISSI), ("", ""), ("z", "TRK1")):
+        assert held.called(*stranger) == ""
+    held.replace(changed(names={"x": "nora/tablet"}, revoked=True), PEOPLE, AREAS)
+    assert (held.called("x", "nora/tablet"), held.called("x", "nora/phone")) == (ISSI, "")
+
+
 def test_new_files_tell_what_changed() -> None:
     """Added, removed, given to another officer or to nobody; a new role or area alone is no new
     holder."""

@@ -249,6 +249,10 @@ def test_what_is_wrong_is_named(folder: Folder, text: str, finding: str) -> None
         ("fleet.toml", 'area = "Eastern"', 'area = "Western"', "terminals[0].area"),
         ("fleet.toml", 'agency = "police"', 'agency = "navy"', "terminals[0].agency"),
         ("fleet.toml", 'device_class = "handheld"', 'device_class = "x"', "device_class"),
+        *(
+            ("fleet.toml", 'issi = "5001001"', f'issi = "1"\nnames.x = "{name}"', ".x: 1 to 64")
+            for name in ("", "two words", "n" * 65)
+        ),
         ("people.toml", 'surname = "TESTER"', 'surname = " "', "officers[0]: collar and surname"),
         ("people.toml", 'rank = "PC"', f'rank = "{"P" * 45}"', "officers[0]: rank, collar"),
         ("people.toml", 'collar = "1001"', 'collar = "1002"', "officers[1].collar: stands twice"),
@@ -289,6 +293,27 @@ def test_faults_of_the_data_files(
     folder.change(name, old, new)
     findings = folder.findings()
     assert any(found.startswith(f"{name}: ") and finding in found for found in findings), findings
+
+
+def test_no_two_terminals_have_one_name_in_a_protocol(folder: Folder) -> None:
+    """One would be shown where the other is. In another protocol, or of another case, it is
+    another name; a revoked radio keeps its own."""
+    fleet = (folder.path / "fleet.toml").read_text()
+    last = 'issi = "5001002"'
+
+    def called(first: str, second: str) -> str:
+        text = fleet.replace('issi = "5001001"', f'issi = "5001001"\nrevoked = true\n{first}', 1)
+        return text.replace(last, f"{last}\n{second}", 1)
+
+    apart = called('names = { x = "a/b", y = "c" }', 'names = { y = "a/b", x = "A/b" }')
+    folder.write(apart, "fleet.toml")
+    load(folder.main)
+    text = called('names = { x = "a/b" }', 'names.x = "a/b"')
+    folder.write(text, "fleet.toml")
+    line = text[: text.index("names.x")].count("\n") + 1
+    assert folder.findings() == [
+        f"fleet.toml: terminals[1].names.x: another terminal is called so (line {line})"
+    ]
 
 
 def test_a_finding_says_on_which_line(folder: Folder) -> None:
