@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SLOW = "python -m pytest -m slow -n 2 --dist loadgroup"
+DAILY = "python -m pytest -m not slow and not vectors and not bench -n 2 --dist loadgroup"
 SLOW = "python -m pytest -m slow -n 2 --dist loadgroup"
 STEPS = ("ruff check", "ruff format", "mypy", "lint-imports", "python -m pytest")
 """What `./run test` does, in order."""
@@ -104,7 +104,7 @@ def test_a_test_run_is_every_check_and_then_the_daily_tests(clone: Clone) -> Non
     assert "--compile-bytecode" in install
     assert "--all-extras" in install
     assert [line for step, line in zip(STEPS, steps, strict=True) if line.startswith(step)] == steps
-    assert steps[-1] == "python -m pytest -m not slow and not vectors and not bench"
+    assert steps[-1] == DAILY
 
 
 def test_an_installation_compiles_what_a_start_loads(clone: Clone) -> None:
