@@ -25,7 +25,7 @@ ROOTS = {"gateway.app", "gateway.cli", "gateway.demo", "gateway.__main__"}
 FLOOR = {
     "adapters.certificates",
     "adapters.dialling",
-    "adapters.http_replies",
+    "adapters.http_asking",
     "adapters.mqtt_access",
     "adapters.mqtt_client",
     "adapters.mqtt_pump",

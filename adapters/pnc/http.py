@@ -13,7 +13,7 @@ from pathlib import Path
 
 import aiohttp
 
-from adapters.http_replies import check_status, read_token, refusal
+from adapters.http_asking import bare_session, check_status, headers_of, refusal
 from adapters.pnc import wire
 from adapters.pnc.connection import LINES, Connector, Line
 from adapters.pnc.fingerprint import fingerprint
@@ -53,14 +53,7 @@ class HttpPnc:
         """One attempt. Raises PncError by remedy; the caller owns the deadline and the retries."""
         if self._closed:
             raise PncDown("closed")
-        headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
-        }
-        if self._token is not None:
-            token = await asyncio.to_thread(read_token, self._token)
-            headers["Authorization"] = f"Bearer {token}"
+        headers = await headers_of(self._token, has_body=True)
         timeout = aiohttp.ClientTimeout(
             total=query.deadline_s + BACKSTOP_S,
             connect=self._section.connect_timeout_s,
@@ -101,10 +94,7 @@ class HttpPnc:
         """Which sources reply now. Raises PncError."""
         if self._closed:
             raise PncDown("closed")
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        if self._token is not None:
-            token = await asyncio.to_thread(read_token, self._token)
-            headers["Authorization"] = f"Bearer {token}"
+        headers = await headers_of(self._token, has_body=False)
         LINES.set([])
         try:
             async with self._client().get(
@@ -156,12 +146,7 @@ class HttpPnc:
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._connector = Connector(limit=CONNECTIONS)
-            self._session = aiohttp.ClientSession(
-                connector=self._connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-            )
+            self._session = bare_session(self._connector)
         return self._session
 
     async def close(self) -> None:

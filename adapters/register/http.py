@@ -6,12 +6,11 @@ parsed, nothing compressed is taken, and no status but 200 is read on.
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import aiohttp
 
-from adapters.http_replies import check_status, read_token, refusal
+from adapters.http_asking import bare_session, check_status, headers_of, refusal
 from adapters.register import wire
 from adapters.strict_json import read_sources
 from gateway.errors import PncDown, PncGarbled, PncTimeout
@@ -53,12 +52,7 @@ class HttpRegister:
         """The body of a reply that may be read on. Raises PncError."""
         if self._closed:
             raise PncDown("closed")
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        if data is not None:
-            headers["Content-Type"] = "application/json"
-        if self._token is not None:
-            token = await asyncio.to_thread(read_token, self._token)
-            headers["Authorization"] = f"Bearer {token}"
+        headers = await headers_of(self._token, has_body=data is not None)
         connect_s = self._section.connect_timeout_s
         timeout = aiohttp.ClientTimeout(total=within_s, connect=connect_s, sock_connect=connect_s)
         try:
@@ -95,12 +89,7 @@ class HttpRegister:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS, force_close=True),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-            )
+            self._session = bare_session(aiohttp.TCPConnector(limit=CONNECTIONS, force_close=True))
         return self._session
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from adapters.http_replies import check_status
+from adapters.http_asking import check_status
 from adapters.pnc import records, wire
 from adapters.pnc.faults import FAULTS, fault_of
 from adapters.pnc.register import Register

@@ -1,11 +1,12 @@
-"""What the head of an HTTP reply says to whoever asked, by remedy (docs/pnc-http.md).
+"""How a question over HTTP is put, and what the head of its reply says, by remedy
+(docs/pnc-http.md).
 
-Only status 200 is read on; nothing packed, nothing but JSON in UTF-8. And the token that a
-question bears.
+Only status 200 is read on; nothing packed, nothing but JSON in UTF-8.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -17,6 +18,27 @@ CHARSETS = frozenset({None, "utf-8", "us-ascii"})
 TOKEN_MOST = 8192
 """What a header line may hold (aiohttp and most servers: 8190)."""
 _TOKEN = re.compile(rb"[!-~]+")
+
+
+def bare_session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+    """A session that keeps no cookie, unpacks nothing and heeds no proxy of the environment."""
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+async def headers_of(token_file: Path | None, *, has_body: bool) -> dict[str, str]:
+    """Of a question in JSON. The token is read anew each time. Raises PncUnauthorised."""
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    if has_body:
+        headers["Content-Type"] = "application/json"
+    if token_file is not None:
+        token = await asyncio.to_thread(read_token, token_file)
+        headers["Authorization"] = f"Bearer {token}"
+    return headers
 
 
 def check_status(status: int) -> None:
