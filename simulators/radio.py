@@ -50,6 +50,11 @@ def enquiry(text: str) -> CheckRequest:
             raise BadEnquiry("NO QUESTION TO THE PNC")
 
 
+def typed(message: Uplink) -> str | None:
+    """What an officer types to say this; None where a keypad has no word for it."""
+    return keysds.written(message)
+
+
 class Radio(ABC):
     """One officer's terminal. `run` leads its life until cancelled."""
 

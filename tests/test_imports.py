@@ -58,6 +58,8 @@ BREAKS = [
     ("simulators", "simulators/patrol.py", "import gateway.tracking"),
     ("simulators", "simulators/pty_radio.py", "import adapters.links"),
     ("simulators", "simulators/pnc_server.py", "import adapters.pnc.matching"),
+    ("simulated-air", "simulators/tetra_air.py", "import adapters.codecs.keysds"),
+    ("simulated-air", "simulators/tetra_handset.py", "from adapters import codecs"),
     ("who-simulates", "gateway/app.py", "import simulators.run"),
     ("floor", "adapters/mqtt_client.py", "import adapters.links"),
     ("mqtt-client", "adapters/web/stream.py", "import adapters.mqtt_client"),
@@ -108,6 +110,12 @@ def test_simulators_may_use_four_rooms_and_are_barred_from_all_others() -> None:
         if name in packages | {"gateway.__main__"}:
             continue
         assert within(name, barred) != within(name, SIMULATORS_MAY_USE), name
+
+
+def test_all_that_simulates_tetra_is_barred_from_our_codecs() -> None:
+    """A symmetric misreading in simulator and codec would pass every test of both."""
+    tetra = {name for name in modules("simulators") if ".tetra_" in name}
+    assert tetra == set(CONTRACTS["simulated-air"]["source_modules"])
 
 
 def test_the_core_imports_the_standard_library_and_msgspec_only() -> None:
