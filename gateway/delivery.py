@@ -26,6 +26,7 @@ from gateway.messages import (
     Downlink,
     Event,
     Issi,
+    Locate,
     Notice,
     Receipt,
     Result,
@@ -383,7 +384,7 @@ def _says_of_somebody(message: Downlink) -> bool:
     match message:
         case Notice(kind=kind, danger=danger):
             return bool(danger) or kind == "message"
-        case Receipt():
+        case Receipt() | Locate():
             return False
         case _:
             return True

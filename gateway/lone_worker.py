@@ -22,6 +22,7 @@ from gateway.messages import (
     AckState,
     DeliveryAck,
     Envelope,
+    Heartbeat,
     Issi,
     LocationFix,
     Notice,
@@ -148,6 +149,8 @@ class LoneWorkers:
         match envelope.message:
             case LocationFix():
                 return self._settings.positions
+            case Heartbeat():
+                return False
             case DeliveryAck(state=state):
                 return state is AckState.READ
             case _:

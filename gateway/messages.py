@@ -265,6 +265,7 @@ class LocationFix(Value, frozen=True, tag="fix"):
 
     fixed_at_ms: when the receiver says it was taken; None if it did not say.
     repaired: the date was repaired (GPS week roll-over). estimated: dead reckoning.
+    reckoned: it said "so long ago, at most": fixed_at_ms tells nothing of the clock of its radio.
     """
 
     lat: float
@@ -276,6 +277,11 @@ class LocationFix(Value, frozen=True, tag="fix"):
     source: FixSource = FixSource.GNSS
     repaired: bool = False
     estimated: bool = False
+    reckoned: bool = False
+
+
+class Heartbeat(Value, frozen=True, tag="heartbeat"):
+    """The radio is there, and says that it has no position."""
 
 
 class CheckRequest(Value, frozen=True, tag="check"):
@@ -381,6 +387,7 @@ class Reasoning(Value, frozen=True, tag="why"):
 
 Uplink = (
     LocationFix
+    | Heartbeat
     | CheckRequest
     | MalformedCheck
     | StatusReport
@@ -495,6 +502,10 @@ class Notice(Value, frozen=True, tag="notice"):
     texts: tuple[str, ...] = ()
 
 
+class Locate(Value, frozen=True, tag="locate"):
+    """Say where you are, now. A radio answers it by itself, with a fix."""
+
+
 class TextPart(Value, frozen=True, tag="text"):
     """One part of an answer as a line terminal or an SDS radio reads it (terminal side only)."""
 
@@ -505,7 +516,7 @@ class TextPart(Value, frozen=True, tag="text"):
     client_ref: str = ""
 
 
-Downlink = Receipt | Result | Notice | TextPart
+Downlink = Receipt | Result | Notice | TextPart | Locate
 
 Message = Uplink | Downlink
 Decoded = Message | BadFrame | Ignored

@@ -25,6 +25,7 @@ from gateway.messages import (
     DeliveryAck,
     EchoTest,
     Envelope,
+    Heartbeat,
     HelpRequest,
     Issi,
     LocationFix,
@@ -197,9 +198,11 @@ class Switchboard:
                 self._hold(settle)
                 desks.emergency(_with_settle(envelope, settle))
             case LocationFix() as fix:
-                if fix.fixed_at_ms is not None:
+                if fix.fixed_at_ms is not None and not fix.reckoned:
                     desks.note_time(terminal, fix.fixed_at_ms, envelope)
                 desks.fix(terminal, fix, envelope)
+                settle()
+            case Heartbeat():
                 settle()
             case CheckRequest() as request:
                 desks.submit(_with_settle(envelope, settle), request)
@@ -251,7 +254,7 @@ class Switchboard:
 
 def _traffic(message: Uplink) -> Traffic:
     match message:
-        case LocationFix():
+        case LocationFix() | Heartbeat():
             return Traffic.FIX
         case StatusReport(code=code) if code == EMERGENCY:
             return Traffic.EMERGENCY

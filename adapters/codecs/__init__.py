@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from adapters.codecs.line_terminal import LineTerminal
+from adapters.codecs.lip import Lip
 from adapters.codecs.nmea0183 import Nmea0183
 from adapters.codecs.terminal_json import TerminalJson
 from gateway.ports import Codec
 
 REGISTRY: dict[str, Callable[..., Codec]] = {
     "line_terminal": LineTerminal,
+    "lip": Lip,
     "nmea0183": Nmea0183,
     "terminal_json": TerminalJson,
 }

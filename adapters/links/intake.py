@@ -16,6 +16,7 @@ from gateway.messages import (
     Envelope,
     Ignored,
     Issi,
+    Locate,
     LocationFix,
     MalformedCheck,
     Receipt,
@@ -126,7 +127,7 @@ class Intake:
             case Ignored():
                 self._meter.count("frames_received_total", link=self._link, type="ignored")
                 return False
-            case Receipt() | Result() | TextPart():
+            case Receipt() | Result() | TextPart() | Locate():
                 self.reject("decode")  # a downlink that comes up is nobody's word
                 return False
             case _:

@@ -98,9 +98,9 @@ DROPS = (
 UNUSABLE = ("malformed", "truncated", "oversize", "echo", "charset", "late", "second", "stray")
 UPLINKS = (
     *("fix", "check", "malformed", "status", "ack", "cancel", "help", "echo"),
-    *("book_on", "book_off", "privacy", "why", "ignored"),
+    *("book_on", "book_off", "privacy", "why", "heartbeat", "ignored"),
 )
-DOWNLINKS = ("receipt", "result", "notice")
+DOWNLINKS = ("receipt", "result", "notice", "locate")
 TASKS = (
     *("link", "switchboard", "observer", "courier", "check", "message", "emergency"),
     *("minder", "relay", "booking", "challenge"),

@@ -22,8 +22,10 @@ from gateway.messages import (
     CheckRequest,
     DeliveryAck,
     EchoTest,
+    Heartbeat,
     HelpRequest,
     Ignored,
+    Locate,
     LocationFix,
     MalformedCheck,
     Notice,
@@ -40,6 +42,8 @@ from gateway.messages import (
 HERE = Path(__file__).parent
 WORDS: dict[str, type[Any]] = {
     "fix": LocationFix,
+    "heartbeat": Heartbeat,
+    "locate": Locate,
     "rejected": BadFrame,
     "ignored": Ignored,
     "check": CheckRequest,

@@ -15,6 +15,7 @@ from gateway.messages import (
     BookOn,
     DeliveryAck,
     EchoTest,
+    Heartbeat,
     LocationFix,
     Notice,
     Secret,
@@ -104,6 +105,7 @@ async def test_asked_a_minute_before_then_an_alarm_until_they_say_something(hous
         (DeliveryAck(check="C001", part=1, state=AckState.READ), True),
         (DeliveryAck(check="C001", part=1, state=AckState.DELIVERED), False),
         (FIX, False),
+        (Heartbeat(), False),
     ],
     ids=repr,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from gateway.messages import (
     DeliveryAck,
     EchoTest,
     Envelope,
+    Heartbeat,
     HelpRequest,
     LocationFix,
     MalformedCheck,
@@ -40,9 +42,13 @@ from tests.fakes import FakeClock, FakeJournal, FakeMeter
 from tests.gateway.house import CONFIG, ISSI
 
 FIX = LocationFix(lat=52.5725, lon=-0.2431, fixed_at_ms=1_795_325_047_000)
+RECKONED = msgspec.structs.replace(FIX, reckoned=True)
+"""Its age was told, not its time: that teaches nothing of the radio's clock."""
 CHECK = CheckRequest(key=VehicleKey(vrm="TE99ABC"), reason="1", ref="r1")
 MESSAGES: list[Uplink] = [
     FIX,
+    RECKONED,
+    Heartbeat(),
     CHECK,
     CheckRequest(key=VehicleKey(vrm="TE99ABC"), reason="1", ref="r2", fix=FIX),
     MalformedCheck(why="BAD VRM"),
@@ -146,6 +152,8 @@ class Board:
             MESSAGES,
             [
                 ["time", "fix"],
+                ["fix"],
+                [],
                 ["submit"],
                 ["submit", "fix"],
                 ["refuse"],

@@ -74,7 +74,14 @@ def test_terminal_json(case: dict[str, Any]) -> None:
     compare(list(found), case)
 
 
-@pytest.mark.parametrize("codec", ["nmea0183", "keysds", "line_terminal", "terminal_json"])
+@pytest.mark.parametrize("case", named("lip"))
+def test_lip(case: dict[str, Any]) -> None:
+    options = {name: case[name] for name in ("side", "has_pid") if name in case}
+    found = codecs.create("lip", **options).feed(payload(case), received_at_ms=ms(case["now"]))
+    compare(list(found), case)
+
+
+@pytest.mark.parametrize("codec", ["nmea0183", "keysds", "line_terminal", "terminal_json", "lip"])
 def test_no_case_stands_twice_and_each_names_its_source(codec: str) -> None:
     found = cases(codec)
     assert [name for name, n in Counter(case["id"] for case in found).items() if n > 1] == []

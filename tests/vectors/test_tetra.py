@@ -1,0 +1,90 @@
+"""TETRA's examples, some of them captures of other people (`./run vectors`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters import codecs
+from adapters.codecs import lip
+from gateway.messages import BadFrame, Decoded, Heartbeat, Locate, LocationFix, StatusReport
+
+NOW_MS = 1_795_342_510_000
+"""2026-11-22T10:15:10Z."""
+
+pytestmark = pytest.mark.vectors
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest) -> Path:
+    folder = Path(request.config.getoption("--vectors"))
+    assert folder.is_dir(), f"no test data at {folder}"
+    return folder
+
+
+def vectors(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def octets(vector: dict[str, Any]) -> bytes:
+    """Cut to what the header announced, then padded."""
+    digits = vector["hex"]
+    if vector["header_bits"] is not None:
+        digits = digits[: -(-vector["header_bits"] // 4)]
+    return bytes.fromhex(digits + "0" * (len(digits) % 2))
+
+
+def test_every_location_report(folder: Path) -> None:
+    found = vectors(folder / "tetra" / "lip.jsonl")
+    assert len(found) == 18
+    for vector in found:
+        if vector.get("direction") == "to-radio":
+            (frame,) = codecs.create("lip").encode(Locate())
+            assert frame.data == octets(vector)
+            continue
+        report = lip.read(octets(vector), has_pid=vector["has_pid"])
+        assert report is not None, vector["id"]
+        _as_bits(vector["id"], report, vector["expect"])
+        codec = codecs.create("lip", has_pid=vector["has_pid"])
+        said = codec.feed(octets(vector), received_at_ms=NOW_MS)
+        _as_messages(vector["id"], list(said), vector["expect"])
+
+
+def _as_bits(id_: str, report: lip.Report, expect: dict[str, Any]) -> None:
+    assert report.kind == expect["type"], id_
+    for name in ("time_elapsed", "lon_raw", "lat_raw", "shape", "reason", "user_data", "bits_used"):
+        assert getattr(report, name) == expect.get(name), (id_, name)
+    assert report.ack_request == bool(expect.get("ack_request")), id_
+    at = tuple(expect.get(name) for name in ("day", "hour", "minute", "second"))
+    assert report.at == (at if expect.get("time_type") == 2 else None), id_
+    speed_kmh = expect.get("speed_kmh")
+    if speed_kmh is None:
+        assert report.speed_kmh is None, id_
+    else:
+        assert report.speed_kmh == pytest.approx(speed_kmh, abs=0.01), id_
+        assert report.heading_deg == expect["heading_deg"], id_
+    assert report.altitude_m == expect.get("altitude_m"), id_
+    if "hunc_m" in expect:
+        hunc_m = expect["hunc_m"]
+        assert report.accuracy_m == (None if hunc_m is None else pytest.approx(hunc_m, abs=0.01))
+    if "position_error" in expect:
+        assert report.accuracy_m == lip.ERROR_M[expect["position_error"]], id_
+
+
+def _as_messages(id_: str, said: list[Decoded], expect: dict[str, Any]) -> None:
+    emergency = expect.get("reason") == lip.EMERGENCY_REASON
+    assert (said[0] == StatusReport(code=0)) == emergency, id_
+    last = said[-1]
+    if expect.get("shape") == 0:
+        assert last == Heartbeat(), id_
+    elif (expect["lon_raw"], expect["lat_raw"]) == (0, 0):
+        assert last == BadFrame("null"), id_  # made anonymous by whoever published it
+    else:
+        assert isinstance(last, LocationFix), id_
+        assert last.lat == pytest.approx(expect["lat"], abs=1e-5), id_
+        assert last.lon == pytest.approx(expect["lon"], abs=1e-5), id_
+        assert last.course_deg == expect.get("heading_deg"), id_
+    assert len(said) == 1 + (emergency and not isinstance(last, StatusReport)), id_
