@@ -35,7 +35,7 @@ from simulators.feed import LEGEND, Feed, Line
 from simulators.pnc_server import PncServer
 from simulators.radio import Radio
 from simulators.register_server import RegisterServer
-from simulators.run import build_radios, line_path, plug_in
+from simulators.run import build_bases, build_radios, line_path, plug_in
 from simulators.scenario import Scenario, ScenarioError
 from simulators.signals import stop_signals
 
@@ -291,8 +291,10 @@ async def _demo(
     await broker.start()
     kept.push_async_callback(broker.stop)
     clock = RealClock()
+    bases = build_bases(play, clock=clock, seed=seed, serial_folder=folder / "lines")
     radios = build_radios(
         play,
+        bases,
         clock=clock,
         seed=seed,
         serial_folder=folder / "lines",
@@ -302,7 +304,7 @@ async def _demo(
         passwords=passwords,
         retain_presence=False,
     )
-    plug_in(radios, folder / "lines", kept)
+    plug_in(radios, bases, folder / "lines", kept)
     logins = await asyncio.to_thread(_write_people, folder, source / base["gateway"]["people"])
     tree = resolved_config(
         base,
@@ -345,6 +347,7 @@ async def _demo(
                             caption=feed.caption,
                             screen=feed.screen,
                             pnc=pnc,
+                            bases=bases,
                         ),
                         name="scenario",
                     )

@@ -22,6 +22,10 @@ from simulators.radio import Radio, tally
 from simulators.register_server import RegisterServer
 from simulators.scenario import Actor, Scenario, ScenarioError
 from simulators.signals import stop_signals
+from simulators.tetra_cell import AIRS
+from simulators.tetra_handset import TetraHandset
+from simulators.tetra_pei import MAKES
+from simulators.tetra_radio import TetraRadio
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -29,8 +33,27 @@ EXIT_USAGE = 64
 REPORT_EVERY_S = 10.0
 
 
+def build_bases(
+    scenario: Scenario, *, clock: Clock, seed: int, serial_folder: Path
+) -> dict[str, TetraRadio]:
+    """The gateway's TETRA radios by name, on PTYs linked as `folder/name`."""
+    return {
+        base.name: TetraRadio(
+            name=base.name,
+            line=PtyLine(serial_folder / base.name),
+            clock=clock,
+            habits=MAKES[base.make],
+            air=AIRS[base.air],
+            ssi=base.ssi,
+            seed=seed,
+        )
+        for base in scenario.bases
+    }
+
+
 def build_radios(
     scenario: Scenario,
+    bases: Mapping[str, TetraRadio],
     *,
     clock: Clock,
     seed: int,
@@ -42,7 +65,8 @@ def build_radios(
     prefix: str = "radio",
     retain_presence: bool = True,
 ) -> dict[str, Radio]:
-    """The actors as radios, by call-sign; serial ones on PTYs linked as `folder/callsign`.
+    """The actors as radios, by call-sign; serial ones on PTYs linked as `folder/callsign`, TETRA
+    ones in the cells of `bases`.
 
     passwords: ISSI -> password; an ISSI that is not there connects without one.
     """
@@ -54,6 +78,16 @@ def build_radios(
                 issi=actor.issi,
                 callsign=actor.callsign,
                 line=PtyLine(line_path(serial_folder, actor)),
+                clock=clock,
+                patrol=patrol,
+                fix_every_s=scenario.fix_every_s,
+                think_s=scenario.think_s,
+            )
+        elif actor.bearer == "tetra":
+            radios[actor.callsign] = TetraHandset(
+                issi=actor.issi,
+                callsign=actor.callsign,
+                base=bases[actor.base],
                 clock=clock,
                 patrol=patrol,
                 fix_every_s=scenario.fix_every_s,
@@ -84,11 +118,19 @@ def line_path(folder: Path, actor: Actor) -> Path:
 
 
 def plug_in(
-    radios: Mapping[str, Radio], folder: Path, kept: contextlib.AsyncExitStack
+    radios: Mapping[str, Radio],
+    bases: Mapping[str, TetraRadio],
+    folder: Path,
+    kept: contextlib.AsyncExitStack,
 ) -> list[str]:
-    """Open every serial radio's line and have `kept` close it. Raises OSError."""
+    """Open the line of every serial radio and every base and have `kept` close it. Raises
+    OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     said = []
+    for base in bases.values():
+        base.plug()
+        kept.callback(base.close)
+        said.append(f"{base.name} on {base.line.path}")
     for radio in radios.values():
         if isinstance(radio, PtyRadio):
             radio.plug()
@@ -126,8 +168,10 @@ async def simulate(
     except ScenarioError as error:
         err.write(f"{error}\n")
         return EXIT_USAGE
+    bases = build_bases(scenario, clock=clock, seed=seed, serial_folder=serial_folder)
     radios = build_radios(
         scenario,
+        bases,
         clock=clock,
         seed=seed,
         serial_folder=serial_folder,
@@ -145,7 +189,7 @@ async def simulate(
                 await server.start()
                 kept.push_async_callback(server.stop)
                 out.write(f"PNC on {server.url}\n")
-            for line in plug_in(radios, serial_folder, kept):
+            for line in plug_in(radios, bases, serial_folder, kept):
                 out.write(f"{line}\n")
         except OSError as error:
             err.write(f"cannot be opened: {error.filename or ''} {error.strerror or error}\n")
@@ -156,7 +200,7 @@ async def simulate(
             await _until(
                 stop,
                 duration_s,
-                _life(scenario, radios, clock=clock, seed=seed, out=out, pnc=server),
+                _life(scenario, radios, bases, clock=clock, seed=seed, out=out, pnc=server),
             )
     _summary(list(radios.values()), out)
     return EXIT_OK
@@ -201,6 +245,7 @@ async def pnc(
 async def _life(
     scenario: Scenario,
     radios: Mapping[str, Radio],
+    bases: Mapping[str, TetraRadio],
     *,
     clock: Clock,
     seed: int,
@@ -215,7 +260,9 @@ async def _life(
         for radio in radios.values():
             group.create_task(radio.run(), name=f"radio {radio.callsign}")
         group.create_task(
-            scenarios.play(scenario, radios, clock=clock, seed=seed, caption=caption, pnc=pnc)
+            scenarios.play(
+                scenario, radios, clock=clock, seed=seed, caption=caption, pnc=pnc, bases=bases
+            )
         )
         while True:
             await clock.sleep(REPORT_EVERY_S)

@@ -19,12 +19,16 @@ from simulators.clock import Clock
 from simulators.handset import Exchange
 from simulators.patrol import AREAS, Pace
 from simulators.radio import BadEnquiry, Radio, enquiry
+from simulators.tetra_cell import AIRS
+from simulators.tetra_pei import MAKES
 
 FOLDER = Path(__file__).parent / "scenarios"
 PNC = "pnc"
 """The actor that is no radio."""
 
-Action = Literal["check", "status", "emergency", "unplug", "plug", "fault", "say", "screen"]
+Action = Literal[
+    "check", "status", "emergency", "unplug", "plug", "reboot", "fault", "say", "screen"
+]
 Fault = Literal["none", "hang", "down", "slow"]
 
 
@@ -36,22 +40,35 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """A table of the file. A misspelt key is an error, not a default."""
 
 
+class Base(_Table, frozen=True, kw_only=True):
+    """A TETRA radio at a port of the gateway. make: how it speaks (tetra_pei); air: what its
+    network is like (tetra_cell). ssi: its own."""
+
+    name: str
+    ssi: int
+    make: str = "plain"
+    air: str = "still"
+
+
 class Actor(_Table, frozen=True, kw_only=True):
-    """One radio. issi and callsign as in the fleet file of the gateway that is played against."""
+    """One radio. issi and callsign as in the fleet file of the gateway that is played against.
+    base: of a TETRA handset, the gateway's radio that it is heard by."""
 
     callsign: str
     issi: str
-    bearer: Literal["serial", "mqtt"]
+    bearer: Literal["serial", "tetra", "mqtt"]
     area: str
     pace: Pace = Pace.FOOT
+    base: str = ""
 
 
 class Step(_Table, frozen=True, kw_only=True):
     """One thing that happens, at_s seconds after the start (or after a repetition began).
 
-    check: `text` is a KeySDS enquiry. status: `code`. fault: actor `pnc`, `fault`. say: only the
-    caption. screen: what stands on the actor's radio by then of the last question that a step made
-    it ask. caption: said aloud when it happens; empty: nothing is said.
+    check: `text` is a KeySDS enquiry. status: `code`. unplug and plug: an actor, or a base, which
+    can reboot, too. fault: actor `pnc`, `fault`. say: only the caption. screen: what stands on the
+    actor's radio by then of the last question that a step made it ask. caption: said aloud when it
+    happens; empty: nothing is said.
     """
 
     at_s: float
@@ -83,12 +100,23 @@ class Scenario(_Table, frozen=True, kw_only=True):
 
     title: str
     actors: tuple[Actor, ...]
+    bases: tuple[Base, ...] = ()
     steps: tuple[Step, ...] = ()
     background: Background | None = None
     fix_every_s: float = 1.0
     think_s: float = 2.0
     repeat_every_s: float | None = None
     """Play the steps again from the beginning; None: once."""
+
+
+class Pluggable(Protocol):
+    """What a scenario can do to a gateway's radio."""
+
+    def plug(self) -> None: ...
+
+    def unplug(self) -> None: ...
+
+    def reboot(self) -> None: ...
 
 
 class PncFaults(Protocol):
@@ -127,9 +155,13 @@ def _check(scenario: Scenario) -> list[str]:
     callsigns = [actor.callsign for actor in scenario.actors]
     for name in {c for c in callsigns if callsigns.count(c) > 1}:
         found.append(f"actors: {name} stands twice")
+    found += _check_bases(scenario)
+    bases = {base.name for base in scenario.bases}
     for place, actor in enumerate(scenario.actors):
         if actor.area not in AREAS:
             found.append(f"actors[{place}].area: one of {', '.join(AREAS)}")
+        if (actor.bearer == "tetra") != (actor.base in bases):
+            found.append(f"actors[{place}].base: one of bases, for the bearer tetra alone")
     for place, step in enumerate(scenario.steps):
         where = f"steps[{place}]"
         if step.at_s < 0:
@@ -137,6 +169,9 @@ def _check(scenario: Scenario) -> list[str]:
         if step.action == "fault":
             if step.actor != PNC:
                 found.append(f"{where}.actor: only `{PNC}` can have a fault")
+        elif step.action == "reboot" or step.actor in bases:
+            if step.actor not in bases or step.action not in ("unplug", "plug", "reboot"):
+                found.append(f"{where}.actor: a base is unplugged, plugged in or rebooted")
         elif step.action != "say" and step.actor not in callsigns:
             found.append(f"{where}.actor: not one of actors")
         if step.action == "check":
@@ -157,6 +192,20 @@ def _check(scenario: Scenario) -> list[str]:
     return found
 
 
+def _check_bases(scenario: Scenario) -> list[str]:
+    found = []
+    names = [base.name for base in scenario.bases]
+    ssis = [base.ssi for base in scenario.bases]
+    for place, base in enumerate(scenario.bases):
+        if names.count(base.name) > 1 or ssis.count(base.ssi) > 1:
+            found.append(f"bases[{place}]: name or ssi stands twice")
+        if base.make not in MAKES:
+            found.append(f"bases[{place}].make: one of {', '.join(MAKES)}")
+        if base.air not in AIRS:
+            found.append(f"bases[{place}].air: one of {', '.join(AIRS)}")
+    return found
+
+
 def _check_text(where: str, text: str) -> list[str]:
     try:
         enquiry(text)
@@ -174,11 +223,14 @@ async def play(
     caption: Callable[[str], None],
     screen: Callable[[str, Sequence[str]], None] | None = None,
     pnc: PncFaults | None = None,
+    bases: Mapping[str, Pluggable] | None = None,
 ) -> None:
     """Run the steps and the background, by the clock. Returns after the last step unless there
     is a background or a repetition; then never. screen: call-sign, the parts on its screen."""
     async with asyncio.TaskGroup() as group:
-        group.create_task(_steps(scenario, radios, clock, caption, screen, pnc), name="scenario")
+        group.create_task(
+            _steps(scenario, radios, clock, caption, screen, pnc, bases or {}), name="scenario"
+        )
         if scenario.background is not None:
             group.create_task(
                 _background(scenario, scenario.background, radios, clock, seed), name="background"
@@ -192,6 +244,7 @@ async def _steps(
     caption: Callable[[str], None],
     screen: Callable[[str, Sequence[str]], None] | None,
     pnc: PncFaults | None,
+    bases: Mapping[str, Pluggable],
 ) -> None:
     start_s = clock.monotonic_s()
     asked: dict[str, Exchange] = {}
@@ -203,7 +256,7 @@ async def _steps(
                 caption(step.caption)
             if step.action == "screen" and screen is not None:
                 screen(step.actor, asked[step.actor].screen() if step.actor in asked else [])
-            exchange = act(step, radios, pnc)
+            exchange = act(step, radios, pnc, bases)
             if exchange is not None:
                 asked[step.actor] = exchange
         if scenario.repeat_every_s is None:
@@ -211,7 +264,12 @@ async def _steps(
         start_s += scenario.repeat_every_s
 
 
-def act(step: Step, radios: Mapping[str, Radio], pnc: PncFaults | None) -> Exchange | None:
+def act(
+    step: Step,
+    radios: Mapping[str, Radio],
+    pnc: PncFaults | None,
+    bases: Mapping[str, Pluggable],
+) -> Exchange | None:
     """Do one step; returns the question, if it was one. A PNC that somebody else runs cannot be
     given a fault: then nothing happens."""
     if step.action in ("say", "screen"):
@@ -219,6 +277,10 @@ def act(step: Step, radios: Mapping[str, Radio], pnc: PncFaults | None) -> Excha
     if step.action == "fault":
         if pnc is not None:
             pnc.fault = None if step.fault == "none" else step.fault
+        return None
+    if step.actor in bases:
+        base = bases[step.actor]
+        {"unplug": base.unplug, "plug": base.plug, "reboot": base.reboot}[step.action]()
         return None
     radio = radios[step.actor]
     match step.action:

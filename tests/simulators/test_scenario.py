@@ -197,6 +197,70 @@ class Faults:
     fault = None
 
 
+TETRA = GOOD.replace('bearer = "serial"', 'bearer = "tetra"\nbase = "R-1"').replace(
+    'actor = "E-101"\naction = "unplug"', 'actor = "R-1"\naction = "reboot"'
+)
+BASE = '[[bases]]\nname = "R-1"\nssi = 6000001\nmake = "sepura"\nair = "rough"\n'
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("", ""), ""),
+        (('base = "R-1"\n', ""), "actors[0].base"),
+        (('base = "R-1"\n', 'base = "R-2"\n'), "actors[0].base"),
+        (('"tetra"', '"mqtt"'), "actors[0].base"),
+        (('make = "sepura"', 'make = "simoco"'), "bases[0].make: one of plain, motorola, sepura"),
+        (('air = "rough"', 'air = "fair"'), "bases[0].air: one of still, usual, slow, rough"),
+        ((BASE, BASE + BASE), "bases[1]: name or ssi stands twice"),
+        (('actor = "R-1"', 'actor = "E-101"'), "steps[2].actor"),
+        (('action = "reboot"', 'action = "emergency"'), "steps[2].actor"),
+    ],
+)
+def test_bases_and_who_is_heard_by_them(tmp_path: Path, change: tuple[str, str], says: str) -> None:
+    path = tmp_path / "tetra.toml"
+    path.write_text((TETRA + BASE).replace(*change), "utf-8")
+    if not says:
+        assert scenarios.load(str(path)).bases[0].ssi == 6_000_001
+        return
+    with pytest.raises(ScenarioError) as caught:
+        scenarios.load(str(path))
+    assert says in str(caught.value)
+
+
+async def test_what_happens_to_a_base_happens_to_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tetra.toml"
+    path.write_text(TETRA + BASE, "utf-8")
+    done: list[str] = []
+
+    class Base:
+        def plug(self) -> None:
+            done.append("plug")
+
+        def unplug(self) -> None:
+            done.append("unplug")
+
+        def reboot(self) -> None:
+            done.append("reboot")
+
+    clock = FakeClock()
+    radio = Recorded(clock)
+    task = asyncio.create_task(
+        scenarios.play(
+            scenarios.load(str(path)),
+            {"E-101": radio},
+            clock=clock,
+            seed=1,
+            caption=lambda _text: None,
+            bases={"R-1": Base()},
+        )
+    )
+    await clock.advance(10.0)
+    assert done == ["reboot"]
+    assert [what for _, what in radio.done] == ["V TE99ABC R1", "plug", "status 0"]
+    await task
+
+
 async def test_steps_happen_at_their_times(tmp_path: Path) -> None:
     """The play follows the clock: each step at its second, captions with the steps."""
     path = tmp_path / "play.toml"
