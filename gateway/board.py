@@ -18,6 +18,7 @@ from gateway.assisted import AssistedChecks
 from gateway.bus import Encode, EventBus, Subscription
 from gateway.challenges import ChallengeDesk
 from gateway.errors import LedgerUnavailable
+from gateway.locating import Locating
 from gateway.messages import (
     Actor,
     AlarmChanged,
@@ -86,6 +87,7 @@ class ControlRoom:
         tracker: Tracker,
         alarms: AlarmDesk,
         messages: UnitMessages,
+        locating: Locating,
         releases: Releases,
         assisted: AssistedChecks,
         challenges: ChallengeDesk,
@@ -102,6 +104,7 @@ class ControlRoom:
         self._tracker = tracker
         self._alarms = alarms
         self._desk = messages
+        self._locating = locating
         self._releases = releases
         self._assisted = assisted
         self._challenges = challenges
@@ -360,6 +363,11 @@ class ControlRoom:
     async def send_message(self, unit: str, text: str, actor: Actor) -> MessageChanged:
         """unit: the ISSI, or a call-sign that one radio has. Raises KeyError (no such one)."""
         return await self._desk.send(self._roster().named(unit), text, actor)
+
+    async def locate(self, unit: str, actor: Actor) -> tuple[Issi, int]:
+        """Which radio was asked, and when. unit: as of send_message."""
+        terminal = self._roster().named(unit)
+        return terminal, await self._locating.ask(terminal, actor)
 
     async def record_export(self, purpose: str, actor: Actor, receipt: str = "") -> str:
         return await self._record_export(purpose, actor, receipt)

@@ -32,6 +32,7 @@ from gateway.delivery import Courier
 from gateway.errors import TAKEN_OVER, ConfigError, LedgerFatal, LedgerUnavailable
 from gateway.hit_watch import HitWatch
 from gateway.limits import Limits
+from gateway.locating import Locating
 from gateway.log_words import LogEvent
 from gateway.lone_worker import LoneWorkers
 from gateway.messages import (
@@ -201,6 +202,14 @@ class Core:
             publish=publish,
             fatal=self._fatal,
         )
+        self.locating = Locating(
+            clock=clock,
+            ledger=self.ledger,
+            roster=self.roster,
+            courier=self.courier,
+            link_for=self.link_for,
+            fatal=self._fatal,
+        )
         self.courier.stale = self._undelivered
         self.courier.message_sent = self.messages.sent
         self.releases = Releases(
@@ -263,6 +272,7 @@ class Core:
             tracker=self.tracker,
             alarms=self.alarms,
             messages=self.messages,
+            locating=self.locating,
             releases=self.releases,
             assisted=self.assisted,
             challenges=self.challenges,

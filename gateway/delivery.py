@@ -236,7 +236,7 @@ class Courier:
     def tell(
         self,
         terminal: Issi,
-        message: Receipt | Notice | Result,
+        message: Receipt | Notice | Result | Locate,
         *,
         expires_in_s: float,
         holder: str = "",

@@ -149,6 +149,14 @@ class Returns(Protocol):
         """Whether it has come back since this was last asked."""
 
 
+@runtime_checkable
+class Locates(Protocol):
+    """A link over which a radio can be asked where it is (messages.Locate)."""
+
+    def locates(self, terminal: Issi) -> bool:
+        """Whether what this one speaks has a word for it."""
+
+
 Also = Callable[[str, bytes], None]
 """Told, once at most, that something came after the reply to a question, which nobody is shown: why
 it is none (`second`, `stray`), and its fingerprint as in PncGarbled."""
@@ -316,6 +324,7 @@ ERASURE = "erasure"
 VERBS = {
     "opened": COLLECTION,
     "booked": COLLECTION,
+    "locate": COLLECTION,
     "asked": CONSULTATION,
     "combined": COMBINATION,
     "disclosed": DISCLOSURE,
@@ -367,6 +376,7 @@ AUDIT_EVENTS = (
     "session",
     "denied",
     "anchor",
+    "locate",
 )
 
 

@@ -34,6 +34,8 @@ class FakeLink:
         self.failing = False
         self.error: Exception | None = None
         self.unreached: set[Issi] = set()
+        self.located: set[Issi] = set()
+        """Who may be asked where they are."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.took: Callable[[Issi, Downlink], None] = lambda _terminal, _message: None
@@ -53,6 +55,9 @@ class FakeLink:
     def cut(self) -> None:
         self._cut.set()
         self.up = False
+
+    def locates(self, terminal: Issi) -> bool:
+        return terminal in self.located
 
     def reaches(self, terminal: Issi) -> bool:
         return self.up and terminal not in self.unreached

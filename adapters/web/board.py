@@ -104,6 +104,10 @@ class Board(Protocol):
         """As acknowledge: write to whoever holds this radio (ISSI or call-sign) now. KeyError: no
         such unit."""
 
+    async def locate(self, unit: str, actor: Actor) -> tuple[str, int]:
+        """As acknowledge: ask this unit's radio (ISSI or call-sign) where it is; which radio that
+        is, and when. KeyError: no such unit."""
+
     def health(self) -> bool:
         """Whether the process turns."""
 

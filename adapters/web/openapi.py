@@ -242,6 +242,11 @@ def _paths() -> dict[str, Any]:
             of="the unit's call-sign, if it alone has it, or its ISSI",
             answer="where the message stands",
         ),
+        "/api/v1/units/{id}/locate": _act(
+            "ask this unit's radio where it is; it answers by itself, with a position",
+            of="the unit's call-sign, if it alone has it, or its ISSI",
+            answer="it is on record and on its way",
+        ),
         "/api/v1/checks": {
             "post": _without_id(
                 _act(

@@ -71,6 +71,7 @@ ROUTES = (
     _post("/api/v1/alarms/{id}/unshelve", "unshelve", DESK),
     _post("/api/v1/alarms/{id}/mistake", "mistake", DESK),
     _post("/api/v1/units/{id}/message", "message", DESK),
+    _post("/api/v1/units/{id}/locate", "locate", DESK),
     _get("/api/v1/releases", "releases", DESK),
     _get("/api/v1/releases/{id}", "held", DESK, head=False),
     _post("/api/v1/releases/{id}", "release", DESK),

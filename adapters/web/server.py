@@ -69,6 +69,7 @@ SNAPSHOTS_MOST = 16
 PASSWORD_MOST = 1024
 TICKET_S = 600
 BUSY_S = 2.0
+NO_UNIT = "no such unit, or more than one of that call-sign"
 NOT_IN = "not logged in: wrong id or password"
 """Whatever the cause: who does not get in learns nothing from it."""
 STREAMS_END_S = 1.0
@@ -556,10 +557,24 @@ class WebServer:
             try:
                 message = await self._board.send_message(unit, text, actor)
             except KeyError:
-                raise Problem(404, "no such unit, or more than one of that call-sign") from None
+                raise Problem(404, NO_UNIT) from None
             return shapes.message_body(message, self._units)
 
         return await self._act(request, f"message {text}", sent)
+
+    async def _locate(self, request: web.Request) -> web.Response:
+        """The radio is asked; its answer is a position like any other."""
+        await self._decoded(request, Act)
+        actor = _caller(request).actor
+
+        async def asked(unit: str) -> shapes.Json:
+            try:
+                terminal, t_ms = await self._board.locate(unit, actor)
+            except KeyError:
+                raise Problem(404, NO_UNIT) from None
+            return shapes.located_body(terminal, t_ms, self._units)
+
+        return await self._act(request, "locate", asked)
 
     async def _export(self, request: web.Request) -> web.Response:
         """Only the record of it: the lines are read by the command line, read-only."""

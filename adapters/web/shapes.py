@@ -266,6 +266,11 @@ def message_body(message: MessageChanged, units: Units) -> Json:
     }
 
 
+def located_body(terminal: Issi, t_ms: int, units: Units) -> Json:
+    """Who was asked where they are, and when; never where they are."""
+    return {"u": units.index(terminal), "t": _s(t_ms)}
+
+
 def release_body(event: ReleaseChanged, units: Units) -> Json:
     """A held answer, or what became of it; replace by id."""
     return {

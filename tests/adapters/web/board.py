@@ -229,6 +229,12 @@ class FakeBoard:
         self.bus.publish(message)
         return message
 
+    async def locate(self, unit: str, actor: Actor) -> tuple[str, int]:
+        if self.refuse is not None:
+            raise self.refuse
+        self.acts.append(("locate", unit, actor.id))
+        return "4001", NOW_MS
+
     def _act(self, verb: str, alarm_id: str, by: str, **changes: object) -> AlarmChanged:
         if self.refuse is not None:
             raise self.refuse

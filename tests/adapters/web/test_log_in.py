@@ -172,6 +172,7 @@ WANTED = {
         for verb in ("ack", "close", "shelve", "unshelve", "mistake")
     },
     "/api/v1/units/{id}/message": {"operator", "supervisor"},
+    "/api/v1/units/{id}/locate": {"operator", "supervisor"},
     "/api/v1/checks": {"operator", "supervisor"},
     "/api/v1/checks/{ref}/answer": {"operator", "supervisor"},
     "/api/v1/releases": {"operator", "supervisor"},

@@ -507,6 +507,29 @@ async def test_a_message_is_sent_once_and_answered_with_where_it_stands() -> Non
                 assert "CALL ME" not in await answer.text()
 
 
+async def test_a_radio_is_asked_where_it_is_once() -> None:
+    """What comes back says who was asked, never where they are."""
+    async with serving() as (_, board, http):
+        path = "/api/v1/units/E-101/locate"
+        for _ in range(2):
+            async with http.post(path, json={}, headers=key("l1")) as answer:
+                said = await answer.json()
+                assert answer.status == 200
+        assert said == {"u": 0, "t": NOW_MS / 1000}
+        assert board.acts == [("locate", "E-101", "operator")]
+        async with http.post(path, json={"lat": 1}, headers=key("l2")) as answer:
+            assert answer.status == 400
+        for error, status, title in (
+            (KeyError("E-9"), 404, "no such unit, or more than one of that call-sign"),
+            (ValueError("THIS RADIO IS OUT OF REACH"), 409, "THIS RADIO IS OUT OF REACH"),
+            (LedgerUnavailable("stalled"), 503, "cannot record this now: nothing was changed"),
+        ):
+            board.refuse = error
+            async with http.post(path, json={}, headers=key("l3")) as answer:
+                told = await answer.json(content_type=None)
+                assert (answer.status, told["title"]) == (status, title)
+
+
 # --------------------------------------------------------------------------- walls
 
 
