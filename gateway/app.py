@@ -31,10 +31,12 @@ from adapters import (
     links,
     mqtt_access,
     pnc,
+    recordings,
     register,
     relays,
 )
 from adapters.codecs import keysds
+from adapters.codecs.hush import hush_of
 from adapters.codecs.keysds import FACTOR
 from adapters.keyed import open_keyed
 from adapters.ledger import process as ledger_process
@@ -74,12 +76,14 @@ from gateway.ports import (
     Pnc,
     Record,
     Returns,
+    Tap,
     VehicleRegister,
+    untapped,
 )
 from gateway.projection import HISTORY, METRICS
 from gateway.receipts import export_detail, read_receipt
 from gateway.retention import Purge, Retention
-from gateway.settings import AuditSection, BrokerSection, Config, SerialSection, resolve
+from gateway.settings import AuditSection, BrokerSection, Config, resolve
 from gateway.supervise import keep
 
 DRAIN_S = 4.0
@@ -214,6 +218,7 @@ class Gateway:
         self._reloading = asyncio.Lock()
         self._known_by: dict[str, str] = {}
         self._again: dict[str, asyncio.Event] = {}
+        self._recorder = self._make_recorder()
 
     def stop(self, exit_code: int = 0) -> None:
         """Begin to drain; `run` returns soon after. Safe to call twice."""
@@ -268,6 +273,7 @@ class Gateway:
             keeper.told = core.causes.anchor_is_behind
             if store.gap:
                 core.causes.records_are_missing()
+            await self._record_links(core, stack)
             stack.push_async_callback(self._drain, core)
             self._server = await self._serve_http(core, keyed, factors, stack)
             await self._serve(core, keeper, self._retention(store.purge), ready)
@@ -354,11 +360,7 @@ class Gateway:
             register=vehicles,
             fatal=lambda _error: self.stop(1),
         )
-        lines: list[SerialSection | BrokerSection] = [
-            *self.config.settings.serial,
-            *self.config.settings.mqtt,
-        ]
-        for each in lines:
+        for _, each in link_sections(self.config):
             core.links[each.name] = self._make_link(each, core)
         core.board.prove = self._prove
         self.core = core
@@ -456,9 +458,49 @@ class Gateway:
             async with asyncio.timeout(STOPPED_S):
                 await core.ledger.commit([core.life_record("stopped")])
 
+    # ----------------------------------------------------------------- recording
+
+    def _make_recorder(self) -> recordings.Recorder | None:
+        """Of the links that are to be recorded. Raises ConfigError for a key that is none."""
+        section = self.config.settings.record
+        if not section.links:
+            return None
+        abouts = link_abouts(self.config, section.links)
+        return recordings.Recorder(
+            section,
+            folder=resolve(self.config.path, section.folder),
+            key=_recording_key(self.config),
+            instance=self.config.settings.gateway.instance,
+            version=__version__,
+            config=self.config.digest,
+            links=abouts,
+            hushes={each.name: hush_of(each.codec) for each in abouts},
+            clock=self.clock,
+            meter=self.meter,
+            journal=self.journal,
+        )
+
+    async def _record_links(self, core: Core, stack: contextlib.AsyncExitStack) -> None:
+        """On record first, by whom and what for; not one byte is kept before that."""
+        if self._recorder is None:
+            return
+        section, key = self.config.settings.record, _recording_key(self.config)
+        how = f"sealed with {key.fingerprint}" if key is not None else "not sealed"
+        record = core.life_record("alteration", f"{'+'.join(section.links)} {how}: {section.why}")
+        await core.ledger.commit(
+            [msgspec.structs.replace(record, operation="recording.on", operator=section.by)]
+        )
+        self._recorder.begin()
+        stack.push_async_callback(self._recorder.close)
+        self.journal.note("recording", state="on", links=len(section.links))
+
+    def _tap(self, link: str) -> Tap:
+        recorded = self._recorder is not None and link in self.config.settings.record.links
+        return self._recorder.tap(link) if self._recorder and recorded else untapped
+
     # ----------------------------------------------------------------- links
 
-    def _make_link(self, section: SerialSection | BrokerSection, core: Core) -> Link:
+    def _make_link(self, section: Any, core: Core) -> Link:
         return links.create(
             section,
             instance=self.config.settings.gateway.instance,
@@ -470,6 +512,7 @@ class Gateway:
             codecs=codecs.create,
             suspect=core.security.seen,
             named=core.roster.called,
+            tap=self._tap(section.name),
         )
 
     def _make_feed(self, broker: BrokerSection) -> relays.Feed:
@@ -561,6 +604,60 @@ class Gateway:
 
     async def _read_certificates(self) -> dict[str, Life | None]:
         return await asyncio.to_thread(_lives, self.config)
+
+
+def link_sections(config: Config) -> list[tuple[str, Any]]:
+    """Every link of a configuration: its table's name, and its section."""
+    return [
+        (field, each)
+        for field in config.settings.__struct_fields__
+        if isinstance(found := getattr(config.settings, field), tuple)
+        for each in found
+        if type(each) in links.REGISTRY
+    ]
+
+
+CODECS = {"mqtt": "terminal_json"}
+"""Table -> codec, where the section does not name one."""
+
+
+def link_abouts(config: Config, names: Sequence[str]) -> list[recordings.LinkAbout]:
+    """What a recording says of these links."""
+    return [
+        recordings.LinkAbout(
+            name=each.name,
+            kind=table,
+            codec=getattr(each, "codec", CODECS.get(table, table)),
+            section=msgspec.to_builtins(each),
+        )
+        for table, each in link_sections(config)
+        if each.name in names
+    ]
+
+
+def _recording_key(config: Config) -> recordings.Key | None:
+    """Raises ConfigError."""
+    record = config.settings.record
+    name = "public_key_file" if record.public_key_file else "key_file"
+    if not (file := getattr(record, name)):
+        return None
+    try:
+        key = recordings.read_key(resolve(config.path, file))
+        if name == "public_key_file" and (not key.public or key.private):
+            raise ValueError("not the public half of a key of X25519")
+        if name == "key_file" and not key.shared:
+            raise ValueError("not 32 octets in base64")
+    except (OSError, ValueError) as error:
+        findings: list[str] = []
+        why = error.strerror if isinstance(error, OSError) else error
+        settings.tell(config.path, [f"record.{name}: cannot be used: {why}"], findings)
+        raise ConfigError(findings) from error
+    return key
+
+
+def recording_key(path: Path) -> Path:
+    """A pair of keys for recordings; returns the public half's file. Raises OSError."""
+    return recordings.make_key(path)
 
 
 def anchors_of(config: Config) -> list[Anchor]:

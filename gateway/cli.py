@@ -25,7 +25,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 64
 EXIT_CONFIG = 78
 
-DAEMONS = frozenset({"run", "account", "audit", "check-config", "factor", "policy"})
+DAEMONS = frozenset({"run", "account", "audit", "check-config", "factor", "policy", "record-key"})
 """Commands that have nothing to do with simulators."""
 
 ROLES = ("operator", "supervisor", "auditor", "ops")
@@ -89,6 +89,7 @@ def _parser(asked: str = "") -> argparse.ArgumentParser:
     _add_check_config(commands)
     _add_factor(commands)
     _add_policy(commands)
+    _add_record_key(commands)
     _add_account(commands)
     _add_audit(commands)
     _add_pki(commands)
@@ -243,6 +244,30 @@ def _policy_seal(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"not sealed: {error}\n")
         return EXIT_FAILED
     sys.stdout.write(f"{seal}: sealed by {arguments.name}\n")
+    return EXIT_OK
+
+
+def _add_record_key(commands: argparse._SubParsersAction[_Parser]) -> None:
+    key = commands.add_parser(
+        "record-key",
+        help="a key for recordings: the host seals with one half and cannot read what it recorded",
+        epilog="examples:\n  radio-gateway record-key faults.key\n"
+        "  radio-gateway replay FILE --key faults.key",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    key.add_argument("file", type=Path, metavar="FILE", help="made here, readable by you alone")
+    key.set_defaults(call=_record_key)
+
+
+def _record_key(arguments: argparse.Namespace) -> int:
+    from gateway.app import recording_key
+
+    try:
+        public = recording_key(arguments.file)
+    except OSError as error:
+        sys.stderr.write(f"{arguments.file}: {error.strerror}\n")
+        return EXIT_FAILED
+    sys.stdout.write(f"{public}: for record.public_key_file; keep {arguments.file} off that host\n")
     return EXIT_OK
 
 

@@ -58,6 +58,7 @@ LogEvent = Literal[
     "ledger.fatal",
     "history.shed",
     "relay.shed",
+    "recording",
     "task.restarted",
     "loop.blocked",
     "clock.step",

@@ -114,6 +114,18 @@ OPENED = "opened"
 before is nobody's."""
 
 
+class Hush(Protocol):
+    """Takes second factors out of what one link heard, before any of it is kept. One object a link;
+    pure. What it cannot judge it does not let through as it is."""
+
+    def take(self, channel: str, data: bytes, at_ms: int) -> Sequence[tuple[str, bytes]]:
+        """As a tap was told; returns what is whole now, with its channel. Half a line is held, for
+        a factor may stand across two slices."""
+
+    def rest(self) -> Sequence[tuple[str, bytes]]:
+        """What is held, at the end."""
+
+
 def untapped(channel: str, data: bytes) -> None:
     """For a link that nobody records."""
     del channel, data

@@ -351,6 +351,27 @@ class AlarmsSection(Section, frozen=True, kw_only=True):
     """After the start rules with `grace` raise nothing: little is known yet."""
 
 
+class RecordSection(Section, frozen=True, kw_only=True):
+    """What links heard, byte by byte, for finding faults (docs/recording.md). Off."""
+
+    links: tuple[str, ...] = ()
+    """Names of the links that are recorded; none, and nothing is."""
+    by: str = ""
+    """Who switched it on, and why: on record at each start."""
+    why: str = ""
+    folder: str = "recordings"
+    """Relative to this file unless absolute."""
+    public_key_file: str = ""
+    """Sealed to this key: the host itself cannot read it."""
+    key_file: str = ""
+    """Or with this one, which the host has."""
+    max_mib: int = 16
+    files: int = 8
+    keep_days: int = 7
+    queue: int = 4096
+    """What may wait for the disk; more is not recorded, and counted."""
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """The whole file, by section."""
 
@@ -370,6 +391,7 @@ class Settings(Section, frozen=True, kw_only=True):
     alarms: AlarmsSection = AlarmsSection()
     messages: MessagesSection = MessagesSection()
     lone: LoneSection = LoneSection()
+    record: RecordSection = RecordSection()
     serial: tuple[SerialSection, ...] = ()
     mqtt: tuple[BrokerSection, ...] = ()
 
@@ -646,6 +668,7 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     for place, name in places:
         if not _NAME.match(name):
             found.append(f"{place}.name: letters a-z, digits and `-`, at most 32")
+    found += [f"record.{text}" for text in _check_record(path, settings, names)]
     for name in {n for n in names if names.count(n) > 1}:
         found.append(f"link name {name}: used twice")
     ports = [link.port for link in settings.serial]
@@ -720,6 +743,29 @@ def _check_lone(lone: LoneSection) -> list[str]:
         ("interval_s", lone.interval_s, 30, 14400),
         ("warn_s", lone.warn_s, 5, lone.interval_s / 2),
     )
+
+
+def _check_record(path: Path, settings: Settings, names: list[str]) -> list[str]:
+    record = settings.record
+    found = _out_of_range(
+        ("max_mib", record.max_mib, 1, 1024),
+        ("files", record.files, 2, 1000),
+        ("keep_days", record.keep_days, 1, settings.ledger.keep_days),
+        ("queue", record.queue, 16, 1_000_000),
+    )
+    found += [f"links: no link is called {each}" for each in record.links if each not in names]
+    for key in ("by", "why") if record.links else ():
+        said = getattr(record, key)
+        if not 0 < len(said) <= 80 or not said.isprintable():
+            found.append(f"{key}: who records what officers say, and why, goes on record")
+    if record.public_key_file and record.key_file:
+        found.append("key_file: not beside public_key_file")
+    sealed = record.public_key_file or record.key_file
+    if settings.gateway.profile == "production" and record.links and not sealed:
+        found.append("public_key_file: profile production records nothing that is not sealed")
+    for key in ("public_key_file", "key_file"):
+        found += _missing(path, record, key)
+    return found
 
 
 def _check_messages(messages: MessagesSection) -> list[str]:

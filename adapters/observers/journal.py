@@ -84,6 +84,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "ledger.fatal": _LEDGER,
     "history.shed": frozenset({"count", "reason", "error"}),
     "relay.shed": frozenset({"count", "reason", "link"}),
+    "recording": frozenset({"state", "links", "error"}),
     "task.restarted": frozenset({"task", "link", "error", "attempt"}),
     "loop.blocked": frozenset({"lag_ms"}),
     "clock.step": frozenset({"step_ms"}),

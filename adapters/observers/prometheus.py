@@ -79,7 +79,7 @@ BANDS = ("live", "aging", "stale", "lost", "none")
 BEARERS = ("serial", "mqtt", "gpsd", "http")
 QUEUES = (
     *("emergency", "hit", "check", "cancel", "status", "fix"),
-    *("outbox", "audit", "console", "history", "challenge"),
+    *("outbox", "audit", "console", "history", "challenge", "recording"),
 )
 DROPS = (
     "full",

@@ -229,6 +229,13 @@ def test_every_key_of_the_data_files_is_explained() -> None:
             "[[mqtt]]\nname = 'a'\n[[mqtt]]\nname = 'b'",
             "gateway.toml: mqtt: the same client_id stands twice",
         ),
+        ("[record]\nlinks = ['a']", "gateway.toml: record.links: no link is called a"),
+        ("[record]\nkeep_days = 40", "gateway.toml: record.keep_days: between 1 and 31"),
+        ("[record]\nkey_file = 'none'", "gateway.toml: record.key_file: no such file"),
+        (
+            "[record]\nlinks = ['a']\nby = 'op1'\n[[mqtt]]\nname = 'a'",
+            "gateway.toml: record.why: who records what officers say, and why, goes on record",
+        ),
         ("[gateway]\nfleet = 'none.toml'", "none.toml: cannot be read"),
         ("= broken", "gateway.toml: not TOML: Invalid statement (at line 1, column 1)"),
         ("x = " + "9" * 5000, "gateway.toml: not TOML: a value too long or too deep"),
@@ -239,6 +246,23 @@ def test_what_is_wrong_is_named(folder: Folder, text: str, finding: str) -> None
     """File, key and reason of each fault in the main file."""
     folder.write(text)
     assert any(finding in found for found in folder.findings())
+
+
+def test_production_records_nothing_that_is_not_sealed(folder: Folder) -> None:
+    """Training may; and with a key production may, too."""
+    said = "links = ['a']\nby = 'op1'\nwhy = 'fault 7'\n"
+    finding = "record.public_key_file: profile production records nothing that is not sealed"
+    (folder.path / "a.pub").write_text("")
+    for profile, key, told in (
+        ("production", "", True),
+        ("production", "public_key_file = 'a.pub'\n", False),
+        ("training", "", False),
+    ):
+        folder.write(
+            f"[gateway]\nprofile = '{profile}'\nfleet = 'none.toml'\n"
+            f"[record]\n{said}{key}[[mqtt]]\nname = 'a'\n"
+        )
+        assert any(finding in each for each in folder.findings()) == told
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,227 @@
+"""What of the bytes that a link hears may be kept: all of it but second factors (pure).
+
+By the codecs' own words: what is read as a booking keeps its form with noughts for the factor, so
+that it is a booking when it is played again. What cannot be read might have been meant as one:
+there letters become Z (no verb of KeySDS) and digits 0, and whatever is wrong with it stays wrong.
+An enquiry, a status, a sentence of a receiver hold no factor and stay as they came.
+
+Rule: what is not surely free of a factor is blotted out, not what surely is one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from adapters.codecs import keysds
+from adapters.codecs.line_terminal import LINE_MAX
+from adapters.codecs.terminal_json import TerminalJson
+from gateway.messages import BookOff, BookOn, CheckRequest
+from gateway.ports import OPENED, Hush
+
+_ENQUIRIES = frozenset({"?", "X", "E", "J", "V", "T", "VIN", "N", "P"})
+_LONE_FIGURE = re.compile(r"(?<!\S)[0-9]{4,}(?!\S)")
+_HARMLESS = frozenset({"issi", "t", "code", "book", "second", "privacy", "check"})
+"""Members of a status; one that is read and has no others holds no factor."""
+_BOOKING = frozenset({"issi", "t", "book", "second", "officer", "callsign"})
+_SENTENCE_HEAD = 6
+"""`$GPRMC`: what stays of a sentence in which something else stands, too."""
+_BLOTS = bytes(
+    0x30 if 0x30 <= each <= 0x39 else 0x5A if each < 0x80 and chr(each).isalpha() else each
+    for each in range(256)
+)
+
+
+def blotted(data: bytes) -> bytes:
+    """Its form alone: figures are noughts, letters Z, whatever is no ASCII as it came. Signs may be
+    part of a factor, but none without its letters and figures is one."""
+    return data.translate(_BLOTS)
+
+
+def hushed_text(text: str) -> str:
+    """Of what an officer typed."""
+    words = text.split()
+    if not words:
+        return text
+    parsed = keysds.parse(text)
+    if isinstance(parsed, BookOn):
+        secret = words[1] if words[0].upper() == "PIN" else words[2]
+        at = text.rindex(secret) if words[0].upper() == "PIN" else _third(text)
+        return f"{text[:at]}{'0' * len(secret)}{text[at + len(secret) :]}"
+    if isinstance(parsed, BookOff | CheckRequest):
+        return text
+    if words[0].upper() in _ENQUIRIES:
+        # A figure that stands alone: `P 4711` was meant to be `PIN 4711`.
+        return _LONE_FIGURE.sub(lambda found: "0" * len(found.group()), text)
+    return blotted(text.encode("utf-8", "replace")).decode("utf-8")
+
+
+def _third(text: str) -> int:
+    """Where the third word of a text begins."""
+    found = re.match(r"\s*\S+\s+\S+\s+", text)
+    assert found is not None
+    return found.end()
+
+
+class LineHush:
+    """Of a line_terminal: line by line, each with its end, when its end has come."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._broken = False
+        """What is held belongs to a line that was too long, and is blotted out."""
+
+    def take(self, channel: str, data: bytes, at_ms: int) -> Sequence[tuple[str, bytes]]:
+        del at_ms
+        if channel == OPENED:
+            return (*self.rest(), (OPENED, b""))
+        self._held += data
+        kept = bytearray()
+        while (end := _line_end(self._held)) is not None:
+            line, sign = bytes(self._held[:end]), bytes(self._held[end : end + 1])
+            kept += (blotted(line) if self._broken else _hushed_line(line)) + sign
+            self._broken = False
+            del self._held[: end + 1]
+        if len(self._held) > LINE_MAX:
+            kept += blotted(bytes(self._held))
+            self._held.clear()
+            self._broken = True
+        return ((channel, bytes(kept)),) if kept else ()
+
+    def rest(self) -> Sequence[tuple[str, bytes]]:
+        held = blotted(bytes(self._held))
+        self._held.clear()
+        self._broken = False
+        return (("", held),) if held else ()
+
+
+def _line_end(data: bytearray) -> int | None:
+    found = [at for at in (data.find(b"\r"), data.find(b"\n")) if at >= 0]
+    return min(found) if found else None
+
+
+def _hushed_line(line: bytes) -> bytes:
+    if len(line) > LINE_MAX:
+        return blotted(line)
+    if b"$" in line or line.lstrip(b"\x00\xff").startswith(b"!"):
+        before, dollar, sentence = line.partition(b"$")
+        if not dollar:
+            before, sentence = b"", line
+        if b" " in sentence.strip():
+            # No sentence has a blank, and no factor comes without one before it: here are two
+            # lines that lost what was between them.
+            head = sentence[: _SENTENCE_HEAD - 1]
+            sentence = head + blotted(sentence[_SENTENCE_HEAD - 1 :])
+        return blotted(before) + dollar + sentence
+    try:
+        text = line.strip(b"\x00\xff").decode("utf-8")
+    except UnicodeDecodeError:
+        return blotted(line)
+    if any(each < " " and each != "\t" for each in text):
+        return blotted(line)
+    if text.lstrip().startswith("#"):
+        fine = re.fullmatch(r"\s*#(?:S [0-9]{1,5}|A [0-9A-Z]{4} [1-9] [DR])\s*", text, re.I)
+        return line if fine else blotted(line)
+    kept = hushed_text(text).encode("utf-8")
+    at = line.find(text.encode("utf-8"))
+    return line[:at] + kept + line[at + len(text.encode("utf-8")) :]
+
+
+class JsonHush:
+    """Of a broker: datagram by datagram; the channel is `flags:prefix/issi/up/what`."""
+
+    def take(self, channel: str, data: bytes, at_ms: int) -> Sequence[tuple[str, bytes]]:
+        what = "/".join(channel.rsplit("/", 2)[1:])
+        match what:
+            case "up/text":
+                kept = _hushed_datagram(data)
+            case "up/check" | "up/fix" | "up/nmea" | "up/ack":
+                kept = data
+            case _:
+                kept = _hushed_status(data, at_ms)
+        return ((channel, kept),)
+
+    def rest(self) -> Sequence[tuple[str, bytes]]:
+        return ()
+
+
+def _hushed_datagram(data: bytes) -> bytes:
+    try:
+        return hushed_text(data.decode("utf-8")).encode("utf-8")
+    except UnicodeDecodeError:
+        return blotted(data)
+
+
+def _hushed_status(data: bytes, at_ms: int) -> bytes:
+    identity = ""
+    try:
+        raw = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return blotted(data)
+    if not isinstance(raw, dict):
+        return blotted(data)
+    if isinstance(raw.get("issi"), str):
+        identity = raw["issi"]
+    codec = TerminalJson(identity=identity, max_payload=len(data))
+
+    def read(what: bytes) -> list[tuple[str, str]]:
+        decoded = codec.feed(what, received_at_ms=at_ms, channel="up/status")
+        return [(type(each).__name__, getattr(each, "reason", "")) for each in decoded]
+
+    found = read(data)
+    if set(raw) <= _HARMLESS and "BadFrame" not in {name for name, _ in found}:
+        return data
+    kept = msgspec.json.encode(
+        {
+            name if name.isidentifier() and name.islower() else "z": _kept_value(name, value)
+            for name, value in raw.items()
+        }
+    )
+    # A booking that is none (its factor given twice) must not become one.
+    return kept if read(kept) == found else blotted(data)
+
+
+def _kept_value(name: str, value: object) -> object:
+    if name == "factor":
+        return "0" * len(str(value))
+    return value if name in _BOOKING else _blotted_value(value)
+
+
+def _blotted_value(value: object) -> object:
+    match value:
+        case str():
+            return blotted(value.encode("utf-8", "replace")).decode("utf-8")
+        case bool() | None:
+            return value
+        case int() | float():
+            return 0
+        case list():
+            return [_blotted_value(each) for each in value]
+        case dict():
+            return {name: _blotted_value(each) for name, each in value.items()}
+    return None
+
+
+class NothingToHush:
+    """Of what carries no factor: a receiver, a tracker. As it came."""
+
+    def take(self, channel: str, data: bytes, at_ms: int) -> Sequence[tuple[str, bytes]]:
+        del at_ms
+        return ((channel, data),)
+
+    def rest(self) -> Sequence[tuple[str, bytes]]:
+        return ()
+
+
+HUSHES: dict[str, Callable[[], Hush]] = {
+    "line_terminal": LineHush,
+    "terminal_json": JsonHush,
+}
+"""Codecs that can say a booking (tests/adapters/codecs/test_hush.py asks each of the registry)."""
+
+
+def hush_of(codec: str) -> Callable[[], Hush]:
+    """For a link that runs this codec."""
+    return HUSHES.get(codec, NothingToHush)

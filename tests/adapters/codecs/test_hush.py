@@ -1,0 +1,148 @@
+"""No second factor is ever kept, and what is kept is decided as it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters import codecs
+from adapters.codecs import keysds
+from adapters.codecs.hush import HUSHES, LineHush, blotted, hush_of, hushed_text
+from gateway.messages import BookOn, Secret
+from gateway.ports import OPENED
+from tests.corpus import cases
+
+PIN = "4711"
+AT_MS = 1_795_342_502_114
+
+
+def line(*slices: bytes) -> bytes:
+    hush = LineHush()
+    kept = [each for data in slices for each in hush.take("", data, AT_MS)]
+    return b"".join(data for _, data in (*kept, *hush.rest()))
+
+
+def signature(codec: str, data: bytes, channel: str = "") -> list[tuple[str, str]]:
+    options = {"identity": "5001001"} if codec == "terminal_json" else {}
+    made = codecs.create(codec, side="gateway", **options)
+    decoded = made.feed(data, received_at_ms=AT_MS, channel=channel)
+    return [(type(each).__name__, getattr(each, "reason", "")) for each in decoded]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        f"B 1001 {PIN}",
+        f"b pc1001  {PIN} e-101",
+        f"B+ 1002\t{PIN}",
+        f"PIN {PIN}",
+        f"PIN 1001 {PIN}",
+        f"PIN: {PIN}",
+        f"P {PIN}",
+        f"BOOK 1001 {PIN}",
+        f"B 1001 {PIN} E-101 AND MORE",
+        f"B1001 {PIN}",
+        PIN,
+        f"E {PIN}",
+        f"\x00\xffB 1001 {PIN}\xff",
+        f"B 1001 {PIN}\x80\xfe",
+        f"$GPRMC,1015B 1001 {PIN}",
+        f"B 1001 {PIN}$GPRMC,101502.00,A",
+        f"!AIVDM 1001 {PIN}",
+        f"#S B 1001 {PIN}",
+        "B 1001 " + PIN + " " * 2000,
+        "V" * 1020 + f" {PIN}",
+    ],
+)
+def test_no_factor_is_kept_of_a_line(typed: str) -> None:
+    """However it was meant, damaged, or run into something else; in whatever slices it came."""
+    data = typed.encode("latin-1") + b"\r\n"
+    for cut in range(0, len(data), max(1, len(data) // 40)):
+        kept = line(data[:cut], data[cut:])
+        assert PIN.encode() not in kept, cut
+        assert len(kept) == len(data)
+    assert signature("line_terminal", kept) == signature("line_terminal", data)
+
+
+def test_half_a_booking_is_not_kept_when_the_line_breaks() -> None:
+    hush = LineHush()
+    assert not hush.take("", f"B 1001 {PIN}".encode(), AT_MS)
+    (_, kept), opened = hush.take(OPENED, b"", AT_MS)
+    assert PIN.encode() not in kept
+    assert opened == (OPENED, b"")
+    assert PIN.encode() not in line(f"B 1001 {PIN}".encode())
+
+
+FACTORS = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="$"), min_size=4
+).filter(lambda text: keysds.FACTOR.fullmatch(text) is not None)
+
+
+@given(FACTORS)
+def test_a_booking_stays_one_with_another_factor(factor: str) -> None:
+    for typed in (f"B 1001 {factor}", f"B+ 1002 {factor}", f"PIN {factor}"):
+        kept = hushed_text(typed)
+        before, after = keysds.parse(typed), keysds.parse(kept)
+        if isinstance(before, BookOn):
+            assert isinstance(after, BookOn)
+            assert after.factor == Secret("0" * len(factor))
+            assert (after.officer, after.second) == (before.officer, before.second)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"book": "on", "officer": "1001", "factor": PIN, "t": "2026-11-22T10:15:02Z"},
+        {"book": "on", "officer": "1001", "factor": PIN, "pin": PIN, "t": "2026-11-22T10:15:02Z"},
+        {"book": "on", "officer": "1001", "pin": PIN},
+        {"book": "on", "officer": "1001", "factor": int(PIN)},
+        {"code": PIN, "factor": [PIN, {"a": PIN}]},
+        {"issi": "5001002", "book": "on", "factor": PIN},
+        [PIN],
+        PIN,
+    ],
+)
+def test_no_factor_is_kept_of_a_datagram(payload: object) -> None:
+    said = json.dumps(payload)
+    twice = said.replace('"factor"', f'"factor": "{PIN}", "factor"')
+    spelt = said.replace('"factor"', '"f\\u0061ctor"')
+    for data in (said, twice, spelt, said[:-1], said + "}", f"\ufeff{said}"):
+        ((_, kept),) = hush_of("terminal_json")().take(
+            ":radio/5001001/up/status", data.encode(), AT_MS
+        )
+        assert PIN.encode() not in kept
+        found = signature("terminal_json", data.encode(), "up/status")
+        assert signature("terminal_json", kept, "up/status") == found
+
+
+@pytest.mark.parametrize("codec", sorted(codecs.REGISTRY))
+def test_whoever_can_say_a_booking_has_a_hush_of_its_own(codec: str) -> None:
+    """A new protocol in which officers book must not be forgotten here."""
+    made = codecs.create(codec, side="terminal")
+    booking = BookOn(officer="1001", factor=Secret(PIN), sent_at_ms=AT_MS)
+    typed = BookOn(officer="1001", factor=Secret(PIN))
+    frames = [*made.encode(booking), *made.encode(typed)]
+    assert bool(frames) == (codec in HUSHES)
+    hush = hush_of(codec)()
+    for frame in frames:
+        kept = [*hush.take(f":radio/5001001/{frame.channel}", frame.data, AT_MS), *hush.rest()]
+        assert PIN.encode() not in b"".join(data for _, data in kept)
+
+
+def test_what_holds_no_factor_stays_as_it_came() -> None:
+    """Every case of the corpora that is no booking and no unreadable text."""
+    kept = 0
+    for case in cases("line_terminal"):
+        if case["side"] == "gateway":
+            data = case["data"].encode("latin-1")
+            assert signature("line_terminal", line(data)) == signature("line_terminal", data)
+            kept += line(data) == data
+    for case in cases("keysds"):
+        before, after = keysds.parse(case["text"]), keysds.parse(hushed_text(case["text"]))
+        assert type(before) is type(after), case["id"]
+        kept += hushed_text(case["text"]) == case["text"]
+    assert kept > 100
+    assert blotted(b"#S 0 \x80") == b"#Z 0 \x80"

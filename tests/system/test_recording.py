@@ -1,0 +1,81 @@
+"""A daemon that records a line: on record first, by whom; sealed; and nobody's PIN in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tty
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.recordings import Heard, Recorder, opened, read_key
+from gateway import app
+from gateway.app import Gateway, load
+from gateway.messages import Event, LinkChanged, LinkState
+from tests.chain import audit
+from tests.fakes import FakeJournal
+from tests.system.daemon import Daemon
+from tests.system.test_recorded_logs import play, until
+
+ISSI = "5001001"
+PIN = "4711"
+SAID = f"B 1001 {PIN}\r\n#S 4\r\n$GPRMC,damaged*00\r\n".encode()
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+async def test_a_line_is_recorded(
+    tmp_path: Path, sealed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = app.recording_key(tmp_path / "faults.key")
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    record: dict[str, Any] = {"links": ["line"], "by": "synthA", "why": "fault 7"}
+    files = Daemon(
+        tmp_path,
+        lines={"line": (os.ttyname(slave), ISSI)},
+        sections={"record": record | ({"public_key_file": str(public)} if sealed else {})},
+    )
+    order: list[str] = []
+    begin = Recorder.begin
+
+    def begun(recorder: Recorder) -> None:
+        order.extend(each["operation"] for each in audit(files.state) if each["operation"])
+        begin(recorder)
+
+    monkeypatch.setattr(Recorder, "begin", begun)
+    gateway = Gateway(load(files.config), journal=FakeJournal())
+    seen: list[Event] = []
+    gateway.bus.tap(seen.append)
+    running = asyncio.ensure_future(gateway.run())
+    try:
+        await until(
+            lambda: (
+                running.done()
+                or any(isinstance(e, LinkChanged) and e.state is LinkState.UP for e in seen)
+            )
+        )
+        await play(master, SAID)
+        await until(lambda: 'reason="crc"} 1.0' in gateway.meter.render().decode())
+    finally:
+        gateway.stop()
+        await running
+        os.close(master)
+        os.close(slave)
+    assert order[-1] == "recording.on", "recorded before it was on record"
+    (on,) = [each for each in audit(files.state) if each["operation"] == "recording.on"]
+    assert on["operator"] == "synthA"
+    assert on["detail"].startswith("line sealed with " if sealed else "line not sealed")
+    (path,) = (tmp_path / "recordings").glob("*.rgrec")
+    data = path.read_bytes()
+    assert PIN.encode() not in data
+    assert (b"#S 4" in data) != sealed
+    recording = opened(data, read_key(tmp_path / "faults.key") if sealed else None)
+    heard = b"".join(e.data for e in recording.items() if isinstance(e, Heard))
+    assert heard == SAID.replace(PIN.encode(), b"0000")
+    assert not recording.cut
+    (link,) = recording.about.links
+    assert (link.kind, link.codec, link.section["terminal"]) == ("serial", "line_terminal", ISSI)
+    assert json.dumps(link.section)
