@@ -136,3 +136,25 @@ def dial(
         else:
             return sock
     raise fault
+
+
+async def connected(
+    addresses: Sequence[Address],
+    *,
+    within_s: float,
+    options: Iterable[tuple[int, int, int]] = (),
+) -> socket.socket:
+    """`dial` in a thread of its own; given up, it closes by itself what it connects later."""
+    dialling = in_own_thread(lambda: dial(addresses, within_s=within_s, options=options))
+    try:
+        await asyncio.wait({dialling})
+    finally:
+        if not dialling.done():
+            dialling.add_done_callback(_let_go)
+    return dialling.result()
+
+
+def _let_go(dialled: asyncio.Future[socket.socket]) -> None:
+    """Nobody waits for it any more."""
+    if not dialled.cancelled() and dialled.exception() is None:
+        dialled.result().close()

@@ -24,6 +24,7 @@ import msgspec
 
 from adapters import (
     anchors,
+    client_tls,
     codecs,
     history,
     host_token,
@@ -759,7 +760,7 @@ def _audit_of(config: Config) -> AuditSection:
 def _known_by(config: Config) -> dict[str, str]:
     """Of each broker, a fingerprint of the files by which we are known to it; blocks."""
     brokers = config.settings.mqtt
-    return {each.name: mqtt_access.fingerprint(config.path, each) for each in brokers}
+    return {each.name: client_tls.fingerprint(config.path, each) for each in brokers}
 
 
 def _certificates(config: Config) -> dict[str, Path]:

@@ -24,6 +24,7 @@ ROOTS = {"gateway.app", "gateway.cli", "gateway.demo", "gateway.__main__"}
 """The composition roots and the command line: they alone know adapters."""
 FLOOR = {
     "adapters.certificates",
+    "adapters.client_tls",
     "adapters.dialling",
     "adapters.http_asking",
     "adapters.mqtt_access",

@@ -6,12 +6,11 @@ user time-out find that. Little may wait in the kernel: it cannot be taken back.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 from urllib.parse import urlsplit
 
-from adapters.dialling import Lookup, NameNotFound, dial, in_own_thread
+from adapters.dialling import Lookup, NameNotFound, connected
 from adapters.links.line import Opened, drained, why
 from gateway.errors import LinkDown
 
@@ -33,8 +32,8 @@ async def open_socket(url: str, lookup: Lookup, *, write_buffer: int) -> Opened:
         addresses = await lookup.find(host, port, within_s=LOOKUP_WITHIN_S)
     except NameNotFound as error:
         raise LinkDown(str(error)) from error
-    dialling = in_own_thread(
-        lambda: dial(
+    try:
+        sock = await connected(
             addresses,
             within_s=CONNECT_WITHIN_S,
             options=(
@@ -47,16 +46,9 @@ async def open_socket(url: str, lookup: Lookup, *, write_buffer: int) -> Opened:
                 (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
             ),
         )
-    )
-    try:
-        await asyncio.wait({dialling})
-    finally:
-        if not dialling.done():
-            dialling.add_done_callback(_let_go)
-    try:
-        return _opened(dialling.result())
     except OSError as error:
         raise LinkDown(why(error, "unreachable")) from error
+    return _opened(sock)
 
 
 def _opened(sock: socket.socket) -> Opened:
@@ -69,9 +61,3 @@ def _opened(sock: socket.socket) -> Opened:
         sock.close()
 
     return Opened(descriptor=sock.fileno(), discard=lambda: False, close=close)
-
-
-def _let_go(dialled: asyncio.Future[socket.socket]) -> None:
-    """Nobody waits for it any more."""
-    if not dialled.cancelled() and dialled.exception() is None:
-        dialled.result().close()

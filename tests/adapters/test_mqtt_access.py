@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters import mqtt_access
+from adapters import client_tls, mqtt_access
 from adapters.mqtt_access import Access
 from gateway.errors import LinkDown
 from gateway.settings import BrokerSection
@@ -114,13 +114,13 @@ def test_whatever_we_are_known_by_changes_the_fingerprint(config: Path) -> None:
     section = BrokerSection(name="mqtt", tls=True, **{name: f"{name}.pem" for name in names})
     for name in names:
         (config.parent / f"{name}.pem").write_text("old")
-    seen = {mqtt_access.fingerprint(config, section)}
-    assert mqtt_access.fingerprint(config, section) in seen
+    seen = {client_tls.fingerprint(config, section)}
+    assert client_tls.fingerprint(config, section) in seen
     for name in names:
         (config.parent / f"{name}.pem").write_text("new")
-        seen.add(mqtt_access.fingerprint(config, section))
+        seen.add(client_tls.fingerprint(config, section))
     (config.parent / f"{names[0]}.pem").unlink()
-    seen.add(mqtt_access.fingerprint(config, section))
+    seen.add(client_tls.fingerprint(config, section))
     assert len(seen) == len(names) + 2
 
 
