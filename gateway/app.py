@@ -84,7 +84,7 @@ from gateway.ports import (
 from gateway.projection import HISTORY, METRICS
 from gateway.receipts import export_detail, read_receipt
 from gateway.retention import Purge, Retention
-from gateway.settings import AuditSection, BrokerSection, Config, resolve
+from gateway.settings import AuditSection, BrokerSection, Config, CotSection, resolve
 from gateway.supervise import keep
 
 DRAIN_S = 4.0
@@ -383,6 +383,7 @@ class Gateway:
         for broker in self.config.settings.mqtt:
             for name in (broker.name, f"{broker.name}-feed"):
                 self._again[name] = asyncio.Event()
+        self._again |= {cot.name: asyncio.Event() for cot in self.config.settings.cot}
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
@@ -396,10 +397,8 @@ class Gateway:
                 )
                 for link in core.links.values()
             ]
-            for broker in self.config.settings.mqtt:
-                if broker.feed:
-                    feed = self._make_feed(broker)
-                    tasks.append(group.create_task(self._guard(feed.run, feed.name, "relay", core)))
+            for relay in self._relays(core):
+                tasks.append(group.create_task(self._guard(relay.run, relay.name, "relay", core)))
             tasks.append(group.create_task(core.courier.tend(), name="courier"))
             tasks.append(group.create_task(core.mind(), name="minder"))
             if _certificates(self.config):
@@ -516,16 +515,24 @@ class Gateway:
             tap=self._tap(section.name),
         )
 
-    def _make_feed(self, broker: BrokerSection) -> relays.Feed:
-        return relays.create(
-            broker,
-            instance=self.config.settings.gateway.instance,
-            config_path=self.config.path,
-            bus=self.bus,
-            clock=self.clock,
-            meter=self.meter,
-            journal=self.journal,
-        )
+    def _relays(self, core: Core) -> list[relays.Relay]:
+        section = self.config.settings
+        sections: list[BrokerSection | CotSection] = [each for each in section.mqtt if each.feed]
+        sections += section.cot
+        return [
+            relays.create(
+                each,
+                instance=section.gateway.instance,
+                exercise=section.gateway.profile == "training",
+                config_path=self.config.path,
+                bus=self.bus,
+                present=core.present,
+                clock=self.clock,
+                meter=self.meter,
+                journal=self.journal,
+            )
+            for each in sections
+        ]
 
     async def _guard(
         self,
@@ -590,10 +597,11 @@ class Gateway:
     async def _renew(self, core: Core) -> None:
         """Open anew what is known by other files now, and try at once what is down."""
         known_by = await asyncio.to_thread(_known_by, self.config)
-        for broker, before in self._known_by.items():
-            for name in (broker, f"{broker}-feed"):
-                if known_by[broker] != before or core.states.get(name) is LinkState.DOWN:
-                    self._again[name].set()
+        for known, before in self._known_by.items():
+            for name in (known, f"{known}-feed"):
+                again = self._again.get(name)
+                if again and (known_by[known] != before or core.states.get(name) is LinkState.DOWN):
+                    again.set()
         self._known_by = known_by
         if self._server is not None:
             try:
@@ -758,15 +766,18 @@ def _audit_of(config: Config) -> AuditSection:
 
 
 def _known_by(config: Config) -> dict[str, str]:
-    """Of each broker, a fingerprint of the files by which we are known to it; blocks."""
-    brokers = config.settings.mqtt
-    return {each.name: client_tls.fingerprint(config.path, each) for each in brokers}
+    """Of each broker and TAK server, a fingerprint of the files by which we are known; blocks."""
+    sections: list[BrokerSection | CotSection] = [*config.settings.mqtt, *config.settings.cot]
+    return {each.name: client_tls.fingerprint(config.path, each) for each in sections}
 
 
 def _certificates(config: Config) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for broker in config.settings.mqtt:
         found |= mqtt_access.files(config.path, broker)
+    for cot in config.settings.cot:
+        named = {cot.name: cot.cert_file, f"{cot.name}-ca": cot.ca_file}
+        found |= {name: resolve(config.path, file) for name, file in named.items() if file}
     return found
 
 
@@ -798,6 +809,7 @@ def _meter_for(config: Config) -> PrometheusMeter:
     kinds = {line.name: "serial" for line in section.serial}
     kinds |= {broker.name: "mqtt" for broker in section.mqtt}
     kinds |= {f"{broker.name}-feed": "relay" for broker in section.mqtt if broker.feed}
+    kinds |= {cot.name: "relay" for cot in section.cot}
     return PrometheusMeter(
         links=kinds,
         areas=config.areas.areas,

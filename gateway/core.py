@@ -66,6 +66,7 @@ from gateway.ports import (
     Seals,
     VehicleRegister,
 )
+from gateway.present import PresentState
 from gateway.projection import Projection
 from gateway.receipts import export_detail
 from gateway.releases import Releases
@@ -280,6 +281,9 @@ class Core:
             ready_now=self.ready_now,
             record_export=self._record_export,
             revealed=self.causes.revealed,
+        )
+        self.present = PresentState(
+            clock=clock, roster=lambda: self.roster, tracker=self.tracker, alarms=self.alarms
         )
         self.security = SecurityWatch(
             clock=clock,

@@ -1016,7 +1016,8 @@ class Viewer(Value, frozen=True):
 
     rights: words of RIGHTS that they have whatever the policy says. roles: whose rights are those
     of the policy at the moment at which they are shown something. agency, areas: whose events,
-    where; empty is no narrowing.
+    where; empty is no narrowing. bound: nothing of others, whatever the policy says of other areas
+    (a call for help has an agency, and no area).
     """
 
     id: str
@@ -1025,6 +1026,7 @@ class Viewer(Value, frozen=True):
     agency: str = ""
     areas: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
+    bound: bool = False
 
 
 # --------------------------------------------------------------------------- the picture now

@@ -5,7 +5,7 @@ Each port has one contract suite under tests/contracts, run on every implementat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, Unpack, runtime_checkable
 
 import msgspec
@@ -27,6 +27,8 @@ from gateway.messages import (
     RegisterQuery,
     Secret,
     Suspicion,
+    UnitFix,
+    UnitMeta,
 )
 
 
@@ -551,6 +553,25 @@ class History(Protocol):
     def keep(self, event: Event) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class Present(Protocol):
+    """What there is now, of everybody: for relays, which show none of it but by the policy."""
+
+    def terminals(self) -> Iterable[Issi]:
+        """Every one of the fleet."""
+
+    def meta(self, terminal: Issi) -> UnitMeta | None:
+        """None: not in the fleet."""
+
+    def fix(self, terminal: Issi) -> UnitFix | None:
+        """Its newest position; None: it has none."""
+
+    def stale_s(self, terminal: Issi) -> float:
+        """So old its position is stale."""
+
+    def alarms(self) -> Sequence[AlarmChanged]:
+        """Those that are open, the gravest first."""
 
 
 class Anchor(Protocol):

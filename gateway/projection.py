@@ -200,6 +200,8 @@ class Projection:
 
     def __call__(self, viewer: Viewer, event: Event) -> Event | None:
         in_area, in_agency = self._place(viewer, event)
+        if viewer.bound and not (in_area and in_agency):
+            return None
         rights: frozenset[str] = viewer.rights if in_area and in_agency else frozenset()
         dot: frozenset[str] = frozenset()
         if viewer.roles:

@@ -202,6 +202,50 @@ class BrokerSection(Section, frozen=True, kw_only=True):
     silent_s: float = 120.0
 
 
+TEAMS = (
+    *("White", "Yellow", "Orange", "Magenta", "Red", "Maroon", "Purple", "Dark Blue"),
+    *("Blue", "Cyan", "Teal", "Green", "Dark Green", "Brown"),
+)
+"""The colours of teams that TAK knows."""
+TEAM_ROLES = (
+    *("Team Member", "Team Lead", "HQ", "Sniper", "Medic", "Forward Observer", "RTO", "K9"),
+)
+
+
+class CotSection(Section, frozen=True, kw_only=True):
+    """Cursor on Target to one TAK server, or to a multicast group."""
+
+    name: str
+    transport: str = "tcp"
+    """tcp, tls or multicast."""
+    host: str = "127.0.0.1"
+    port: int = 8087
+    allow_plain: bool = False
+    """Positions leave this host unencrypted only by name."""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    server_name: str = ""
+    """In the server's certificate, where that is not `host`."""
+    interface: str = ""
+    """multicast: our address on the network that it goes to."""
+    ttl: int = 1
+    agency: str = ""
+    areas: tuple[str, ...] = ()
+    """Units of no other agency and areas, whatever the policy shows relays; empty: all."""
+    uid_prefix: str = "RADIO-"
+    type: str = "a-f-G-U-C"
+    team: str = "Cyan"
+    """Of areas that `teams` does not name."""
+    teams: dict[str, str] = msgspec.field(default_factory=dict)
+    role: str = "Team Member"
+    stale_s: float = 0.0
+    """0: when the position is stale by its device class (4 T)."""
+    min_interval_s: float = 5.0
+    emergency_repeat_s: float = 5.0
+    write_deadline_s: float = 5.0
+
+
 class PncSection(Section, frozen=True, kw_only=True):
     adapter: str = "mock"
     """mock (in process) or http."""
@@ -394,6 +438,7 @@ class Settings(Section, frozen=True, kw_only=True):
     record: RecordSection = RecordSection()
     serial: tuple[SerialSection, ...] = ()
     mqtt: tuple[BrokerSection, ...] = ()
+    cot: tuple[CotSection, ...] = ()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -663,8 +708,10 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         if section.adapter == "http" and not section.allow_remote and not _local_url(section.url):
             found.append(f"{name}.url: not on loopback; set {name}.allow_remote = true to mean it")
     names = [line.name for line in settings.serial] + [broker.name for broker in settings.mqtt]
+    names += [cot.name for cot in settings.cot]
     places = [(f"serial[{n}]", line.name) for n, line in enumerate(settings.serial)]
     places += [(f"mqtt[{n}]", broker.name) for n, broker in enumerate(settings.mqtt)]
+    places += [(f"cot[{n}]", cot.name) for n, cot in enumerate(settings.cot)]
     for place, name in places:
         if not _NAME.match(name):
             found.append(f"{place}.name: letters a-z, digits and `-`, at most 32")
@@ -681,6 +728,11 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         found += [f"serial {link.name}: {text}" for text in _check_line(link)]
     for broker in settings.mqtt:
         found += [f"mqtt {broker.name}: {text}" for text in _check_broker(path, broker)]
+    feeds = {f"{broker.name}-feed" for broker in settings.mqtt if broker.feed}
+    for cot in settings.cot:
+        if cot.name in feeds:
+            found.append(f"link name {cot.name}: a broker's feed has it")
+        found += [f"cot {cot.name}: {text}" for text in _check_cot(path, cot, fleet)]
     sessions = [(broker.host, broker.port, broker.client_id) for broker in settings.mqtt]
     if len(set(sessions)) != len(sessions):
         # Each would throw the other off, for ever.
@@ -898,6 +950,67 @@ def _check_broker(path: Path, broker: BrokerSection) -> list[str]:
     if broker.ca_file and not broker.tls:
         found.append("ca_file: needs tls = true")
     return found + _missing(path, broker, "ca_file")
+
+
+_COT_TYPE = re.compile(r"a(-[A-Za-z0-9]+)+\Z")
+_UID_PREFIX = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+
+
+def _check_cot(path: Path, cot: CotSection, fleet: Fleet | None) -> list[str]:
+    found: list[str] = []
+    if cot.transport not in ("tcp", "tls", "multicast"):
+        found.append("transport: tcp, tls or multicast")
+    group = _address(cot.host)
+    if cot.transport == "multicast" and not (group is not None and group.is_multicast):
+        found.append("host: an IPv4 group for multicast, as 239.2.3.1")
+    if cot.transport != "multicast" and (
+        not cot.host or (group is not None and group.is_multicast)
+    ):
+        found.append("host: a name or an address; a group needs transport multicast")
+    local = cot.host in _LOOPBACK or (cot.transport == "multicast" and cot.ttl == 0)
+    if cot.transport != "tls" and not local and not cot.allow_plain:
+        found.append("transport: leaves this host unencrypted; set allow_plain = true to mean it")
+    for key in ("ca_file", "cert_file", "key_file", "server_name"):
+        if getattr(cot, key) and cot.transport != "tls":
+            found.append(f"{key}: needs transport tls")
+    if cot.key_file and not cot.cert_file:
+        found.append("key_file: needs cert_file")
+    if cot.interface and (cot.transport != "multicast" or _address(cot.interface) is None):
+        found.append("interface: an IPv4 address of this host, with transport multicast")
+    found += _out_of_range(
+        ("port", cot.port, 1, 65535),
+        ("ttl", cot.ttl, 0, 255),
+        ("stale_s", cot.stale_s, 0, 86400),
+        ("min_interval_s", cot.min_interval_s, 0, 600),
+        # A call for help goes stale after 10 s.
+        ("emergency_repeat_s", cot.emergency_repeat_s, 1, 8),
+        ("write_deadline_s", cot.write_deadline_s, 0.1, 60),
+    )
+    if not _UID_PREFIX.match(cot.uid_prefix):
+        found.append("uid_prefix: letters, digits, `.`, `_`, `-`, 1 to 64")
+    if not _COT_TYPE.match(cot.type):
+        found.append("type: of an atom, as a-f-G-U-C")
+    for key, team in (("team", cot.team), *((f"teams.{area}", t) for area, t in cot.teams.items())):
+        if team not in TEAMS:
+            found.append(f"{key}: one of {', '.join(TEAMS)}")
+    if cot.role not in TEAM_ROLES:
+        found.append(f"role: one of {', '.join(TEAM_ROLES)}")
+    if fleet is not None:
+        if cot.agency and cot.agency not in fleet.agencies:
+            found.append("agency: none of the fleet file's")
+        # A narrowing that is misspelt would show nothing, and nobody would know why.
+        areas = {terminal.area for terminal in fleet.terminals}
+        found += [f"areas: {area}: no terminal has it" for area in cot.areas if area not in areas]
+    for key in ("ca_file", "cert_file", "key_file"):
+        found += _missing(path, cot, key)
+    return found
+
+
+def _address(text: str) -> ipaddress.IPv4Address | None:
+    try:
+        return ipaddress.IPv4Address(text)
+    except ValueError:
+        return None
 
 
 def _missing(path: Path, section: Section, key: str) -> list[str]:

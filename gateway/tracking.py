@@ -231,7 +231,11 @@ class Tracker:
             return "lost"
         if age_s <= 2 * interval_s:
             return "live"
-        return "aging" if age_s <= 4 * interval_s else "stale"
+        return "aging" if age_s <= self.stale_s(terminal) else "stale"
+
+    def stale_s(self, terminal: Issi) -> float:
+        """So old its position is stale."""
+        return 4 * self._interval_s(terminal)
 
     def _lost_s(self, terminal: Issi) -> float:
         return min(20 * self._interval_s(terminal), LOST_S)

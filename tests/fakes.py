@@ -9,7 +9,7 @@ import random
 from collections import Counter
 
 from gateway.errors import AnchorFailed
-from gateway.messages import Secret
+from gateway.messages import AlarmChanged, Issi, Secret, UnitFix, UnitMeta
 
 
 class FakeClock:
@@ -58,6 +58,31 @@ class FakeClock:
             await settle()
         self._mono_s = end
         await settle()
+
+
+class FakePresent:
+    """gateway.ports.Present, of what a test puts in."""
+
+    def __init__(self) -> None:
+        self.metas: dict[Issi, UnitMeta] = {}
+        self.fixes: dict[Issi, UnitFix] = {}
+        self.open: dict[str, AlarmChanged] = {}
+
+    def terminals(self) -> list[Issi]:
+        return list(self.metas)
+
+    def meta(self, terminal: Issi) -> UnitMeta | None:
+        return self.metas.get(terminal)
+
+    def fix(self, terminal: Issi) -> UnitFix | None:
+        return self.fixes.get(terminal)
+
+    def stale_s(self, terminal: Issi) -> float:
+        del terminal
+        return 120.0
+
+    def alarms(self) -> list[AlarmChanged]:
+        return list(self.open.values())
 
 
 async def settle(turns: int = 20) -> None:

@@ -26,7 +26,7 @@ from gateway.messages import (
     UnitFix,
     UnitMeta,
 )
-from gateway.ports import Journal, Meter
+from gateway.ports import Journal, Meter, Present
 
 ALARMS_MOST = 4096
 EVENTS_MOST = 10_000
@@ -83,6 +83,16 @@ class Lanes:
                 self.lost("fix", "conflated")
             self._fixes[fix.terminal] = fix
             self.fix_news.set()
+
+    def again(self, present: Present) -> None:
+        """Everything that is so now: the far side may have lost it."""
+        for alarm in present.alarms():
+            self._take_alarm(alarm)
+        for terminal in present.terminals():
+            fix = present.fix(terminal)
+            if fix is not None:
+                self._fixes[terminal] = fix
+                self.fix_news.set()
 
     def lost(self, queue: str, reason: str, n: float = 1) -> None:
         self._meter.count("queue_dropped_total", n, queue=queue, reason=reason)

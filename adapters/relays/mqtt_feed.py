@@ -19,7 +19,8 @@ Below L3 `done` comes in the terminal's slot and no step before it that would te
 took; no alarm about one question is said (gateway.projection).
 
 QoS 1 is at least once: an event whose acknowledgement was lost comes twice, as the same bytes.
-An alarm that changed while the broker was away is said once, as it then stands.
+An alarm that changed while the broker was away is said once, as it then stands. After each
+reconnect the newest position of each unit and every open alarm are said again.
 Source: docs/interfaces.md.
 """
 
@@ -46,7 +47,7 @@ from gateway.messages import (
     UnitFix,
     Viewer,
 )
-from gateway.ports import Journal, Meter
+from gateway.ports import Clock, Journal, Meter, Present
 from gateway.settings import BrokerSection
 
 ROLE = "relay"
@@ -68,18 +69,25 @@ class Feed:
         self,
         broker: BrokerSection,
         *,
+        instance: str,
+        exercise: bool,
         config_path: Path,
         bus: EventBus,
+        present: Present,
+        clock: Clock,
         meter: Meter,
         journal: Journal,
     ) -> None:
+        del instance, exercise, clock
         self.name = f"{broker.name}-feed"
         self._broker = broker
         self._config_path = config_path
         self._bus = bus
+        self._present = present
         self._meter = meter
         self._viewer = Viewer(id=self.name, kind="relay", roles=frozenset({ROLE}))
         self._subscription: Subscription | None = None
+        self._was_up = False
         self._lanes = Lanes(link=self.name, meter=meter, journal=journal)
 
     async def run(self, up: Callable[[], None]) -> None:
@@ -98,6 +106,10 @@ class Feed:
                 persistent=False,
             ) as line:
                 up()
+                if self._was_up:
+                    # Whoever subscribes may have lost it with the broker.
+                    self._lanes.again(self._present)
+                self._was_up = True
                 await self._until_broken(line, reading)
         finally:
             reading.cancel()

@@ -1,7 +1,8 @@
 """The documented sample config/gateway.toml: complete, true about its defaults, and it starts.
 
 The sample is the only description of the configuration, so neither it nor the types may gain a
-key alone. A key that is left out stands as `# key = value`; those lines are read here, too.
+key alone. A key that is left out stands as `# key = value`, a section as `# [[table]]`; those lines
+are read here, too.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ NOT_THE_DEFAULT = {
     "serial.port",
     "serial.terminal",
     "mqtt.name",
+    "cot.name",
 }
 """Where the sample shows something else than the default, or there is none."""
 
@@ -56,7 +58,7 @@ def shown() -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     table, comment, after_pair = "", "", False
     for line in SAMPLE.read_text("utf-8").splitlines():
-        if header := re.fullmatch(r"\[+([a-z]+)\]+", line):
+        if header := re.fullmatch(r"(?:# )?\[+([a-z0-9]+)\]+", line):
             table, comment = header[1], ""
         elif pair := re.fullmatch(r"(?:# )?([a-z0-9_]+) = (.+)", line):
             assert f"{table}.{pair[1]}" not in found, f"{pair[1]} stands twice in [{table}]"

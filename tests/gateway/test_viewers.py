@@ -308,8 +308,12 @@ def test_a_planted_field_goes_out_by_no_door(monkeypatch: pytest.MonkeyPatch) ->
             everything = Viewer("v", "v", frozenset(RIGHTS))
             feed = Feed(
                 BrokerSection(name="mqtt", port=1),
+                instance="gwt",
+                exercise=True,
                 config_path=Path("/x"),
                 bus=bus,
+                present=house.core.present,
+                clock=house.clock,
                 meter=FakeMeter(),
                 journal=FakeJournal(),
             )

@@ -35,7 +35,7 @@ from gateway.messages import (
 from gateway.projection import Projection
 from gateway.roster import Roster
 from gateway.settings import BrokerSection, load
-from tests.fakes import FakeJournal, FakeMeter
+from tests.fakes import FakeJournal, FakeMeter, FakePresent
 from tests.services import mosquitto as mosquittos
 from tests.services.mosquitto import Mosquitto
 from tests.services.scripted_broker import CONNECT, PUBLISH, ScriptedBroker, scripted
@@ -207,9 +207,12 @@ class Rig:
         self.bus = EventBus(SystemClock(), meter=self.meter)
         roster = Roster(CONFIG.fleet, CONFIG.people, CONFIG.areas)
         self.bus.project_by(Projection(roster, lambda: CONFIG.policy))
-        self.feed: Feed = relays.create(
+        self.present = FakePresent()
+        self.feed: Feed = relays.create(  # type: ignore[assignment]
             BrokerSection(name="mqtt", port=port, **options),  # type: ignore[arg-type]
             instance="gwt",
+            exercise=True,
+            present=self.present,
             config_path=Path("/x/gateway.toml"),
             bus=self.bus,
             clock=SystemClock(),
