@@ -275,6 +275,45 @@ def nmea_stream(r: Random) -> bytes:
     return noisy(r, b"".join(lines), 10)
 
 
+# --------------------------------------------------------------------------- location reports
+
+_SHAPES = {0: 0, 1: 49, 2: 55, 3: 72, 4: 61, 5: 67, 6: 84, 7: 70, 9: 100, 10: 52, 8: 49, 15: 90}
+_VELOCITIES = (0, 7, 10, 15, 21, 15, 21, 32)
+
+
+def _bits(r: Random, n: int) -> str:
+    """A field: anything, or what stands at an end of it."""
+    if not n:
+        return ""
+    edge = some(r, ("0" * n, "1" * n, "1" + "0" * (n - 1), "0" * (n - 1) + "1", ""))
+    return edge if edge and often(r, 40) else f"{r.getrandbits(n):0{n}b}"
+
+
+def lip_pdu(r: Random) -> bytes:
+    """A location report with its PID, field by field; another PDU; cut, longer, or noisy."""
+    reason = f"{some(r, (0, 2, 2, 4, 32, 129, 130, 255)):08b}"
+    match r.randrange(4):
+        case 0:
+            fields = ["00", *(_bits(r, n) for n in (2, 25, 24, 3, 7, 4, 1)), reason]
+        case 1:
+            fields = ["01", _bits(r, 4), _bits(r, r.randrange(60))]
+        case _:
+            time = r.randrange(4) if often(r, 20) else r.randrange(3)
+            shape, velocity = some(r, tuple(_SHAPES)), r.randrange(8)
+            fields = ["010011", f"{time:02b}", _bits(r, (0, 2, 22, 0)[time]), f"{shape:04b}"]
+            fields += [_bits(r, min(n, 49)) for n in (_SHAPES[shape],)]
+            fields += [_bits(r, max(0, _SHAPES[shape] - 49)), f"{velocity:03b}"]
+            fields += [_bits(r, _VELOCITIES[velocity]), _bits(r, 2), reason]
+    if often(r, 30):
+        fields.append(_bits(r, r.randrange(1, 60)))
+    text = "".join(fields)
+    text += "0" * (-len(text) % 8)
+    data = (b"\x0a" if not often(r, 5) else b"\x82") + int(text, 2).to_bytes(len(text) // 8, "big")
+    if often(r, 15):
+        data = data[: r.randrange(len(data) + 1)]
+    return noisy(r, data * (40 if often(r, 2) else 1), 15)
+
+
 # --------------------------------------------------------------------------- KeySDS and lines
 
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from adapters import codecs
-from adapters.codecs import keysds
+from adapters.codecs import keysds, lip
 from adapters.codecs.lines import LineSplitter, TooLong
 from adapters.links.intake import Intake
 from adapters.links.mqtt_broker import MqttLink
@@ -43,6 +43,7 @@ from gateway.messages import (
     Decoded,
     Envelope,
     Ignored,
+    Locate,
     LocationFix,
     MalformedCheck,
     Message,
@@ -51,6 +52,7 @@ from gateway.messages import (
     PncQuery,
     Receipt,
     Result,
+    StatusReport,
     TextPart,
     VehicleKey,
     search_key,
@@ -66,7 +68,8 @@ NOW_MS = 1_795_342_510_000
 """2026-11-22T10:15:10Z."""
 GOOD = b"$GPRMC,101559.00,A,5234.3500,N,00014.5860,W,2.40,090.0,221126,,,A*76\r\n"
 REASONS = {*FRAME_REASONS, *FIX_REASONS}
-DOWN = (Receipt, Result, Notice, TextPart)
+DOWN = (Receipt, Result, Notice, TextPart, Locate)
+IGNORED = {*lip.OTHERS.values(), lip.RESERVED, lip.REPORT}
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 BLANK = b"\r\n\x00\xff \t"
 """What says nothing in a line of sentences."""
@@ -131,7 +134,7 @@ def declared(found: Iterable[Decoded], *, down: bool = False) -> Hashable:
                 assert reason in REASONS, "a reason that nobody knows"
                 told = reason
             case Ignored(type=type_):
-                assert len(type_) <= 4
+                assert len(type_) <= 4 or type_ in IGNORED
             case MalformedCheck(why=why, ref=ref):
                 assert re.fullmatch(r"[ -~]{1,60}", why), "an answer that no screen shows"
                 assert re.fullmatch(r"[!-~]{0,32}", ref)
@@ -322,6 +325,49 @@ def _as_typed(text: str, check: CheckRequest) -> None:
         shown = re.sub(r"[\s.\-]", "", rest)
         assert shown[: len(mark)].isascii(), "a look-alike was asked as what it looks like"
         assert shown.upper().startswith(mark), "not what was typed"
+
+
+# --------------------------------------------------------------------------- location reports
+
+
+def location(side: str) -> Callable[[bytes], Hashable]:
+    """By another road, on the text of the bits: no fix from nowhere, and no emergency."""
+
+    def judge(data: bytes) -> Hashable:
+        found = list(codecs.create("lip", side=side).feed(data, received_at_ms=NOW_MS))
+        assert found, "silence"
+        short = declared(found, down=side == "terminal")
+        text = "".join(f"{octet:08b}" for octet in data[1:])
+        for each in found:
+            if isinstance(each, LocationFix):
+                place = _place_of(text)
+                assert place.strip("0"), "null island"
+                assert round(each.lon * 2**25 / 360) % 2**25 == int(place[:25], 2)
+                assert round(each.lat * 2**24 / 180) % 2**24 == int(place[25:], 2)
+                again = codecs.create("lip", side="terminal").encode(each)[0].data
+                (same,) = codecs.create("lip").feed(again, received_at_ms=NOW_MS)
+                if (each.accuracy_m or 0) > 150_000:
+                    continue  # rounded up to what is no position any more
+                assert isinstance(same, LocationFix), "said again it means something else"
+                assert (same.lat, same.lon, same.fixed_at_ms) == (
+                    max(each.lat, -90 + 180 / 2**24),
+                    each.lon,
+                    None if each.fixed_at_ms is None else each.fixed_at_ms // 1000 * 1000,
+                )
+            if isinstance(each, StatusReport):
+                assert each.code == 0
+                assert f"{2:08b}" in text, "an emergency that nobody sent"
+        return short
+
+    return judge
+
+
+def _place_of(text: str) -> str:
+    if text.startswith("00"):
+        return text[4:53]
+    assert text.startswith("010011")
+    after = 8 + {"00": 0, "01": 2, "10": 22}[text[6:8]] + 4
+    return text[after : after + 49]
 
 
 # --------------------------------------------------------------------------- MQTT bodies
@@ -594,6 +640,8 @@ TARGETS: dict[str, Target] = {
         Target(
             "line-down", grammar.lines_of(grammar.line_down), stream("line_terminal", "terminal")
         ),
+        Target("lip", grammar.lip_pdu, location("gateway")),
+        Target("lip-down", grammar.lip_pdu, location("terminal")),
         Target("keysds", lambda r: grammar.utf8(grammar.keysds_text(r)), typed),
         *(_json(name, made) for name, made in grammar.BODIES.items()),
         *(
