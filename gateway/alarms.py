@@ -38,6 +38,7 @@ CAUSE_OF_KIND = {
     "pnc": "pnc_down",
     "serial": "link_down",
     "mqtt": "link_down",
+    "tetra": "link_down",
 }
 """Kinds of links whose end is an alarm; a bearer's silence is one, too."""
 

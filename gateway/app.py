@@ -808,6 +808,7 @@ def _meter_for(config: Config) -> PrometheusMeter:
     section = config.settings
     kinds = {line.name: "serial" for line in section.serial}
     kinds |= {broker.name: "mqtt" for broker in section.mqtt}
+    kinds |= {radio.name: "tetra" for radio in section.tetra}
     kinds |= {f"{broker.name}-feed": "relay" for broker in section.mqtt if broker.feed}
     kinds |= {cot.name: "relay" for cot in section.cot}
     return PrometheusMeter(
@@ -838,6 +839,10 @@ def load(path: Path) -> Config:
         if line.codec not in codecs.REGISTRY:
             known = ", ".join(sorted(codecs.REGISTRY))
             found.append(f"serial {line.name}: codec: one of {known}")
+    for radio in section.tetra:
+        if radio.dialect not in links.DIALECTS:
+            known = ", ".join(sorted(links.DIALECTS))
+            found.append(f"tetra {radio.name}: dialect: one of {known}")
     findings: list[str] = []
     settings.tell(path, found, findings)
     misnamed = [

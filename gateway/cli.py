@@ -159,7 +159,8 @@ def _check_config(arguments: argparse.Namespace) -> int:
     from gateway.app import load
 
     config = load(arguments.file)
-    links = len(config.settings.serial) + len(config.settings.mqtt)
+    section = config.settings
+    links = len(section.serial) + len(section.mqtt) + len(section.tetra)
     sys.stdout.write(
         f"{arguments.file}: good: {links} links, {len(config.fleet.terminals)} terminals, "
         f"{len(config.people.officers)} officers, "

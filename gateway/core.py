@@ -73,7 +73,7 @@ from gateway.releases import Releases
 from gateway.rendering import LEAST_BUDGET
 from gateway.roster import Roster
 from gateway.security import SecurityWatch
-from gateway.settings import BrokerSection, Config, SerialSection
+from gateway.settings import BrokerSection, Config, SerialSection, TetraSection
 from gateway.supervise import Crew
 from gateway.supplements import Supplements
 from gateway.switchboard import NOTICE_EXPIRES_S, Desks, Switchboard
@@ -518,7 +518,11 @@ class Core:
         Heard is more than messages: a receiver that says each second that it has no fix is alive.
         """
         settings = self.config.settings
-        lines: list[SerialSection | BrokerSection] = [*settings.serial, *settings.mqtt]
+        lines: list[SerialSection | BrokerSection | TetraSection] = [
+            *settings.serial,
+            *settings.mqtt,
+            *settings.tetra,
+        ]
         for each in lines:
             state = self.states.get(each.name)
             link = self.links.get(each.name)

@@ -36,7 +36,6 @@ from gateway.ports import Clock, Journal, Link, Meter
 from gateway.supervise import Crew
 from gateway.timers import Timers
 
-SEND_DEADLINE_S = 5.0
 TELL_MOST = 2_000
 """Receipts and notices under way at once; more are dropped and counted."""
 IN_SLOTS_MOST = 8_000
@@ -297,10 +296,10 @@ class Courier:
             self._busy.discard(terminal)
 
     def _parts(self, parcel: Parcel) -> int:
-        """A line gets the texts one by one, and its terminal acknowledges each; over MQTT the
-        answer is one message."""
+        """A line and the air get the texts one by one, and the terminal acknowledges each; over
+        MQTT the answer is one message."""
         link = self._link_for(parcel.terminal)
-        if link is None or link.bearer is not Bearer.SERIAL:
+        if link is None or link.bearer not in (Bearer.SERIAL, Bearer.TETRA):
             return 1
         return max(1, len(parcel.message.texts))
 
@@ -322,9 +321,7 @@ class Courier:
             expires_in_s = min(expires_in_s, self._broker_holds_s)
         started_s = self._clock.monotonic_s()
         try:
-            await link.send(
-                terminal, message, expires_in_s=expires_in_s, deadline_s=SEND_DEADLINE_S
-            )
+            await link.send(terminal, message, expires_in_s=expires_in_s, deadline_s=link.send_s)
         except SendFailed:
             return False
         self._meter.observe(

@@ -108,6 +108,7 @@ class Level(StrEnum):
 class Bearer(StrEnum):
     SERIAL = "serial"
     MQTT = "mqtt"
+    TETRA = "tetra"
 
 
 class FixSource(StrEnum):
@@ -912,7 +913,7 @@ class AlarmChanged(Value, frozen=True, tag="alarm"):
 
 
 class LinkChanged(Value, frozen=True, tag="link"):
-    """kind: serial, mqtt, pnc, audit, relay ... detail never holds an address or identity."""
+    """kind: serial, mqtt, tetra, pnc, audit ... detail never holds an address or identity."""
 
     id: str
     kind: str

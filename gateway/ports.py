@@ -133,12 +133,18 @@ def untapped(channel: str, data: bytes) -> None:
     del channel, data
 
 
+SEND_S = 5.0
+"""Of a bearer that takes a message at once or not at all."""
+
+
 class Link(Protocol):
     """Owns one serial port or one broker. Decides nothing."""
 
     name: str
     kind: str
     bearer: Bearer
+    send_s: float
+    """How long a message may take to be handed over, in all its parts."""
     heard_at_s: float | None
     """Monotonic time of the last thing said over it that can be read, be it only that a receiver
     has no fix; None before the first since it came up. Noise is not heard."""
@@ -149,7 +155,8 @@ class Link(Protocol):
     async def send(
         self, terminal: Issi, message: Downlink, *, expires_in_s: float, deadline_s: float
     ) -> None:
-        """Hand one message to the bearer within deadline_s, or raise SendFailed."""
+        """Hand one message to the bearer within deadline_s, or raise SendFailed. Cancelled, nothing
+        more of it goes out."""
 
     def reaches(self, terminal: Issi) -> bool:
         """Whether this link is up and this terminal may be behind it."""

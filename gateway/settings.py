@@ -246,6 +246,36 @@ class CotSection(Section, frozen=True, kw_only=True):
     write_deadline_s: float = 5.0
 
 
+class TetraSection(Section, frozen=True, kw_only=True):
+    """A TETRA radio at the gateway, on its PEI: many terminals behind one port."""
+
+    name: str
+    port: str
+    """Stable path (/dev/serial/by-id/...) or socket://host:port."""
+    baud: int = 38400
+    rtscts: bool = True
+    dialect: str = "plain"
+    """How this make wants to be spoken to (adapters.links.pei_dialects)."""
+    services: tuple[str, ...] = ()
+    """What is registered (AT+CTSP=...), where the dialect's does not do."""
+    mcc: str = ""
+    mnc: str = ""
+    """Our network: who calls from another one is a stranger. Empty: not judged."""
+    max_pdu_bits: int = 668
+    keep_alive_s: float = 20.0
+    renew_s: float = 300.0
+    """The services are registered anew after this, whatever was noticed."""
+    air_s: float = 15.0
+    """So long the radio may take to say what became of a message."""
+    send_s: float = 60.0
+    """So long a message may take, in all its parts, behind all others."""
+    queue: int = 200
+    """Parts that may wait for the radio; the least urgent goes."""
+    write_buffer: int = 8192
+    write_deadline_s: float = 5.0
+    silent_s: float = 120.0
+
+
 class PncSection(Section, frozen=True, kw_only=True):
     adapter: str = "mock"
     """mock (in process) or http."""
@@ -439,6 +469,7 @@ class Settings(Section, frozen=True, kw_only=True):
     serial: tuple[SerialSection, ...] = ()
     mqtt: tuple[BrokerSection, ...] = ()
     cot: tuple[CotSection, ...] = ()
+    tetra: tuple[TetraSection, ...] = ()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -707,11 +738,11 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
             found.append(f"{name}.url: needed by adapter http")
         if section.adapter == "http" and not section.allow_remote and not _local_url(section.url):
             found.append(f"{name}.url: not on loopback; set {name}.allow_remote = true to mean it")
-    names = [line.name for line in settings.serial] + [broker.name for broker in settings.mqtt]
-    names += [cot.name for cot in settings.cot]
     places = [(f"serial[{n}]", line.name) for n, line in enumerate(settings.serial)]
     places += [(f"mqtt[{n}]", broker.name) for n, broker in enumerate(settings.mqtt)]
     places += [(f"cot[{n}]", cot.name) for n, cot in enumerate(settings.cot)]
+    places += [(f"tetra[{n}]", radio.name) for n, radio in enumerate(settings.tetra)]
+    names = [name for _, name in places]
     for place, name in places:
         if not _NAME.match(name):
             found.append(f"{place}.name: letters a-z, digits and `-`, at most 32")
@@ -719,8 +750,11 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     for name in {n for n in names if names.count(n) > 1}:
         found.append(f"link name {name}: used twice")
     ports = [link.port for link in settings.serial]
+    ports += [radio.port for radio in settings.tetra]
     if len(set(ports)) != len(ports):
         found.append("serial.port: the same port stands in two links")
+    for radio in settings.tetra:
+        found += [f"tetra {radio.name}: {text}" for text in _check_radio(radio)]
     known = {terminal.issi for terminal in fleet.terminals} if fleet else None
     for link in settings.serial:
         if known is not None and link.terminal not in known:
@@ -885,13 +919,41 @@ def _check_auth(path: Path, settings: Settings) -> list[str]:
 _DEVICE_SERVER = re.compile(r"socket://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})\Z")
 
 
-def _check_line(link: SerialSection) -> list[str]:
-    found: list[str] = []
-    server = _DEVICE_SERVER.match(link.port)
-    if server is None and not link.port.startswith("/"):
-        found.append("port: an absolute path, or socket://host:port")
+_SERVICE = re.compile(r"[0-3],[0-3](,[0-9]{1,3}){0,3}\Z")
+
+
+def _check_port(port: str) -> list[str]:
+    server = _DEVICE_SERVER.match(port)
+    if server is None and not port.startswith("/"):
+        return ["port: an absolute path, or socket://host:port"]
     if server is not None and not 0 < int(server.group(2)) < 65536:
-        found.append("port: socket://host:port with a port between 1 and 65535")
+        return ["port: socket://host:port with a port between 1 and 65535"]
+    return []
+
+
+def _check_radio(radio: TetraSection) -> list[str]:
+    found = _check_port(radio.port)
+    for key, text, most in (("mcc", radio.mcc, 1023), ("mnc", radio.mnc, 16_383)):
+        if text and not (re.fullmatch(r"[0-9]{1,5}", text) and int(text) <= most):
+            found.append(f"{key}: a figure up to {most}, or empty")
+    if not all(_SERVICE.match(service) for service in radio.services):
+        found.append("services: each as AT+CTSP takes it, say 1,3,130")
+    return found + _out_of_range(
+        ("baud", radio.baud, 300, 4_000_000),
+        ("max_pdu_bits", radio.max_pdu_bits, 256, 2047),
+        ("keep_alive_s", radio.keep_alive_s, 5, 300),
+        ("renew_s", radio.renew_s, 30, 86400),
+        ("air_s", radio.air_s, 2, 120),
+        ("send_s", radio.send_s, 10, 600),
+        ("queue", radio.queue, 8, 10_000),
+        ("write_buffer", radio.write_buffer, 2048, 1_048_576),
+        ("write_deadline_s", radio.write_deadline_s, 0.1, 60),
+        ("silent_s", radio.silent_s, 1, 86400),
+    )
+
+
+def _check_line(link: SerialSection) -> list[str]:
+    found = _check_port(link.port)
     if link.parity not in {"N", "E", "O", "M", "S"}:
         found.append("parity: one of N E O M S")
     if link.stop not in {1, 1.5, 2}:

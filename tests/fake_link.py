@@ -9,7 +9,7 @@ import msgspec
 
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Bearer, Downlink, Issi
-from gateway.ports import Handle
+from gateway.ports import SEND_S, Handle
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -28,6 +28,7 @@ class FakeLink:
         self.name = name
         self.kind = bearer.value
         self.bearer = bearer
+        self.send_s = SEND_S
         self.sent: list[Sent] = []
         self.heard_at_s: float | None = None
         self.up = True

@@ -11,19 +11,24 @@ from typing import Any
 
 from adapters.links.intake import nameless, nobody
 from adapters.links.mqtt_broker import MqttLink
+from adapters.links.pei_dialects import DIALECTS
 from adapters.links.serial_port import SerialLink
+from adapters.links.tetra import TetraLink
 from gateway.messages import Issi
 from gateway.ports import Clock, Codec, Journal, Link, Meter, Named, Suspect, Tap, untapped
-from gateway.settings import BrokerSection, SerialSection
+from gateway.settings import BrokerSection, SerialSection, TetraSection
+
+__all__ = ["DIALECTS", "REGISTRY", "create"]
 
 REGISTRY: dict[type[Any], Callable[..., Link]] = {
     SerialSection: SerialLink,
     BrokerSection: MqttLink,
+    TetraSection: TetraLink,
 }
 
 
 def create(
-    section: SerialSection | BrokerSection,
+    section: SerialSection | BrokerSection | TetraSection,
     *,
     instance: str,
     config_path: Path,

@@ -29,7 +29,18 @@ from adapters.mqtt_client import Access, Connection, Received, connect, moment
 from gateway import __version__
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import BadFrame, Bearer, BookOff, BookOn, Downlink, Issi, Privacy
-from gateway.ports import Clock, Codec, Handle, Journal, Meter, Named, Suspect, Tap, untapped
+from gateway.ports import (
+    SEND_S,
+    Clock,
+    Codec,
+    Handle,
+    Journal,
+    Meter,
+    Named,
+    Suspect,
+    Tap,
+    untapped,
+)
 from gateway.settings import BrokerSection
 
 MAIN = ("check", "text", "fix", "nmea")
@@ -60,6 +71,7 @@ class MqttLink:
 
     kind = "mqtt"
     bearer = Bearer.MQTT
+    send_s = SEND_S
 
     def __init__(
         self,

@@ -1,35 +1,30 @@
 """The link to one terminal on a serial port, or behind a device server (`socket://host:port`).
 
 The problem: a line may hang up at any moment (USB pulled, PTY closed), may not read, may babble
-at any speed. The answer: opened in a thread and exclusively, by a path that is followed anew each
-time; every end of it is LinkDown; what waits to be written is bounded in bytes and in time; what
-comes is judged in the turn that reads it, so a line that floods waits in the kernel.
-Source: reference libraries, 3; reliability-security, F12 and rows S01 to S06, S09.
+at any speed. The answer: every end of it is LinkDown; what waits to be written is bounded in bytes
+and in time; what comes is judged in the turn that reads it, so a line that floods waits in the
+kernel.
+Source: reference libraries, 3; reliability-security, F12 and rows S01 to S06.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime
-import fcntl
 import os
-import termios
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import serial
-import serial_asyncio_fast
-
-from adapters.dialling import Lookup, in_own_thread
-from adapters.links.device_server import SCHEME, open_socket
+from adapters.dialling import Lookup
+from adapters.links.device_server import SCHEME
 from adapters.links.intake import Intake, nameless, nobody, word_of
-from adapters.links.line import NO_PORT, Line, Opened, drained, why
+from adapters.links.line import NO_PORT, Line
+from adapters.links.port_opening import PortSettings, open_line, serve
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Bearer, Downlink, Issi, Notice, Suspicion
 from gateway.ports import (
     OPENED,
+    SEND_S,
     Clock,
     Codec,
     Handle,
@@ -42,9 +37,7 @@ from gateway.ports import (
 )
 from gateway.settings import SerialSection
 
-OPEN_WITHIN_S = 5.0
 CLOSE_WITHIN_S = 0.5
-PTYS = "/dev/pts/"
 DAY_MS = 86_400_000
 
 
@@ -53,6 +46,7 @@ class SerialLink:
 
     kind = "serial"
     bearer = Bearer.SERIAL
+    send_s = SEND_S
 
     def __init__(
         self,
@@ -104,24 +98,20 @@ class SerialLink:
             handle=handle,
             reference_ms=self._reference_ms,
         )
-        if section.port.startswith(SCHEME):
-            opened = await open_socket(
-                section.port, self._lookup, write_buffer=section.write_buffer
+        try:
+            opened = await open_line(
+                _settings(section), self._lookup, write_buffer=section.write_buffer
             )
-        else:
-            try:
-                opened = await _open_port(section)
-            except LinkDown as error:
-                self._missing = error.reason == NO_PORT
-                raise
-            self._missing = False
+        except LinkDown as error:
+            self._missing = error.reason == NO_PORT
+            raise
+        self._missing = False
         # A fresh codec each time: half a sentence from before a hang-up is nobody's.
         self._codec = codec = self._codecs(
             section.codec, side="gateway", accept_estimated=section.accept_estimated
         )
         line = Line(opened, lambda data: self._take(data, codec, intake), self._flooding)
-        loop = asyncio.get_running_loop()
-        line.serve(serial_asyncio_fast.SerialTransport(loop, line, line.port))
+        serve(line)
         try:
             self.heard_at_s = None
             self._tap(OPENED, b"")
@@ -223,81 +213,13 @@ def _replayed(reference_date: str) -> int | None:
     return round(midnight.timestamp() * 1000)
 
 
-# --------------------------------------------------------------------------- opening and closing
-
-
-async def _open_port(section: SerialSection) -> Opened:
-    """The port, opened in a thread of its own. Raises LinkDown; one that opens late is closed."""
-    opening = in_own_thread(lambda: _claimed(section))
-    try:
-        await asyncio.wait({opening}, timeout=OPEN_WITHIN_S)
-    finally:
-        if not opening.done():
-            opening.add_done_callback(_let_go)
-    if not opening.done():
-        raise LinkDown("does not open")
-    try:
-        port = opening.result()
-    except ValueError as error:
-        raise LinkDown("settings that this port does not know", refused=True) from error
-    # termios.error is not an OSError, and a port pulled while it is being set up raises it.
-    except (OSError, serial.SerialException, termios.error) as error:
-        raise LinkDown(why(error, "cannot be opened")) from error
-    return Opened(
-        descriptor=port.fileno(),
-        discard=lambda: _discard(port.fileno()),
-        close=lambda: _close(port),
-    )
-
-
-def _claimed(section: SerialSection) -> Any:
-    """Opened and locked; whatever else was found, nothing of it stays open."""
-    port = serial.Serial(
-        section.port,
-        baudrate=section.baud,
-        bytesize=section.bits,
+def _settings(section: SerialSection) -> PortSettings:
+    return PortSettings(
+        port=section.port,
+        baud=section.baud,
+        bits=section.bits,
         parity=section.parity,
-        stopbits=section.stop,
+        stop=section.stop,
         rtscts=section.rtscts,
         xonxoff=section.xonxoff,
-        timeout=0,
-        write_timeout=0,
-        exclusive=True,
     )
-    try:
-        if _is_ours_alone(port.fileno()):
-            fcntl.ioctl(port.fileno(), termios.TIOCEXCL)
-    except BaseException:
-        port.close()
-        raise
-    return port
-
-
-def _is_ours_alone(descriptor: int) -> bool:
-    """Whether TIOCEXCL, which also keeps out programs that ask for no lock, may be set. On a PTY it
-    would outlive us, because whoever made it has our side open as well: nobody would get in."""
-    return not os.ttyname(descriptor).startswith(PTYS)
-
-
-def _let_go(opened: asyncio.Future[Any]) -> None:
-    """Nobody waits for it any more."""
-    if not opened.cancelled() and opened.exception() is None:
-        opened.result().close()
-
-
-def _discard(descriptor: int) -> bool:
-    """Throw away what the kernel holds for a radio that does not take it."""
-    with suppress(OSError, termios.error):
-        termios.tcflush(descriptor, termios.TCOFLUSH)
-    return True
-
-
-def _close(port: Any) -> None:
-    """Without the discarding, the kernel waits up to 30 s for a radio that holds us off."""
-    descriptor = port.fileno()
-    if not drained(descriptor):
-        _discard(descriptor)
-    with suppress(OSError):
-        fcntl.ioctl(descriptor, termios.TIOCNXCL)
-    with suppress(OSError, termios.error):
-        port.close()

@@ -46,7 +46,7 @@ LINK, AREA, AGENCY, CERT, ANCHOR = "@link", "@area", "@agency", "@cert", "@ancho
 """Sets that come from the configuration."""
 
 KINDS = tuple(kind.value for kind in Kind)
-LINK_KINDS = ("serial", "mqtt", "gpsd", "http", "relay", "pnc", "register")
+LINK_KINDS = ("serial", "mqtt", "tetra", "gpsd", "http", "relay", "pnc", "register")
 STAGES = (
     "decode",
     "authorise",
@@ -76,7 +76,7 @@ RULES = (
 """Console design, 7, COV, AUP and HNR; an id that a force adds in alarms.toml counts as other."""
 PRIORITIES = ("1", "2", "3")
 BANDS = ("live", "aging", "stale", "lost", "none")
-BEARERS = ("serial", "mqtt", "gpsd", "http")
+BEARERS = ("serial", "mqtt", "tetra", "gpsd", "http")
 QUEUES = (
     *("emergency", "hit", "check", "cancel", "status", "fix"),
     *("outbox", "audit", "console", "history", "challenge", "recording"),

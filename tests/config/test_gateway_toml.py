@@ -40,6 +40,8 @@ NOT_THE_DEFAULT = {
     "serial.terminal",
     "mqtt.name",
     "cot.name",
+    "tetra.name",
+    "tetra.port",
 }
 """Where the sample shows something else than the default, or there is none."""
 

@@ -27,7 +27,7 @@ import serial
 
 from adapters import codecs
 from adapters.links import line as lines
-from adapters.links import serial_port
+from adapters.links import port_opening
 from adapters.links.serial_port import SerialLink
 from gateway.app import SystemClock, SystemIds
 from gateway.errors import LinkDown, SendFailed
@@ -275,7 +275,7 @@ async def test_a_port_that_does_not_open(pty: Pty, monkeypatch: pytest.MonkeyPat
             opened.set()
 
     monkeypatch.setattr(serial, "Serial", Stuck)
-    monkeypatch.setattr(serial_port, "OPEN_WITHIN_S", 0.05)
+    monkeypatch.setattr(port_opening, "OPEN_WITHIN_S", 0.05)
     task = await Rig(pty.name).open()
     assert "does not open" in (await down(task)).reason
     assert not opened.is_set(), "the loop turned meanwhile"
@@ -288,7 +288,7 @@ async def test_a_port_is_closed_to_programs_that_ask_for_no_lock(
     pty: Pty, real: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S09: TIOCEXCL while it is open, and not after; never on a PTY, whose maker keeps it open."""
-    monkeypatch.setattr(serial_port, "PTYS", "/nowhere" if real else "/dev/pts/")
+    monkeypatch.setattr(port_opening, "PTYS", "/nowhere" if real else "/dev/pts/")
 
     def claimed() -> bool:
         return bool(struct.unpack("i", fcntl.ioctl(pty.slave, TIOCGEXCL, bytes(4)))[0])
