@@ -423,6 +423,8 @@ FRAME_REASONS = (
     "identity",
     "retained",
     "decode",
+    "reserved",
+    "parts",
 )
 FIX_REASONS = ("void", "mode", "null", "date", "range", "order", "jump", "future", "stuck")
 

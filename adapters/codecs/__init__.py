@@ -12,6 +12,7 @@ from typing import Any
 from adapters.codecs.line_terminal import LineTerminal
 from adapters.codecs.lip import Lip
 from adapters.codecs.nmea0183 import Nmea0183
+from adapters.codecs.sds import Sds
 from adapters.codecs.terminal_json import TerminalJson
 from gateway.ports import Codec
 
@@ -19,6 +20,7 @@ REGISTRY: dict[str, Callable[..., Codec]] = {
     "line_terminal": LineTerminal,
     "lip": Lip,
     "nmea0183": Nmea0183,
+    "sds": Sds,
     "terminal_json": TerminalJson,
 }
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from adapters.codecs import keysds
+from adapters.codecs import keysds, sds_pdu, sds_text
 from adapters.codecs.line_terminal import LINE_MAX
+from adapters.codecs.sds_parts import PARTS_MOST
 from adapters.codecs.terminal_json import TerminalJson
 from gateway.messages import BookOff, BookOn, CheckRequest
 from gateway.ports import OPENED, Hush
@@ -204,6 +205,77 @@ def _blotted_value(value: object) -> object:
     return None
 
 
+class SdsHush:
+    """Of a TETRA terminal: SDS by SDS, the channel (or the end of it) is the SDS type."""
+
+    def take(self, channel: str, data: bytes, at_ms: int) -> Sequence[tuple[str, bytes]]:
+        del at_ms
+        kept = data if channel.rsplit("/", 1)[-1] == "status" else hushed_sds(data)
+        return ((channel, kept),)
+
+    def rest(self) -> Sequence[tuple[str, bytes]]:
+        return ()
+
+
+_NO_TEXT = frozenset({0x03, 0x0A, 0x83})
+"""PIDs of positions."""
+_TEXTS = frozenset({0x82, 0x89})
+_HEADERS = {b"\x05\x00\x03": 6, b"\x06\x08\x04": 7}
+"""How the user data header of a part begins, and how long it is."""
+
+
+def hushed_sds(data: bytes) -> bytes:
+    """One SDS, as long as it came. Of a text in parts, or of what nobody reads, the form alone:
+    which part a factor stands in cannot be known from one of them."""
+    if not data or data[0] in _NO_TEXT:
+        return data
+    if data[0] in (0x02, 0x09):
+        return data[:1] + _hushed_coded(data[1:])
+    try:
+        pdu = sds_pdu.read(data)
+    except sds_pdu.Wrong:
+        return data[:1] + bytes(len(data) - 1)
+    if isinstance(pdu, sds_pdu.Report | sds_pdu.Ack) and len(data) == 4:
+        return data
+    if not isinstance(pdu, sds_pdu.Transfer):
+        return data[:2] + bytes(len(data) - 2)
+    head = data[: len(data) - len(pdu.data)]
+    if pdu.pid in _TEXTS:
+        return head + _hushed_coded(pdu.data)
+    if pdu.pid in (0x8A, 0x8C):
+        return head + _hushed_part(pdu.pid, pdu.data)
+    return head + bytes(len(pdu.data))
+
+
+def _hushed_part(pid: int, data: bytes) -> bytes:
+    """The octets that say which part of which message it is stay, if that is what they say."""
+    if pid == 0x8C:
+        keep = 4 if data[:1] and data[0] & 0x10 else 3
+    else:
+        start = 1 + (3 if data[:1] and data[0] & 0x80 else 0)
+        keep = start + _HEADERS.get(data[start : start + 3], 0)
+    total = data[keep - 2] if len(data) >= keep else 0
+    keep = keep if 0 < total <= PARTS_MOST else 0
+    return data[:keep] + b"Z" * (len(data) - keep)
+
+
+def _hushed_coded(data: bytes) -> bytes:
+    """Coding, timestamp, text."""
+    start = 1 + (3 if data[:1] and data[0] & 0x80 else 0)
+    coding, octets = data[:1], data[start:]
+    if not octets:
+        return data
+    bare = sds_text.undecorated(sds_text.decoded(coding[0] & 0x7F, octets))
+    kept = hushed_text(bare)
+    if not bare.isascii() and not isinstance(keysds.parse(bare), CheckRequest):
+        return data[:start] + b"Z" * len(octets)  # its letters may be others, an octet further on
+    if kept == bare:
+        return data
+    again = sds_text.encoded(kept, (coding[0] & 0x7F,))[1] if coding[0] & 0x7F < 28 else b""
+    same = len(again) == len(octets)
+    return data[:start] + (again if same else b"Z" * len(octets))
+
+
 class NothingToHush:
     """Of what carries no factor: a receiver, a tracker. As it came."""
 
@@ -218,6 +290,7 @@ class NothingToHush:
 HUSHES: dict[str, Callable[[], Hush]] = {
     "line_terminal": LineHush,
     "terminal_json": JsonHush,
+    "sds": SdsHush,
 }
 """Codecs that can say a booking (tests/adapters/codecs/test_hush.py asks each of the registry)."""
 

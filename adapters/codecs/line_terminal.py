@@ -59,7 +59,7 @@ class LineTerminal:
             if isinstance(line, TooLong):
                 out.append(BadFrame("length"))
             elif self._side == "terminal":
-                out.append(_down(line))
+                out.append(read_down(line))
             else:
                 out += self._up(line, received_at_ms)
         return out
@@ -83,7 +83,7 @@ class LineTerminal:
 
     def encode(self, message: Message) -> Sequence[Frame]:
         """The line or lines that say this message; () when there is no word for it here."""
-        lines = _up_lines(message) if self._side == "terminal" else _down_lines(message)
+        lines = _up_lines(message) if self._side == "terminal" else down_lines(message)
         return tuple(Frame(data=_plain(line).encode("ascii") + b"\r\n") for line in lines)
 
 
@@ -96,7 +96,8 @@ def _control(text: str) -> Decoded:
     return BadFrame("decode")
 
 
-def _down(line: bytes) -> Decoded:
+def read_down(line: bytes) -> Decoded:
+    """What the gateway said with this line, as its terminal reads it."""
     try:
         text = line.decode("ascii")
     except UnicodeDecodeError:
@@ -128,7 +129,8 @@ def _down(line: bytes) -> Decoded:
     return Notice(kind="text", text=text)
 
 
-def _down_lines(message: Message) -> Sequence[str]:
+def down_lines(message: Message) -> Sequence[str]:
+    """The words for a small screen that say this message, one string a line or SDS."""
     match message:
         case Receipt(accepted=True):
             return (f"{_client(message.client_ref)}SENT {message.short}",)

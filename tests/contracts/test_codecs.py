@@ -68,7 +68,7 @@ STREAMS = ("line_terminal", "nmea0183")
 SIDES = ("gateway", "terminal")
 UP = ("up/check", "up/fix", "up/status", "up/ack", "up/text", "up/nmea")
 DOWN = ("down/receipt", "down/result", "down/notice")
-CHANNELS = (*UP, *DOWN, "up/strange", "")
+CHANNELS = (*UP, *DOWN, "up/strange", "", "sds4", "status", "sds1")
 REASONS = {*FRAME_REASONS, *FIX_REASONS}
 DOWNLINKS = (Receipt, Result, Notice, TextPart, Locate)
 IGNORED = {*lip.OTHERS.values(), lip.RESERVED, lip.REPORT}
@@ -80,6 +80,7 @@ SEEDS: list[bytes] = [
     *(case["text"].encode("utf-8", "surrogatepass") for case in cases("keysds")),
     *(data for case in cases("terminal_json") if len(data := payload(case)) < 2000),
     *(payload(case) for case in cases("lip")),
+    *(bytes.fromhex(pdu["hex"]) for case in cases("sds") for pdu in case["pdus"]),
 ]
 
 
@@ -409,7 +410,7 @@ UPLINKS: list[Message] = [
         for key in key_cases()
     ),
 ]
-WORDS_UP = {"nmea0183": 1, "line_terminal": 16, "terminal_json": 26, "lip": 1}
+WORDS_UP = {"nmea0183": 1, "line_terminal": 16, "terminal_json": 26, "lip": 1, "sds": 14}
 """How many of UPLINKS each has a word for: an encode that says nothing would pass for symmetry."""
 
 

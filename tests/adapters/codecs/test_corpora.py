@@ -9,6 +9,7 @@ import pytest
 
 from adapters import codecs
 from adapters.codecs import keysds
+from adapters.codecs.sds import Sds
 from gateway.messages import Decoded
 from gateway.ports import Codec
 from tests.corpus import agree, cases, ms, payload, steps
@@ -81,7 +82,24 @@ def test_lip(case: dict[str, Any]) -> None:
     compare(list(found), case)
 
 
-@pytest.mark.parametrize("codec", ["nmea0183", "keysds", "line_terminal", "terminal_json", "lip"])
+@pytest.mark.parametrize("case", named("sds"))
+def test_sds(case: dict[str, Any]) -> None:
+    """PDU after PDU of one terminal, and the reports that are owed for them."""
+    codec, now_ms = Sds(**case.get("options", {})), ms("2026-11-22T14:30:20Z")
+    found: list[Decoded] = []
+    owed: list[str] = []
+    for pdu in case["pdus"]:
+        now_ms += 1000 * pdu.get("after_s", 0)
+        data = bytes.fromhex(pdu["hex"])
+        found += codec.feed(data, received_at_ms=now_ms, channel=pdu["channel"])
+        owed += [reply.data.hex().upper() for reply in codec.replies()]
+    compare(found, case)
+    assert owed == case["replies"]
+
+
+@pytest.mark.parametrize(
+    "codec", ["nmea0183", "keysds", "line_terminal", "terminal_json", "lip", "sds"]
+)
 def test_no_case_stands_twice_and_each_names_its_source(codec: str) -> None:
     found = cases(codec)
     assert [name for name, n in Counter(case["id"] for case in found).items() if n > 1] == []

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters import codecs
-from adapters.codecs import keysds
-from adapters.codecs.hush import HUSHES, LineHush, blotted, hush_of, hushed_text
+from adapters.codecs import keysds, sds_text
+from adapters.codecs.hush import HUSHES, LineHush, blotted, hush_of, hushed_sds, hushed_text
 from gateway.messages import BookOn, Secret
 from gateway.ports import OPENED
 from tests.corpus import cases
@@ -146,3 +146,63 @@ def test_what_holds_no_factor_stays_as_it_came() -> None:
         kept += hushed_text(case["text"]) == case["text"]
     assert kept > 100
     assert blotted(b"#S 0 \x80") == b"#Z 0 \x80"
+
+
+# --------------------------------------------------------------------------- over TETRA
+
+
+CODINGS = {
+    "latin": (1, str.encode),
+    "gsm": (0, lambda text: sds_text.encoded(text, (0,))[1]),
+    "utf-16": (26, lambda text: text.encode("utf-16-be")),
+    "nobody knows": (99, str.encode),
+}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize(
+    "typed",
+    [f"B 1001 {PIN}", f"PIN {PIN}", f"BOOK 1001 {PIN}", PIN, f"E#0123456789012345B 1 {PIN}"],
+)
+def test_no_factor_is_kept_of_an_sds(typed: str, coding: str) -> None:
+    """In every coding, as text or immediate, stamped or not, whole, in parts, or cut off."""
+    number, encode = CODINGS[coding]
+    text = encode(typed)
+    for head in (
+        *(b"\x02", b"\x09", b"\x82\x02\x01", b"\x89\x06\x01", b"\x82\x03\x01\x5f"),
+        *(b"\x8a\x02\x01", b"\x84\x02\x01", b"\xc4\x02\x01", b"\x82\x30", b"\x82\x10\x00\x01"),
+    ):
+        for stamp in (bytes((number,)), bytes((number | 0x80,)) + b"\x4b\xb3\x9e"):
+            for udh in (b"", b"\x05\x00\x03\x01\x02\x01", b"\x06\x08\x04\x01\x01\x02\x01", b"\x05"):
+                data = head + stamp + udh + text
+                kept = hushed_sds(data)
+                assert len(kept) == len(data)
+                assert _factor_in(kept) is None, (kept, head)
+    for first in (b"\x05\x02\x01", b"\x10\x05\x02\x01", b"\x25"):
+        data = b"\x8c\x02\x01" + first + b"\x82\x02\x01\x01" + text
+        assert _factor_in(hushed_sds(data)) is None
+
+
+def _factor_in(data: bytes) -> str | None:
+    for number in (0, 1, 26):
+        for start in range(min(14, len(data))):
+            if PIN in (read := sds_text.decoded(number, data[start:])):
+                return read
+    return None
+
+
+def test_an_sds_that_holds_no_factor_stays_as_it_came() -> None:
+    """And a booking stays one: what a replay decides is what was decided."""
+    for typed in ("V TE99ABC R1", "N TESTER/NORA/01011970/F R1", "B OFF", "X", "E HELLO"):
+        for coding in (0, 1, 26):
+            data = b"\x82\x06\x07" + bytes((coding,)) + sds_text.encoded(typed, (coding,))[1]
+            assert hushed_sds(data) == data
+            assert hushed_sds(b"\x02" + data[3:]) == b"\x02" + data[3:]
+    for case in (*cases("lip"), *cases("sds")):
+        for pdu in case.get("pdus", []):
+            if pdu["channel"] == "status" or case["id"].startswith("location/"):
+                ((_, kept),) = HUSHES["sds"]().take(pdu["channel"], bytes.fromhex(pdu["hex"]), 0)
+                assert kept.hex().upper() == pdu["hex"].upper()
+    kept = hushed_sds(b"\x82\x06\x07\x01B 1001 " + PIN.encode())
+    (found,) = codecs.create("sds").feed(kept, received_at_ms=AT_MS)
+    assert found == BookOn(officer="1001", factor=Secret("0000"))
