@@ -626,7 +626,7 @@ def link_sections(config: Config) -> list[tuple[str, Any]]:
     ]
 
 
-CODECS = {"mqtt": "terminal_json"}
+CODECS = {"mqtt": "terminal_json", "gpsd": "gpsd_json"}
 """Table -> codec, where the section does not name one."""
 
 
@@ -809,6 +809,7 @@ def _meter_for(config: Config) -> PrometheusMeter:
     kinds = {line.name: "serial" for line in section.serial}
     kinds |= {broker.name: "mqtt" for broker in section.mqtt}
     kinds |= {radio.name: "tetra" for radio in section.tetra}
+    kinds |= {each.name: "gpsd" for each in section.gpsd}
     kinds |= {f"{broker.name}-feed": "relay" for broker in section.mqtt if broker.feed}
     kinds |= {cot.name: "relay" for cot in section.cot}
     return PrometheusMeter(

@@ -159,8 +159,7 @@ def _check_config(arguments: argparse.Namespace) -> int:
     from gateway.app import load
 
     config = load(arguments.file)
-    section = config.settings
-    links = len(section.serial) + len(section.mqtt) + len(section.tetra)
+    links = len(config.settings.links)
     sys.stdout.write(
         f"{arguments.file}: good: {links} links, {len(config.fleet.terminals)} terminals, "
         f"{len(config.people.officers)} officers, "

@@ -73,7 +73,7 @@ from gateway.releases import Releases
 from gateway.rendering import LEAST_BUDGET
 from gateway.roster import Roster
 from gateway.security import SecurityWatch
-from gateway.settings import BrokerSection, Config, SerialSection, TetraSection
+from gateway.settings import Config
 from gateway.supervise import Crew
 from gateway.supplements import Supplements
 from gateway.switchboard import NOTICE_EXPIRES_S, Desks, Switchboard
@@ -517,13 +517,7 @@ class Core:
 
         Heard is more than messages: a receiver that says each second that it has no fix is alive.
         """
-        settings = self.config.settings
-        lines: list[SerialSection | BrokerSection | TetraSection] = [
-            *settings.serial,
-            *settings.mqtt,
-            *settings.tetra,
-        ]
-        for each in lines:
+        for each in self.config.settings.links:
             state = self.states.get(each.name)
             link = self.links.get(each.name)
             if link is None or state not in _OPEN:

@@ -109,6 +109,7 @@ class Bearer(StrEnum):
     SERIAL = "serial"
     MQTT = "mqtt"
     TETRA = "tetra"
+    GPSD = "gpsd"
 
 
 class FixSource(StrEnum):

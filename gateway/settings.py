@@ -276,6 +276,24 @@ class TetraSection(Section, frozen=True, kw_only=True):
     silent_s: float = 120.0
 
 
+class GpsdSection(Section, frozen=True, kw_only=True):
+    """A gpsd that tells where one terminal is: a vehicle's receiver."""
+
+    name: str
+    host: str = "127.0.0.1"
+    port: int = 2947
+    allow_remote: bool = False
+    """gpsd speaks in clear and to anybody: one that is not on loopback must be meant."""
+    terminal: str = ""
+    """The ISSI that is where this receiver is."""
+    device: str = ""
+    """Only this receiver of that gpsd (`/dev/ttyACM0`); empty: whatever it has."""
+    accept_estimated: bool = False
+    ask_after_s: float = 4.0
+    """Quiet for so long, it is asked for a word; as long again without one, it is down."""
+    silent_s: float = 120.0
+
+
 class PncSection(Section, frozen=True, kw_only=True):
     adapter: str = "mock"
     """mock (in process) or http."""
@@ -470,6 +488,15 @@ class Settings(Section, frozen=True, kw_only=True):
     mqtt: tuple[BrokerSection, ...] = ()
     cot: tuple[CotSection, ...] = ()
     tetra: tuple[TetraSection, ...] = ()
+    gpsd: tuple[GpsdSection, ...] = ()
+
+    @property
+    def links(self) -> tuple[LinkSection, ...]:
+        """Every line and broker, in the order of the file's kinds."""
+        return (*self.serial, *self.mqtt, *self.tetra, *self.gpsd)
+
+
+LinkSection = SerialSection | BrokerSection | TetraSection | GpsdSection
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -740,6 +767,7 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
             found.append(f"{name}.url: not on loopback; set {name}.allow_remote = true to mean it")
     places = [(f"serial[{n}]", line.name) for n, line in enumerate(settings.serial)]
     places += [(f"mqtt[{n}]", broker.name) for n, broker in enumerate(settings.mqtt)]
+    places += [(f"gpsd[{n}]", each.name) for n, each in enumerate(settings.gpsd)]
     places += [(f"cot[{n}]", cot.name) for n, cot in enumerate(settings.cot)]
     places += [(f"tetra[{n}]", radio.name) for n, radio in enumerate(settings.tetra)]
     names = [name for _, name in places]
@@ -767,6 +795,10 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         if cot.name in feeds:
             found.append(f"link name {cot.name}: a broker's feed has it")
         found += [f"cot {cot.name}: {text}" for text in _check_cot(path, cot, fleet)]
+    for receiver in settings.gpsd:
+        if known is not None and receiver.terminal not in known:
+            found.append(f"gpsd {receiver.name}: terminal: not in the fleet file")
+        found += [f"gpsd {receiver.name}: {text}" for text in _check_gpsd(receiver)]
     sessions = [(broker.host, broker.port, broker.client_id) for broker in settings.mqtt]
     if len(set(sessions)) != len(sessions):
         # Each would throw the other off, for ever.
@@ -979,6 +1011,7 @@ def _out_of_range(*keys: tuple[str, float, float, float]) -> list[str]:
     ]
 
 
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,253}\Z")
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _LEVEL = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 
@@ -1073,6 +1106,19 @@ def _address(text: str) -> ipaddress.IPv4Address | None:
         return ipaddress.IPv4Address(text)
     except ValueError:
         return None
+
+
+def _check_gpsd(receiver: GpsdSection) -> list[str]:
+    found = _out_of_range(
+        ("port", receiver.port, 1, 65535),
+        ("ask_after_s", receiver.ask_after_s, 0.1, 60),
+        ("silent_s", receiver.silent_s, 1, 86400),
+    )
+    if not _HOST.match(receiver.host):
+        found.append("host: a name or an address")
+    elif receiver.host not in _LOOPBACK and not receiver.allow_remote:
+        found.append("host: not on loopback; set allow_remote = true to mean it")
+    return found
 
 
 def _missing(path: Path, section: Section, key: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from adapters.codecs.gpsd_json import GpsdJson
 from adapters.codecs.line_terminal import LineTerminal
 from adapters.codecs.lip import Lip
 from adapters.codecs.nmea0183 import Nmea0183
@@ -17,6 +18,7 @@ from adapters.codecs.terminal_json import TerminalJson
 from gateway.ports import Codec
 
 REGISTRY: dict[str, Callable[..., Codec]] = {
+    "gpsd_json": GpsdJson,
     "line_terminal": LineTerminal,
     "lip": Lip,
     "nmea0183": Nmea0183,

@@ -354,11 +354,16 @@ def _date(year: int, month: int, day: int) -> date:
 
 
 def _dated(at: time, day: date, now: datetime) -> tuple[datetime, bool]:
+    return mended(datetime.combine(day, at, UTC), now)
+
+
+def mended(moment: datetime, now: datetime) -> tuple[datetime, bool]:
     """The moment, with a GPS week roll-over repaired when that lands not in the future."""
-    moment = datetime.combine(day, at, UTC)
-    mended = moment + ROLLOVER
-    if moment < now - ROLLOVER_BEFORE <= mended <= now + FUTURE_SLACK:
-        return mended, True
+    if moment >= now - ROLLOVER_BEFORE:
+        return moment, False
+    later = moment + ROLLOVER
+    if now - ROLLOVER_BEFORE <= later <= now + FUTURE_SLACK:
+        return later, True
     return moment, False
 
 

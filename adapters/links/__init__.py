@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adapters.links.gpsd import GpsdLink
 from adapters.links.intake import nameless, nobody
 from adapters.links.mqtt_broker import MqttLink
 from adapters.links.pei_dialects import DIALECTS
@@ -16,19 +17,26 @@ from adapters.links.serial_port import SerialLink
 from adapters.links.tetra import TetraLink
 from gateway.messages import Issi
 from gateway.ports import Clock, Codec, Journal, Link, Meter, Named, Suspect, Tap, untapped
-from gateway.settings import BrokerSection, SerialSection, TetraSection
+from gateway.settings import (
+    BrokerSection,
+    GpsdSection,
+    LinkSection,
+    SerialSection,
+    TetraSection,
+)
 
 __all__ = ["DIALECTS", "REGISTRY", "create"]
 
 REGISTRY: dict[type[Any], Callable[..., Link]] = {
     SerialSection: SerialLink,
     BrokerSection: MqttLink,
+    GpsdSection: GpsdLink,
     TetraSection: TetraLink,
 }
 
 
 def create(
-    section: SerialSection | BrokerSection | TetraSection,
+    section: LinkSection,
     *,
     instance: str,
     config_path: Path,

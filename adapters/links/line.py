@@ -180,11 +180,18 @@ class Line(asyncio.Protocol):
 
     take: judges one slice of at most 1,024 bytes (the transport reads no more in one turn of the
     loop); returns how many frames it held. flooding: told True when the line says more than is
-    read of it, False when it is calm again. lost: why it ended; nothing is taken after that.
+    read of it, False when it is calm again. torn: whether the first word begins with a line end,
+    because half a line of somebody before us may lie there; a connection of our own begins whole.
+    lost: why it ended; nothing is taken after that.
     """
 
     def __init__(
-        self, opened: Opened, take: Callable[[bytes], int], flooding: Callable[[bool], None]
+        self,
+        opened: Opened,
+        take: Callable[[bytes], int],
+        flooding: Callable[[bool], None],
+        *,
+        torn: bool = True,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.port = Port(opened, self.gone)
@@ -197,7 +204,7 @@ class Line(asyncio.Protocol):
         self._transport: Any = None
         self._out = asyncio.Event()
         self._out.set()
-        self._torn = True
+        self._torn = torn
         self._resume: asyncio.TimerHandle | None = None
         self._calm: asyncio.TimerHandle | None = None
 

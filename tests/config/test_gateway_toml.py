@@ -42,6 +42,8 @@ NOT_THE_DEFAULT = {
     "cot.name",
     "tetra.name",
     "tetra.port",
+    "gpsd.name",
+    "gpsd.terminal",
 }
 """Where the sample shows something else than the default, or there is none."""
 

@@ -1,4 +1,4 @@
-"""What every link promises: a serial line on a PTY, and a broker that is a real mosquitto.
+"""What every link promises: a serial line on a PTY, a broker that is a real mosquitto, a gpsd.
 
 What is sent is promised by the fake as well. Nothing is said over it: tests hand over its envelopes
 themselves.
@@ -22,10 +22,11 @@ from gateway.app import SystemClock
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Envelope, LocationFix, Notice, StatusReport
 from gateway.ports import Link
-from gateway.settings import BrokerSection, SerialSection
+from gateway.settings import BrokerSection, GpsdSection, SerialSection
 from tests.fake_link import FakeLink
 from tests.fakes import FakeJournal, FakeMeter
 from tests.services.mosquitto import Mosquitto
+from tests.services.scripted_gpsd import ScriptedGpsd
 
 ISSI = "5001001"
 WITHIN_S = 10.0
@@ -193,14 +194,45 @@ async def broker_ends(folder: Path, broker: Mosquitto) -> AsyncIterator[Ends]:
     await asyncio.gather(far, return_exceptions=True)
 
 
-@pytest.fixture(params=["serial", "broker"])
+async def gpsd_ends(folder: Path) -> AsyncIterator[Ends]:
+    """A gpsd of bytes; the real one: tests/system/test_gpsd.py."""
+    ends = Ends()
+    async with ScriptedGpsd() as gpsd:
+        ends.link = made(GpsdSection(name="line", port=gpsd.port, terminal=ISSI), ends, folder)
+
+        async def say(data: bytes, channel: str) -> None:
+            del channel
+            gpsd.say(data)
+
+        async def hang_up() -> None:
+            gpsd.cut()
+
+        ends.say, ends.hang_up = say, hang_up
+        fix = b'{"class":"TPV","mode":3,"lat":52.5725,"lon":-0.2431}'
+        ends.words = SimpleNamespace(
+            status=(fix, ""),
+            said=LocationFix(lat=52.5725, lon=-0.2431),
+            type="fix",
+            fix=(fix, ""),
+            bad=(fix.replace(b"52.5", b"91.5"), ""),
+            noise=(b"\x80\x81\xfe", ""),
+        )
+        yield ends
+        await ends.close()
+
+
+@pytest.fixture(params=["serial", "broker", "gpsd"])
 async def ends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ends]:
-    if request.param == "serial":
-        async for each in serial_ends(tmp_path):
-            yield each
-    else:
-        async for each in broker_ends(tmp_path, request.getfixturevalue("mosquitto")):
-            yield each
+    """Whatever is heard."""
+    match request.param:
+        case "serial":
+            made_of = serial_ends(tmp_path)
+        case "gpsd":
+            made_of = gpsd_ends(tmp_path)
+        case _:
+            made_of = broker_ends(tmp_path, request.getfixturevalue("mosquitto"))
+    async for each in made_of:
+        yield each
 
 
 async def fake_ends() -> AsyncIterator[Ends]:
@@ -242,11 +274,12 @@ async def test_what_is_said_is_handed_over(ends: Ends) -> None:
     await ends.say(*ends.words.status)
     await ends.until(lambda: ends.envelopes)
     envelope = ends.envelopes[0]
-    assert envelope.message == StatusReport(code=4)
+    assert envelope.message == getattr(ends.words, "said", StatusReport(code=4))
     assert (envelope.terminal, envelope.link) == (ISSI, "line")
     assert envelope.bearer is ends.link.bearer
     assert envelope.reference_ms == envelope.received_at_ms > 0
-    assert ends.meter.total("frames_received_total", link="line", type="status") == 1
+    type_ = getattr(ends.words, "type", "status")
+    assert ends.meter.total("frames_received_total", link="line", type=type_) == 1
     assert ends.meter.total("link_receive_bytes_total", link="line") >= 4
 
 
@@ -298,8 +331,16 @@ async def test_a_tap_is_told_before_anything_is_judged(ends: Ends) -> None:
 
 
 async def test_what_was_sent_is_counted(ends: Ends) -> None:
+    """Or it is not taken: whoever has no screen shows nothing, and says so."""
     await ends.opened()
-    await ends.link.send(ISSI, Notice(kind="echo", text="X"), expires_in_s=60, deadline_s=5)
+    notice = Notice(kind="echo", text="X")
+    if not hasattr(ends.words, "notice"):
+        assert not ends.link.reaches(ISSI)
+        with pytest.raises(SendFailed):
+            await ends.link.send(ISSI, notice, expires_in_s=60, deadline_s=5)
+        assert ends.meter.total("frames_sent_total", link="line", type="notice") == 0
+        return
+    await ends.link.send(ISSI, notice, expires_in_s=60, deadline_s=5)
     assert ends.meter.total("frames_sent_total", link="line", type="notice") == 1
     assert ends.meter.total("link_send_bytes_total", link="line") >= 1
 

@@ -572,6 +572,39 @@ def fix_members(r: Random) -> list[tuple[str, str]]:
     ]
 
 
+def gpsd_report(r: Random) -> bytes:
+    """One report of gpsd's, without its line end."""
+    name = some(r, ('"TPV"', '"TPV"', '"TPV"', '"SKY"', '"ERROR"', '"WATCH"', '"tpv"', number(r)))
+    return json_object(
+        r,
+        [
+            ("class", name),
+            ("device", some(r, ('"/dev/ttyACM0"', '""', number(r)))),
+            ("mode", some(r, ("3", "2", "3", "1", "0", "4", "-1", "3.0", number(r)))),
+            ("status", some(r, ("1", "2", "5", "8", "7", "null", number(r)))),
+            ("time", _moment(r)),
+            ("lat", some(r, ("52.5725", "-52.5", "0", "90", number(r)))),
+            ("lon", some(r, ("-0.2431", "0.25", "180", "0", number(r)))),
+            ("speed", some(r, ("1.2", "0", "206", number(r)))),
+            ("track", some(r, ("90", "360", number(r)))),
+            ("eph", some(r, ("8", "0", "1899.810", number(r)))),
+        ],
+    )
+
+
+def gpsd_stream(r: Random) -> bytes:
+    """Reports as they come, cut off, spliced, and beside what is none."""
+    pieces = []
+    for _ in range(r.randrange(1, 6)):
+        report = gpsd_report(r)
+        if often(r, 8):
+            report = report[: r.randrange(len(report) + 1)]
+        if often(r, 3):
+            report = b"A" * some(r, (10_239, 10_240, 10_241, 30_000))
+        pieces.append(report + some(r, (b"\r\n", b"\r\n", b"\n", b"", b"\r\n\r\n")))
+    return noisy(r, b"".join(pieces), 6)
+
+
 def fix_body(r: Random) -> bytes:
     return json_object(r, fix_members(r))
 

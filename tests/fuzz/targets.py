@@ -67,6 +67,11 @@ OTHER = "5001002"
 NOW_MS = 1_795_342_510_000
 """2026-11-22T10:15:10Z."""
 GOOD = b"$GPRMC,101559.00,A,5234.3500,N,00014.5860,W,2.40,090.0,221126,,,A*76\r\n"
+GOODS = {
+    "gpsd_json": b'{"class":"TPV","mode":3,"time":"2026-11-22T10:15:59.000Z",'
+    b'"lat":52.5725,"lon":-0.2431}\r\n'
+}
+"""A frame that each stream reads as a fix; the sentence where nothing else is said."""
 REASONS = {*FRAME_REASONS, *FIX_REASONS}
 DOWN = (Receipt, Result, Notice, TextPart, Locate)
 IGNORED = {*lip.OTHERS.values(), lip.RESERVED, lip.REPORT}
@@ -191,8 +196,8 @@ def stream(name: str, side: str = "gateway") -> Callable[[bytes], Hashable]:
         short = declared(whole, down=side == "terminal")
         _split_alike(made, data, whole)
         if side == "gateway":
-            _no_fix_from_nowhere(data, whole)
-            _finds_back(made, data)
+            (_no_place_from_nowhere if name == "gpsd_json" else _no_fix_from_nowhere)(data, whole)
+            _finds_back(made, data, GOODS.get(name, GOOD))
         _said_again(name, side, whole)
         return short
 
@@ -211,13 +216,14 @@ def _split_alike(made: Callable[[], Any], data: bytes, whole: list[Decoded]) -> 
         assert out == whole, "it depends on where the bytes were cut"
 
 
-def _finds_back(made: Callable[[], Any], data: bytes) -> None:
-    """The next good sentence is read whatever came before it."""
+def _finds_back(made: Callable[[], Any], data: bytes, good: bytes) -> None:
+    """The next good frame is read whatever came before it."""
     codec = made()
     codec.feed(data, received_at_ms=NOW_MS)
-    found = codec.feed(GOOD, received_at_ms=NOW_MS)
+    found = codec.feed(good, received_at_ms=NOW_MS)
     assert len(found) == 1, "it did not find its way back"
-    assert isinstance(found[0], LocationFix) or found[0] in (BadFrame("duplicate"),)
+    again = (BadFrame("duplicate"), Ignored("TPV"))
+    assert isinstance(found[0], LocationFix) or found[0] in again
 
 
 def _no_fix_from_nowhere(data: bytes, found: Sequence[Decoded]) -> None:
@@ -229,6 +235,23 @@ def _no_fix_from_nowhere(data: bytes, found: Sequence[Decoded]) -> None:
         if star and told:
             sums = {grammar.checksum(body), grammar.checksum(body.rstrip(b" "))}
             vouched += int(told[1], 16) in sums
+    assert sum(isinstance(each, LocationFix) for each in found) <= vouched
+
+
+def _no_place_from_nowhere(data: bytes, found: Sequence[Decoded]) -> None:
+    """No more fixes than lines that another reader takes for a report with a mode and a place."""
+    vouched = 0
+    for line in re.split(rb"[\r\n]", data):
+        try:
+            said = json.loads(line)
+        except RecursionError:
+            continue
+        except ValueError as error:
+            vouched += "integer string conversion" in str(error)  # that reader's own limit
+            continue
+        if isinstance(said, dict) and said.get("class") == "TPV" and said.get("mode") in (2, 3):
+            place = (said.get("lat"), said.get("lon"))
+            vouched += all(isinstance(each, int | float) for each in place) and any(place)
     assert sum(isinstance(each, LocationFix) for each in found) <= vouched
 
 
@@ -635,6 +658,7 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target("nmea0183", grammar.nmea_stream, stream("nmea0183")),
+        Target("gpsd", grammar.gpsd_stream, stream("gpsd_json")),
         Target("lines", grammar.splitter_stream, splitter),
         Target("line-up", grammar.lines_of(grammar.line_up), stream("line_terminal")),
         Target(

@@ -105,8 +105,8 @@ def test_every_key_of_the_data_files_is_explained() -> None:
     [
         ("[gatewayy]", "gateway.toml: gatewayy: unknown; did you mean gateway? (line 1)"),
         (
-            "[gps]",
-            "gateway.toml: gps: unknown; known are alarms, audit, auth, book, checks, cot",
+            "[gsm]",
+            "gateway.toml: gsm: unknown; known are alarms, audit, auth, book, checks, cot",
         ),
         (
             "[gateway]\ninstanse = 'a'",

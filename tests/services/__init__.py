@@ -24,6 +24,8 @@ DEBIAN_PACKAGES = {
     "systemd-nspawn": "systemd-container",
     "faketime": "faketime",
     "glewlwyd": "glewlwyd",
+    "gpsd": "gpsd",
+    "gpsfake": "gpsd-clients",
 }
 EXTRA_FOLDERS = ("/usr/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin")
 

@@ -54,6 +54,18 @@ def test_nmea(case: dict[str, Any], way: str) -> None:
     compare(found, case)
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("case", named("gpsd_json"))
+def test_gpsd(case: dict[str, Any], way: str) -> None:
+    codec = codecs.create(
+        "gpsd_json",
+        accept_estimated=case.get("accept_estimated", False),
+        device=case.get("device", ""),
+    )
+    ((now_ms, data),) = steps(case)
+    compare(fed(codec, data, way, now_ms, b'{"class":"TPV"'), case)
+
+
 @pytest.mark.parametrize("case", named("keysds"))
 def test_keysds(case: dict[str, Any]) -> None:
     agree(keysds.parse(case["text"]), case["expect"])
@@ -98,7 +110,7 @@ def test_sds(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "codec", ["nmea0183", "keysds", "line_terminal", "terminal_json", "lip", "sds"]
+    "codec", ["gpsd_json", "nmea0183", "keysds", "line_terminal", "terminal_json", "lip", "sds"]
 )
 def test_no_case_stands_twice_and_each_names_its_source(codec: str) -> None:
     found = cases(codec)
