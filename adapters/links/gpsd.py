@@ -17,7 +17,7 @@ import serial_asyncio_fast
 
 from adapters.dialling import Lookup
 from adapters.links.device_server import SCHEME, open_socket
-from adapters.links.intake import SEND_S, Intake, nameless, nobody
+from adapters.links.intake import Intake, nameless, nobody
 from adapters.links.line import Line
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import (
@@ -32,6 +32,7 @@ from gateway.messages import (
 )
 from gateway.ports import (
     OPENED,
+    SEND_S,
     Clock,
     Codec,
     Handle,
