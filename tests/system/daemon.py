@@ -49,7 +49,8 @@ def unchallenged(policy: str) -> str:
 class Daemon:
     """`radio-gateway run` in a folder of its own. `start` may be called again after `kill`.
 
-    lines: name -> (path of the serial line, ISSI). broker: port of a broker on loopback, or None.
+    lines: name -> (path of the serial line, ISSI). tetra: name -> the section of that radio.
+    broker: port of a broker on loopback, or None.
     pnc_url: a PNC server, or None for the mock in process. sections: more TOML, by table.
     wrapper: what the daemon is started below, and must `exec` it, so that the process is the same.
     port: its own, when it must be known before.
@@ -68,6 +69,7 @@ class Daemon:
         environ: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
         port: int = 0,
+        tetra: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.wrapper = tuple(wrapper)
         self.folder = folder
@@ -88,6 +90,7 @@ class Daemon:
             dict(checks or {}),
             dict(sections or {}),
             dict(broker_settings or {}),
+            tetra or {},
         )
 
     def _write(
@@ -98,6 +101,7 @@ class Daemon:
         checks: dict[str, Any],
         sections: dict[str, Mapping[str, Any]],
         broker_settings: dict[str, Any],
+        tetra: Mapping[str, Mapping[str, Any]],
     ) -> None:
         config = ROOT / "config"
         text = _table(
@@ -140,6 +144,8 @@ class Daemon:
             text += _table(name, table)
         for name, (path, issi) in lines.items():
             text += "[[serial]]\n" + _pairs({"name": name, "port": path, "terminal": issi})
+        for name, radio in tetra.items():
+            text += "[[tetra]]\n" + _pairs({"name": name, **radio})
         if broker is not None:
             text += "[[mqtt]]\n" + _pairs({"name": "mqtt", "port": broker, **broker_settings})
         self.config.write_text(text, "utf-8")

@@ -249,17 +249,82 @@ _ASKED = re.compile(rb"[A-Z].* Q(\d{1,3})\r\n")
 _PART = re.compile(r"(?:Q(\d{1,3}) )?([0-9A-Z]{4}) (\d)/(\d) (.*)")
 
 
-class LineOfficer(Officer):
+class TextOfficer(Officer):
+    """Whoever reads texts and types them: each part by itself, with a `Q` of one's own."""
+
+    def __init__(self, issi: str, *, ack: bool = True) -> None:
+        super().__init__(issi, ack=ack)
+        self._written: set[str] = set()
+        self._numbers = itertools.count(1)
+        self._open: dict[str, tuple[float, str]] = {}
+
+    def say(self, text: str) -> None:
+        """Put one text on the bearer; it may be lost there."""
+        raise NotImplementedError
+
+    def _acknowledge(self, short: str, part: int) -> None:
+        """Say that a part came, where that is not the bearer's own."""
+
+    def ask(self, text: str) -> str:
+        """Type an enquiry with a client reference of its own; repeated until SENT."""
+        number = str(next(self._numbers) % 1000)
+        line = f"{text} Q{number}"
+        self._open[number] = (time.monotonic(), line)
+        self.say(line)
+        return number
+
+    async def _repeat(self) -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            for number, (at_s, line) in list(self._open.items()):
+                if time.monotonic() - at_s >= self.resend_s:
+                    self._open[number] = (time.monotonic(), line)
+                    self.say(line)
+
+    def _read(self, raw: bytes) -> None:
+        """One text as it stands on the screen."""
+        text = raw.decode("ascii")
+        if found := _SENT.fullmatch(text):
+            body: dict[str, Any] = {"ref": found[1] or "", "short": found[2]}
+            self._open.pop(found[1] or "", None)
+            self._hear(Heard("receipt", raw, body))
+        elif found := _PART.fullmatch(text):
+            body = {
+                "ref": found[1] or "",
+                "short": found[2],
+                "part": int(found[3]),
+                "parts": int(found[4]),
+                "text": found[5],
+            }
+            self._open.pop(found[1] or "", None)
+            # What the control room writes answers no question.
+            written = body["text"].startswith("MSG: ") or body["short"] in self._written
+            if written:
+                self._written.add(body["short"])
+            self._hear(Heard("message" if written else "result", raw, body))
+            if self.acknowledges:
+                self._acknowledge(found[2], body["part"])
+        else:
+            self._hear(Heard("notice", raw, {"text": text}))
+
+    def receipt(self, number: str) -> dict[str, Any] | None:
+        return next((h.body for h in self.heard if _is(h, "receipt", number)), None)
+
+    def parts(self, number: str) -> list[dict[str, Any]]:
+        """The parts of an answer, once all of them have come; else []."""
+        found = {h.body["part"]: h.body for h in self.heard if _is(h, "result", number)}
+        complete = bool(found) and len(found) == next(iter(found.values()))["parts"]
+        return [found[n] for n in sorted(found)] if complete else []
+
+
+class LineOfficer(TextOfficer):
     """A terminal on a PTY whose far end the daemon opens by `link`. Typed text, lines back."""
 
     def __init__(self, issi: str, link: Path, *, ack: bool = True) -> None:
         super().__init__(issi, ack=ack)
-        self._written: set[str] = set()
         self.link = link
         self._master = self._slave = -1
         self._rest = b""
-        self._numbers = itertools.count(1)
-        self._open: dict[str, tuple[float, str]] = {}
         self._timer: asyncio.Task[None] | None = None
 
     def plug(self) -> None:
@@ -291,25 +356,12 @@ class LineOfficer(Officer):
         with contextlib.suppress(BlockingIOError, OSError):
             os.write(self._master, raw)
 
-    def ask(self, text: str) -> str:
-        """Type an enquiry with a client reference of its own; repeated until SENT."""
-        number = str(next(self._numbers) % 1000)
-        line = f"{text} Q{number}"
-        self._open[number] = (time.monotonic(), line)
-        self.say(line)
-        return number
+    def _acknowledge(self, short: str, part: int) -> None:
+        self.say(f"#A {short} {part} D")
 
     def _ref_of(self, channel: str, raw: bytes) -> str:
         found = _ASKED.fullmatch(raw)
         return found[1].decode() if found else ""
-
-    async def _repeat(self) -> None:
-        while True:
-            await asyncio.sleep(0.1)
-            for number, (at_s, line) in list(self._open.items()):
-                if time.monotonic() - at_s >= self.resend_s:
-                    self._open[number] = (time.monotonic(), line)
-                    self.say(line)
 
     def fix(self, lat6: int, lon6: int, *, sure: bool = False) -> None:
         """Where it is, as a receiver's RMC sentence. sure: nothing can lose it on the way."""
@@ -331,41 +383,7 @@ class LineOfficer(Officer):
         *lines, self._rest = self._rest.split(b"\n")
         for raw in lines:
             if raw.rstrip(b"\r"):  # an empty line says nothing
-                self._line(raw.rstrip(b"\r"))
-
-    def _line(self, raw: bytes) -> None:
-        text = raw.decode("ascii")
-        if found := _SENT.fullmatch(text):
-            body: dict[str, Any] = {"ref": found[1] or "", "short": found[2]}
-            self._open.pop(found[1] or "", None)
-            self._hear(Heard("receipt", raw, body))
-        elif found := _PART.fullmatch(text):
-            body = {
-                "ref": found[1] or "",
-                "short": found[2],
-                "part": int(found[3]),
-                "parts": int(found[4]),
-                "text": found[5],
-            }
-            self._open.pop(found[1] or "", None)
-            # What the control room writes answers no question.
-            written = body["text"].startswith("MSG: ") or body["short"] in self._written
-            if written:
-                self._written.add(body["short"])
-            self._hear(Heard("message" if written else "result", raw, body))
-            if self.acknowledges:
-                self.say(f"#A {found[2]} {found[3]} D")
-        else:
-            self._hear(Heard("notice", raw, {"text": text}))
-
-    def receipt(self, number: str) -> dict[str, Any] | None:
-        return next((h.body for h in self.heard if _is(h, "receipt", number)), None)
-
-    def parts(self, number: str) -> list[dict[str, Any]]:
-        """The parts of an answer, once all of them have come; else []."""
-        found = {h.body["part"]: h.body for h in self.heard if _is(h, "result", number)}
-        complete = bool(found) and len(found) == next(iter(found.values()))["parts"]
-        return [found[n] for n in sorted(found)] if complete else []
+                self._read(raw.rstrip(b"\r"))
 
 
 def rmc_degrees(millionths: int, signs: str, digits: int) -> str:
