@@ -231,6 +231,8 @@ def hushed_sds(data: bytes) -> bytes:
         return data
     if data[0] in (0x02, 0x09):
         return data[:1] + _hushed_coded(data[1:])
+    if data[0] < 0x80:
+        return data[:1] + bytes(len(data) - 1)
     try:
         pdu = sds_pdu.read(data)
     except sds_pdu.Wrong:
@@ -276,6 +278,115 @@ def _hushed_coded(data: bytes) -> bytes:
     return data[:start] + (again if same else b"Z" * len(octets))
 
 
+class PeiHush:
+    """Of a TETRA radio's PEI: line by line. What stands behind a `+CTSDSR` is one SDS in hex; what
+    else might be a part of one has noughts for its digits."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._broken = False
+        self._service = ""
+        """AI service of the header that was heard last, for the payload that follows it."""
+
+    def take(self, channel: str, data: bytes, at_ms: int) -> Sequence[tuple[str, bytes]]:
+        del at_ms
+        if channel == OPENED:
+            return (*self.rest(), (OPENED, b""))
+        self._held += data
+        kept = bytearray()
+        while (end := _line_end(self._held)) is not None:
+            line, sign = bytes(self._held[:end]), bytes(self._held[end : end + 1])
+            kept += (_noughts(line) if self._broken else self._hushed(line)) + sign
+            self._broken = False
+            del self._held[: end + 1]
+        if len(self._held) > LINE_MAX:
+            kept += _noughts(bytes(self._held))
+            self._held.clear()
+            self._broken = True
+        return ((channel, bytes(kept)),) if kept else ()
+
+    def rest(self) -> Sequence[tuple[str, bytes]]:
+        held = _noughts(bytes(self._held))
+        self._held.clear()
+        self._broken, self._service = False, ""
+        return (("", held),) if held else ()
+
+    def _hushed(self, line: bytes) -> bytes:
+        if not line.strip():
+            return line
+        if _PAYLOAD.fullmatch(line):
+            service, self._service = self._service, ""
+            return _hushed_digits(line, service)
+        header = _HEADER.search(line)
+        if header is None:
+            self._service = ""
+            return _blanked(line, _LONG if _IDENTITIES.fullmatch(line) else _RUN)
+        self._service = header.group(1).decode()
+        head = _blanked(line[: header.start()]) + line[header.start() : header.end(1)]
+        *fields, last = line[header.end(1) :].split(b",")
+        kept = [
+            field if at in _WHO and _FIGURES.fullmatch(field) else _blanked(field)
+            for at, field in enumerate(fields)
+        ]
+        before = fields[-1].strip() if fields else b""
+        if _PAYLOAD.fullmatch(last) and (
+            len(fields) >= _FIELDS or not last.strip().isdigit() or _as_long(last.strip(), before)
+        ):
+            # On the same line: as long as the field before it says, or like no identity.
+            last = _hushed_digits(last, self._service)
+            self._service = ""
+        elif len(fields) not in _WHO or not _FIGURES.fullmatch(last):
+            last = _blanked(last)
+        return head + b",".join((*kept, last))
+
+
+_HEADER = re.compile(rb"\+CTSDSR *: *([0-9]{1,2}) *(?=,)", re.IGNORECASE)
+_FIELDS = 7
+_WHO = (1, 3)
+"""Fields of a header that are identities (the first is empty: it is what stands before a comma)."""
+_PAYLOAD = re.compile(rb"[ \x00]*[0-9A-Fa-f]{4,}[ \x00]*")
+_FIGURES = re.compile(rb" *[0-9]{0,17} *")
+_IDENTITIES = re.compile(
+    rb"\+(?:CNUM[FSD]|CTGS|CTICN|CTCC|CTXG): *[ -~]{0,60}|[0-9], *[0-9]{1,17} *(?:,[ -~]{0,40})?"
+    rb"|\+CMGS: \([-()0-9, ]{0,120}",
+    re.IGNORECASE,
+)
+"""Lines in which long figures are who somebody is."""
+_RUN = re.compile(rb"[0-9A-Fa-f]{6,}")
+_LONG = re.compile(rb"[0-9A-Fa-f]{18,}|(?=[0-9]*[A-Fa-f])[0-9A-Fa-f]{5,}")
+"""Longer than any identity, or with a digit that none has."""
+_HEX = bytes(
+    0x30 if chr(each) in "0123456789abcdefABCDEF" and each < 0x80 else each for each in range(256)
+)
+
+
+def _noughts(data: bytes) -> bytes:
+    return data.translate(_HEX)
+
+
+def _blanked(line: bytes, runs: re.Pattern[bytes] = _RUN) -> bytes:
+    """Noughts for whatever may be a piece of a payload."""
+    return runs.sub(lambda run: _noughts(run.group()), line)
+
+
+def _as_long(digits: bytes, bits: bytes) -> bool:
+    return bits.isdigit() and len(digits) in {-(-int(bits) // 4), -(-int(bits) // 8) * 2}
+
+
+def _hushed_digits(line: bytes, service: str) -> bytes:
+    """One payload as it stands on a line; an odd digit at its end belongs to it."""
+    digits = line.strip(b" \x00")
+    match service:
+        case "13" if len(digits) == 4:
+            return line
+        case "12" | "":
+            octets = hushed_sds(bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode()))
+            kept = octets.hex().upper().encode()[: len(digits)]
+        case _:
+            kept = _noughts(digits)
+    return line.replace(digits, kept)
+
+
 class NothingToHush:
     """Of what carries no factor: a receiver, a tracker. As it came."""
 
@@ -291,8 +402,10 @@ HUSHES: dict[str, Callable[[], Hush]] = {
     "line_terminal": LineHush,
     "terminal_json": JsonHush,
     "sds": SdsHush,
+    "tetra": PeiHush,
 }
-"""Codecs that can say a booking (tests/adapters/codecs/test_hush.py asks each of the registry)."""
+"""Codecs, and what a TETRA radio's line is called, in which a booking can be said
+(tests/adapters/codecs/test_hush.py asks each codec of the registry)."""
 
 
 def hush_of(codec: str) -> Callable[[], Hush]:

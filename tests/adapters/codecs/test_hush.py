@@ -191,6 +191,78 @@ def _factor_in(data: bytes) -> str | None:
     return None
 
 
+def pei(*slices: bytes) -> bytes:
+    hush = hush_of("tetra")()
+    kept = [each for data in slices for each in hush.take("", data, AT_MS)]
+    return b"".join(data for _, data in (*kept, *hush.rest()))
+
+
+HEAD = b"\r\n+CTSDSR: 12,5001001,0,6000001,0,"
+BOOKED = (b"\x82\x06\x07\x01B 1001 " + PIN.encode()).hex().upper().encode()
+IN_HEX = PIN.encode().hex().encode()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        HEAD + b"%d\r\n%s\r\n" % (len(BOOKED) * 4, BOOKED),
+        HEAD + b"%d,%s\r\n" % (len(BOOKED) * 4, BOOKED),
+        HEAD + b"48,0201" + IN_HEX + b"\r\n",
+        HEAD + b"999\r\n\r\n  " + BOOKED.lower() + b" \r\n",
+        b"+CTTCT:1+CTSDSR:12,5001001,0,6000001,0,88\n" + BOOKED + b"\n",
+        BOOKED + b"\r\n",
+        BOOKED[:-3] + b"\r" + BOOKED[-3:] + b"\r\n",
+        b"+CMGS: 0" + BOOKED + b"\r\n",
+        b"noise" + BOOKED + b"@\r\n",
+        HEAD + b"16\r\n" + BOOKED + b"\r\n",
+        b"\r\n+CTSDSR: 13,5001001,0,6000001,0,16\r\n" + BOOKED + b"\r\n",
+        b"\r\n+CTSDSR: 10,5001001,0,6000001,0,32\r\n" + IN_HEX + b"\r\n",
+        BOOKED * 60 + b"\r\n",
+    ],
+)
+def test_no_factor_is_kept_of_a_pei(said: bytes) -> None:
+    """However the payload stands on the line, and in whatever slices it came."""
+    for cut in range(0, len(said), max(1, len(said) // 40)):
+        kept = pei(said[:cut], said[cut:])
+        assert IN_HEX not in kept
+        assert len(kept) == len(said)
+
+
+@given(st.data())
+def test_no_factor_is_kept_of_a_damaged_pei(data: st.DataObject) -> None:
+    said = bytearray(HEAD + b"%d\r\n%s\r\n" % (len(BOOKED) * 4, BOOKED))
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(said) - 1))
+        match data.draw(st.integers(0, 2)):
+            case 0:
+                del said[at]
+            case 1:
+                said[at:at] = data.draw(st.binary(max_size=3))
+            case _:
+                said[at] = data.draw(st.integers(0, 255))
+    assert IN_HEX not in pei(bytes(said))
+
+
+def test_what_a_pei_says_else_stays_as_it_came() -> None:
+    """And a booking stays one."""
+    position = b"0A1FDB97A27C921FFFE81"
+    for said in (
+        HEAD + b"84\r\n" + position + b"\r\n",
+        b"\r\n+CTSDSR: 13,9876543,0,1234567,0,16\r\n8004\r\n",
+        b"\r\n+CTSDSR: 13,6000001,16\r\n0000\r\n",
+        b"\r\n+CTSDSR: 12,02340001405001234,1,02340001406000001,1,32\r\n02013F20\r\n",
+        b"\r\n+CNUMF: 6,09011638300023401\r\n\r\nOK\r\n",
+        b"\r\n+GMM: 54009,M83PFT6TZ6AG,91.2.0.0\r\n\r\n+CMGS: 0,4,7\r\n",
+        b"\r\n+CTICN: 1,0,0,5001001,1\r\n> \r\n+CME ERROR: 35\r\n",
+    ):
+        assert pei(said) == said
+    kept = pei(HEAD + b"%d\r\n%s\r\n" % (len(BOOKED) * 4, BOOKED))
+    (found,) = codecs.create("sds").feed(
+        bytes.fromhex(kept.split()[-1].decode()), received_at_ms=AT_MS
+    )
+    assert found == BookOn(officer="1001", factor=Secret("0000"))
+
+
 def test_an_sds_that_holds_no_factor_stays_as_it_came() -> None:
     """And a booking stays one: what a replay decides is what was decided."""
     for typed in ("V TE99ABC R1", "N TESTER/NORA/01011970/F R1", "B OFF", "X", "E HELLO"):
