@@ -642,6 +642,7 @@ class Core:
             envelope.received_at_ms,
             envelope.reference_ms,
             envelope.received_at_s,
+            stored=envelope.stored,
         )
 
     def _emergency(self, envelope: Envelope) -> None:

@@ -543,6 +543,7 @@ class Envelope(Value, frozen=True):
     settle: called exactly once on every path when the message need not come again (commit done,
     or refused for good); for MQTT it lets the PUBACK go.
     redelivered: the bearer says that it was handed over before, perhaps to a life that it ended.
+    stored: it lay somewhere until we asked: true of its own time, no sign that anybody is there.
     """
 
     message: Uplink
@@ -554,6 +555,7 @@ class Envelope(Value, frozen=True):
     reference_ms: int
     settle: Callable[[], None]
     redelivered: bool = False
+    stored: bool = False
 
 
 # --------------------------------------------------------------------------- PNC

@@ -115,6 +115,8 @@ class Switchboard:
             return
         if not self._guarded(lambda: self._dispatch(envelope, settled)):
             settled()
+        if envelope.stored:
+            return  # nobody said it now
         self._guarded(lambda: self._desks.heard(envelope.terminal))
         self._guarded(lambda: self._desks.alive(envelope))
 
@@ -192,13 +194,15 @@ class Switchboard:
 
     def _dispatch(self, envelope: Envelope, settle: _Once) -> None:
         desks, terminal = self._desks, envelope.terminal
-        self._roster().heard(terminal, envelope.link, envelope.received_at_s)
+        if not envelope.stored:
+            self._roster().heard(terminal, envelope.link, envelope.received_at_s)
         match envelope.message:
             case StatusReport(code=code) if code == EMERGENCY:
                 self._hold(settle)
                 desks.emergency(_with_settle(envelope, settle))
             case LocationFix() as fix:
-                if fix.fixed_at_ms is not None and not fix.reckoned:
+                ours = fix.reckoned or envelope.stored
+                if fix.fixed_at_ms is not None and not ours:
                     desks.note_time(terminal, fix.fixed_at_ms, envelope)
                 desks.fix(terminal, fix, envelope)
                 settle()
@@ -293,4 +297,5 @@ def _with_settle(envelope: Envelope, settle: Callable[[], None]) -> Envelope:
         reference_ms=envelope.reference_ms,
         settle=settle,
         redelivered=envelope.redelivered,
+        stored=envelope.stored,
     )

@@ -4,6 +4,8 @@ Rule 1: the marker shows the newest fix by fix time; an older one never moves it
 Rule 2: no bad fix freezes a marker. A time in the future is refused, or, within tolerance, counted
 as now; a jump is believed once RE_ANCHOR fixes in a row agree with it.
 Rule 3: every rejection is counted by reason, and a fix that was never had is no position.
+Rule 4: what lay stored somewhere until we asked is history: by its own time, never live, and it
+holds no later fix off.
 Sources: console design, 6 (age bands); reliability reference, M05.
 """
 
@@ -52,7 +54,7 @@ class Verdict(msgspec.Struct, frozen=True):
 class _Track:
     """What is remembered of one terminal: constant size."""
 
-    __slots__ = ("at_receipt_s", "candidate", "candidates", "newest", "same")
+    __slots__ = ("at_receipt_s", "candidate", "candidates", "newest", "same", "stored")
 
     def __init__(self) -> None:
         self.newest: UnitFix | None = None
@@ -61,6 +63,8 @@ class _Track:
         self.candidate: UnitFix | None = None
         self.candidates = 0
         self.same = 0
+        self.stored = False
+        """The newest fix is history."""
 
 
 class Tracker:
@@ -86,12 +90,16 @@ class Tracker:
         received_at_ms: int,
         reference_ms: int,
         received_at_s: float = 0.0,
+        *,
+        stored: bool = False,
     ) -> Verdict:
         """Judge one fix; publish it if it is the newest true position of its terminal.
 
         reference_ms: what its time is judged against. When that is not received_at_ms the line
         replays a log: its times are judged to the day, and its age at receipt is taken as 0.
         received_at_s is not used here; the relay latency is the bus's to measure.
+        stored: history. Newer than 2 T, it is taken to be just older, so never live: nobody says
+        that its terminal is still there, and some stamp an old position with the time of sending.
         """
         del received_at_s
         self._meter.count("fixes_received_total", kind=fix.source.value)
@@ -106,6 +114,9 @@ class Tracker:
         if not replayed:
             # A clock that runs ahead would hold every right fix off until its time has come.
             fixed_at_ms = min(fixed_at_ms, reference_ms)
+        if stored:
+            live_ms = math.ceil(2000 * self._interval_s(terminal))
+            fixed_at_ms = min(fixed_at_ms, reference_ms - live_ms - 1)
         age_s = 0.0 if replayed else (reference_ms - fixed_at_ms) / 1000
         judged = UnitFix(
             terminal=terminal,
@@ -119,11 +130,13 @@ class Tracker:
             source=fix.source,
         )
         track = self._tracks.setdefault(terminal, _Track())
-        reason = self._out_of_line(track, judged, own_time=fix.fixed_at_ms is not None)
+        own_time = fix.fixed_at_ms is not None
+        reason = self._out_of_line(track, judged, own_time=own_time, stored=stored)
         if reason:
             return self._rejected(reason, judged if reason == "order" else None)
-        self._meter.observe("fix_age_at_receipt_seconds", age_s)
-        track.newest = judged
+        if not stored:
+            self._meter.observe("fix_age_at_receipt_seconds", age_s)
+        track.newest, track.stored = judged, stored
         track.at_receipt_s = age_s
         track.candidate, track.candidates = None, 0
         self._publish(judged)
@@ -147,7 +160,7 @@ class Tracker:
             return "date"
         return ""
 
-    def _out_of_line(self, track: _Track, fix: UnitFix, *, own_time: bool) -> str:
+    def _out_of_line(self, track: _Track, fix: UnitFix, *, own_time: bool, stored: bool) -> str:
         """What is wrong with it after those before it."""
         newest = track.newest
         if newest is None:
@@ -156,6 +169,10 @@ class Tracker:
         again = own_time and fix.fixed_at_ms == newest.fixed_at_ms
         if earlier or again:
             return "order"
+        if track.stored:
+            return ""
+        if stored:
+            return "" if self._plausible_step(newest, fix) else "jump"
         if self._stuck(track, newest, fix):
             return "stuck"
         if self._plausible_step(newest, fix):

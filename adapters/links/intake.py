@@ -95,6 +95,7 @@ class Intake:
         settle: Callable[[], None],
         *,
         redelivered: bool = False,
+        stored: bool = False,
     ) -> None:
         """Hand over what can be, count the rest; settle when the last of it is settled."""
         messages = [each for each in decoded if self._is_uplink(each, terminal)]
@@ -116,6 +117,7 @@ class Intake:
                     reference_ms=reference_ms,
                     settle=once,
                     redelivered=redelivered,
+                    stored=stored,
                 )
             )
 

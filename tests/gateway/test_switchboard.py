@@ -124,7 +124,7 @@ class Board:
         self._call("cancel", settle if found else None, terminal, ref)
         return "C001" if found else None
 
-    def say(self, message: Uplink, issi: str = ISSI) -> None:
+    def say(self, message: Uplink, issi: str = ISSI, *, stored: bool = False) -> None:
         def settle() -> None:
             self.settled += 1
 
@@ -138,6 +138,7 @@ class Board:
                 received_at_s=self.clock.monotonic_s(),
                 reference_ms=self.clock.wall_ms(),
                 settle=settle,
+                stored=stored,
             )
         )
 
@@ -180,6 +181,23 @@ def test_each_message_goes_to_its_desk(message: Uplink, desks: list[str]) -> Non
     assert board.names() == desks
     assert board.calls[-1] == ("heard", ISSI)
     assert board.roster.link_of(ISSI) == "air"
+
+
+def test_what_lay_stored_is_judged_and_nobody_was_heard() -> None:
+    """Neither its terminal nor the link: no answer goes out on it, no timer starts anew, and no
+    clock is learned from it. What is said now does all of that."""
+    board = Board()
+    alive: list[str] = []
+    board.switchboard._desks.alive = lambda envelope: alive.append(envelope.terminal)
+    board.say(FIX, stored=True)
+    assert board.calls == [("fix", ISSI, FIX)]
+    assert (alive, board.settled) == ([], 1)
+    assert board.roster.heard_at_s(ISSI) is None
+    assert board.roster.link_heard_at_s("air") is None
+    board.say(FIX)
+    assert [call[0] for call in board.calls[1:]] == ["time", "fix", "heard"]
+    assert alive == [ISSI]
+    assert board.roster.heard_at_s(ISSI) is not None
 
 
 @pytest.mark.parametrize("message", MESSAGES)

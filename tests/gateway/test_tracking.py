@@ -33,6 +33,11 @@ class Desk:
         fix = msgspec.structs.replace(base, **more)
         return self.tracker.fix(HANDHELD, fix, received_ms, received_ms, 1.0).reason
 
+    def stored(self, at_ms: int | None, *, received_ms: int = NOW, **more: object) -> str:
+        base = LocationFix(lat=LAT, lon=LON, fixed_at_ms=at_ms)
+        fix = msgspec.structs.replace(base, **more)
+        return self.tracker.fix(HANDHELD, fix, received_ms, received_ms, stored=True).reason
+
     @property
     def marker(self) -> UnitFix | None:
         return self.tracker.newest().get(HANDHELD)
@@ -75,6 +80,47 @@ def test_what_cannot_be_is_refused(desk: Desk, more: dict[str, object], reason: 
     assert desk.tracker.band(HANDHELD, NOW) == "none"
     assert desk.tracker.age(HANDHELD, NOW) is None
     assert desk.fix(NOW) == ""
+
+
+def test_what_lay_stored_is_never_live(desk: Desk) -> None:
+    """Whatever time it says: nobody is there to say it. Old enough, it is as old as it says."""
+    for told_ms in (NOW, NOW - 5_000, NOW + 20_000):
+        each = Desk()
+        assert each.stored(told_ms) == ""
+        assert each.tracker.band(HANDHELD, NOW) == "aging"
+        age_s = each.tracker.age(HANDHELD, NOW)
+        assert age_s is not None
+        assert 60.0 < age_s < 61.0
+        assert each.marker is not None
+        # What the page tells the age by.
+        assert each.marker.fixed_at_ms == NOW - round(age_s * 1000)
+        assert each.meter.observed == [], "an age at receipt that is nobody's latency"
+    assert desk.stored(NOW - 300_000) == ""
+    assert desk.tracker.age(HANDHELD, NOW) == 300.0
+    assert desk.tracker.band(HANDHELD, NOW) == "stale"
+
+
+def test_what_lay_stored_extends_nothing(desk: Desk) -> None:
+    """A marker that is live stays as old as it is, and is not moved by what lay there."""
+    assert desk.fix(NOW - 10_000) == ""
+    assert desk.stored(NOW - 1_000, lat=LAT + 0.001) == "order"
+    assert desk.tracker.age(HANDHELD, NOW) == 10.0
+    assert desk.tracker.age(HANDHELD, NOW + 55_000) == 65.0
+    assert desk.tracker.band(HANDHELD, NOW + 55_000) == "aging"
+    # Fetched again at each connection it never becomes younger than it was.
+    assert desk.stored(NOW - 1_000, lat=LAT + 0.001, received_ms=NOW + 90_000) == ""
+    assert desk.tracker.age(HANDHELD, NOW + 90_000) == 91.0
+
+
+def test_what_lay_stored_holds_no_later_fix_off(desk: Desk) -> None:
+    """However far away it was, and at rest to the last digit: the next word is believed at once.
+    It is itself no jump that somebody would have to confirm."""
+    assert desk.stored(NOW - 1_000, lat=LAT + 5) == ""
+    assert desk.fix(NOW) == ""
+    assert desk.tracker.band(HANDHELD, NOW) == "live"
+    assert desk.stored(NOW + 100_000, lat=LAT + 5, received_ms=NOW + 200_000) == "jump"
+    assert desk.fix(NOW + 200_000, received_ms=NOW + 200_000) == ""
+    assert desk.stored(NOW + 201_000, lat=0.0, lon=0.0, received_ms=NOW + 300_000) == "null"
 
 
 def test_a_late_fix_does_not_move_the_marker_back(desk: Desk) -> None:
