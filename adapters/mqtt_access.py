@@ -13,7 +13,7 @@ from pathlib import Path
 
 from adapters import client_tls
 from gateway.errors import LinkDown
-from gateway.settings import BrokerSection, resolve
+from gateway.settings import BrokerSection, MqttSection, resolve
 
 SECRET_MOST = 4096
 """Bytes of a password file: what is longer is some other file."""
@@ -42,7 +42,7 @@ class Credentials:
         return "Credentials(...)"
 
 
-def read(config_path: Path, section: BrokerSection, access: Access) -> Credentials:
+def read(config_path: Path, section: MqttSection, access: Access) -> Credentials:
     """Read all files; blocks. Raises LinkDown(refused=True): nothing mends it but an operator."""
     if access.cert_file and not section.tls:
         # Else we would come without the certificate that was meant to prove who we are.
@@ -61,17 +61,15 @@ def read(config_path: Path, section: BrokerSection, access: Access) -> Credentia
     return Credentials(username=access.username or None, password=password, tls=tls)
 
 
-def files(config_path: Path, section: BrokerSection) -> dict[str, Path]:
+def files(config_path: Path, section: MqttSection) -> dict[str, Path]:
     """Every certificate that this broker's connections use, by its name in the metric `cert`."""
     if not section.tls:
         return {}
     first = section.cert_file
-    named = {
-        section.name: first,
-        f"{section.name}-status": section.status_cert_file or first,
-        f"{section.name}-feed": (section.feed_cert_file or first) if section.feed else "",
-        f"{section.name}-ca": section.ca_file,
-    }
+    named = {section.name: first, f"{section.name}-ca": section.ca_file}
+    if isinstance(section, BrokerSection):
+        named[f"{section.name}-status"] = section.status_cert_file or first
+        named[f"{section.name}-feed"] = (section.feed_cert_file or first) if section.feed else ""
     return {name: resolve(config_path, file) for name, file in named.items() if file}
 
 

@@ -49,7 +49,7 @@ from adapters.dialling import Address, Lookup, NameNotFound, dial, in_own_thread
 from adapters.mqtt_access import Access
 from adapters.mqtt_pump import Expiry, Pump
 from gateway.errors import TAKEN_OVER, LinkDown, SendFailed
-from gateway.settings import BrokerSection
+from gateway.settings import BrokerSection, MqttSection
 
 __all__ = ["Access", "Acks", "Connection", "Received", "Refused", "Ticket", "connect", "moment"]
 
@@ -350,8 +350,11 @@ class Connection(aiomqtt.Client):
         if not self._disconnected.done() and qos == 1:
             self._pump.acknowledge(mid)
 
-    async def take(self, *filters: str) -> None:
+    async def take(self, *filters: str, stored: bool = False) -> None:
         """Subscribe with QoS 1; on every connection anew: a broker may have lost its state.
+
+        stored: also what lies retained, and that alone is marked so. Else, over MQTT 5, nothing
+        that lies there; and what is said now, to lie there from now on, is marked.
 
         Raises LinkDown when one is refused. (An ACL may grant and yet deliver nothing: a SUBACK
         proves little.)
@@ -360,6 +363,8 @@ class Connection(aiomqtt.Client):
         if self._five:
             # As published: whoever says now what is to lie retained is seen to do so.
             options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=NO_RETAINED)
+            if stored:
+                options = SubscribeOptions(qos=1)
             wanted = [(each, options) for each in filters]
         else:
             wanted = [(each, 1) for each in filters]
@@ -508,7 +513,7 @@ def _code(code: Any) -> int:
 
 @contextlib.asynccontextmanager
 async def connect(
-    section: BrokerSection,
+    section: MqttSection,
     access: Access,
     *,
     config_path: Path,
@@ -535,7 +540,7 @@ async def connect(
     if section.version == "5":
         said = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         said.MaximumPacketSize = PACKET_MOST
-        if persistent:
+        if persistent and isinstance(section, BrokerSection):
             said.SessionExpiryInterval = section.session_expiry_s
         if receive_most is not None:
             said.ReceiveMaximum = receive_most

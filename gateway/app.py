@@ -84,7 +84,7 @@ from gateway.ports import (
 from gateway.projection import HISTORY, METRICS
 from gateway.receipts import export_detail, read_receipt
 from gateway.retention import Purge, Retention
-from gateway.settings import AuditSection, BrokerSection, Config, CotSection, resolve
+from gateway.settings import AuditSection, BrokerSection, Config, CotSection, MqttSection, resolve
 from gateway.supervise import keep
 
 DRAIN_S = 4.0
@@ -384,6 +384,7 @@ class Gateway:
             for name in (broker.name, f"{broker.name}-feed"):
                 self._again[name] = asyncio.Event()
         self._again |= {cot.name: asyncio.Event() for cot in self.config.settings.cot}
+        self._again |= {each.name: asyncio.Event() for each in self.config.settings.owntracks}
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
@@ -767,13 +768,14 @@ def _audit_of(config: Config) -> AuditSection:
 
 def _known_by(config: Config) -> dict[str, str]:
     """Of each broker and TAK server, a fingerprint of the files by which we are known; blocks."""
-    sections: list[BrokerSection | CotSection] = [*config.settings.mqtt, *config.settings.cot]
+    settings = config.settings
+    sections: list[MqttSection | CotSection] = [*settings.mqtt, *settings.owntracks, *settings.cot]
     return {each.name: client_tls.fingerprint(config.path, each) for each in sections}
 
 
 def _certificates(config: Config) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for broker in config.settings.mqtt:
+    for broker in (*config.settings.mqtt, *config.settings.owntracks):
         found |= mqtt_access.files(config.path, broker)
     for cot in config.settings.cot:
         named = {cot.name: cot.cert_file, f"{cot.name}-ca": cot.ca_file}
@@ -807,7 +809,7 @@ def _runner(core: Core, link: Link) -> Run:
 def _meter_for(config: Config) -> PrometheusMeter:
     section = config.settings
     kinds = {line.name: "serial" for line in section.serial}
-    kinds |= {broker.name: "mqtt" for broker in section.mqtt}
+    kinds |= {broker.name: "mqtt" for broker in (*section.mqtt, *section.owntracks)}
     kinds |= {radio.name: "tetra" for radio in section.tetra}
     kinds |= {each.name: "gpsd" for each in section.gpsd}
     kinds |= {f"{broker.name}-feed": "relay" for broker in section.mqtt if broker.feed}

@@ -167,24 +167,33 @@ class SerialSection(Section, frozen=True, kw_only=True):
     accept_estimated: bool = False
 
 
-class BrokerSection(Section, frozen=True, kw_only=True):
+class MqttSection(Section, frozen=True, kw_only=True):
+    """Where a broker is, and who we are to it."""
+
     name: str
     host: str = "127.0.0.1"
     port: int = 1883
     version: str = "5"
     """5 or 3.1.1."""
-    prefix: str = "radio"
     client_id: str = "radio-gateway"
-    """Checks, text, fixes. The status and ack session is `<client_id>-status`."""
     username: str = ""
     password_file: str = ""
-    status_username: str = ""
-    """User of the second session where the broker makes the user name the client id."""
-    status_password_file: str = ""
     tls: bool = False
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
+    keepalive_s: int = 5
+    max_payload: int = 16384
+    silent_s: float = 120.0
+
+
+class BrokerSection(MqttSection, frozen=True, kw_only=True):
+    prefix: str = "radio"
+    client_id: str = "radio-gateway"
+    """Checks, text, fixes. The status and ack session is `<client_id>-status`."""
+    status_username: str = ""
+    """User of the second session where the broker makes the user name the client id."""
+    status_password_file: str = ""
     status_cert_file: str = ""
     status_key_file: str = ""
     feed_username: str = ""
@@ -192,14 +201,22 @@ class BrokerSection(Section, frozen=True, kw_only=True):
     feed_password_file: str = ""
     feed_cert_file: str = ""
     feed_key_file: str = ""
-    keepalive_s: int = 5
     session_expiry_s: int = 3600
-    max_payload: int = 16384
     queued_marked_retained: bool = False
     """Only for the demo's broker (amqtt), which marks queued messages retained."""
     feed: bool = True
     """Publish feed/fix, feed/check, feed/alarm on this broker."""
-    silent_s: float = 120.0
+
+
+class OwnTracksSection(MqttSection, frozen=True, kw_only=True):
+    """Phones that tell their position by OwnTracks (adapters/links/owntracks.py). A phone's name
+    there, `user/device`, is `names.owntracks` of its terminal in the fleet file."""
+
+    prefix: str = "owntracks"
+    client_id: str = "radio-gateway-owntracks"
+    keys_file: str = ""
+    """A line `user-device passphrase`, in lower case, for each phone that encrypts."""
+    silent_s: float = 1800.0
 
 
 TEAMS = (
@@ -489,14 +506,15 @@ class Settings(Section, frozen=True, kw_only=True):
     cot: tuple[CotSection, ...] = ()
     tetra: tuple[TetraSection, ...] = ()
     gpsd: tuple[GpsdSection, ...] = ()
+    owntracks: tuple[OwnTracksSection, ...] = ()
 
     @property
     def links(self) -> tuple[LinkSection, ...]:
         """Every line and broker, in the order of the file's kinds."""
-        return (*self.serial, *self.mqtt, *self.tetra, *self.gpsd)
+        return (*self.serial, *self.mqtt, *self.tetra, *self.gpsd, *self.owntracks)
 
 
-LinkSection = SerialSection | BrokerSection | TetraSection | GpsdSection
+LinkSection = SerialSection | BrokerSection | TetraSection | GpsdSection | OwnTracksSection
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -770,6 +788,7 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     places += [(f"gpsd[{n}]", each.name) for n, each in enumerate(settings.gpsd)]
     places += [(f"cot[{n}]", cot.name) for n, cot in enumerate(settings.cot)]
     places += [(f"tetra[{n}]", radio.name) for n, radio in enumerate(settings.tetra)]
+    places += [(f"owntracks[{n}]", link.name) for n, link in enumerate(settings.owntracks)]
     names = [name for _, name in places]
     for place, name in places:
         if not _NAME.match(name):
@@ -799,7 +818,14 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         if known is not None and receiver.terminal not in known:
             found.append(f"gpsd {receiver.name}: terminal: not in the fleet file")
         found += [f"gpsd {receiver.name}: {text}" for text in _check_gpsd(receiver)]
-    sessions = [(broker.host, broker.port, broker.client_id) for broker in settings.mqtt]
+    for phones in settings.owntracks:
+        found += [f"owntracks {phones.name}: {text}" for text in _check_phones(path, phones)]
+    if settings.owntracks and fleet is not None:
+        found += _misnamed_phones(fleet)
+    sessions = [
+        (broker.host, broker.port, broker.client_id)
+        for broker in (*settings.mqtt, *settings.owntracks)
+    ]
     if len(set(sessions)) != len(sessions):
         # Each would throw the other off, for ever.
         found.append("mqtt: the same client_id stands twice at one broker")
@@ -1017,6 +1043,31 @@ _LEVEL = re.compile(r"[A-Za-z0-9_-]{1,32}\Z")
 
 
 def _check_broker(path: Path, broker: BrokerSection) -> list[str]:
+    return [
+        *_check_mqtt(path, broker, ("", "status_", "feed_")),
+        *_out_of_range(("session_expiry_s", broker.session_expiry_s, 1, 604800)),
+    ]
+
+
+def _check_phones(path: Path, phones: OwnTracksSection) -> list[str]:
+    return _check_mqtt(path, phones, ("",)) + _missing(path, phones, "keys_file")
+
+
+_PHONE = re.compile(r"[^/+#]+/[^/+#]+")
+
+
+def _misnamed_phones(fleet: Fleet) -> list[str]:
+    """Names that no topic can have: those units would never be heard."""
+    return [
+        f"owntracks: {terminal.issi} is called in the fleet file what no phone is: user/device"
+        for terminal in fleet.terminals
+        if not _PHONE.fullmatch(terminal.names.get("owntracks", "a/b"))
+    ]
+
+
+def _check_mqtt(
+    path: Path, broker: BrokerSection | OwnTracksSection, sessions: tuple[str, ...]
+) -> list[str]:
     found: list[str] = []
     if broker.version not in {"5", "3.1.1"}:
         found.append("version: 5 or 3.1.1")
@@ -1027,12 +1078,12 @@ def _check_broker(path: Path, broker: BrokerSection) -> list[str]:
     found += _out_of_range(
         ("port", broker.port, 1, 65535),
         ("keepalive_s", broker.keepalive_s, 1, 30),
-        ("session_expiry_s", broker.session_expiry_s, 1, 604800),
         ("max_payload", broker.max_payload, 256, 524288),
+        ("silent_s", broker.silent_s, 1, 86400),
     )
     if not broker.host:
         found.append("host: missing")
-    for session in ("", "status_", "feed_"):
+    for session in sessions:
         user = getattr(broker, f"{session}username") or broker.username
         if getattr(broker, f"{session}password_file") and not user:
             found.append(f"{session}password_file: needs {session}username")

@@ -13,6 +13,7 @@ from adapters.codecs.gpsd_json import GpsdJson
 from adapters.codecs.line_terminal import LineTerminal
 from adapters.codecs.lip import Lip
 from adapters.codecs.nmea0183 import Nmea0183
+from adapters.codecs.owntracks import OwnTracks
 from adapters.codecs.sds import Sds
 from adapters.codecs.terminal_json import TerminalJson
 from gateway.ports import Codec
@@ -22,6 +23,7 @@ REGISTRY: dict[str, Callable[..., Codec]] = {
     "line_terminal": LineTerminal,
     "lip": Lip,
     "nmea0183": Nmea0183,
+    "owntracks": OwnTracks,
     "sds": Sds,
     "terminal_json": TerminalJson,
 }

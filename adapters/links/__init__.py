@@ -12,6 +12,7 @@ from typing import Any
 from adapters.links.gpsd import GpsdLink
 from adapters.links.intake import nameless, nobody
 from adapters.links.mqtt_broker import MqttLink
+from adapters.links.owntracks import OwnTracksLink
 from adapters.links.pei_dialects import DIALECTS
 from adapters.links.serial_port import SerialLink
 from adapters.links.tetra import TetraLink
@@ -21,6 +22,7 @@ from gateway.settings import (
     BrokerSection,
     GpsdSection,
     LinkSection,
+    OwnTracksSection,
     SerialSection,
     TetraSection,
 )
@@ -32,6 +34,7 @@ REGISTRY: dict[type[Any], Callable[..., Link]] = {
     BrokerSection: MqttLink,
     GpsdSection: GpsdLink,
     TetraSection: TetraLink,
+    OwnTracksSection: OwnTracksLink,
 }
 
 

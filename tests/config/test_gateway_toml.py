@@ -44,6 +44,7 @@ NOT_THE_DEFAULT = {
     "tetra.port",
     "gpsd.name",
     "gpsd.terminal",
+    "owntracks.name",
 }
 """Where the sample shows something else than the default, or there is none."""
 
@@ -135,7 +136,7 @@ def copy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path,
     text = SAMPLE.read_text("utf-8")
     for old, new in (
         ("port = 8080", f"port = {free_port()}"),
-        ("port = 1883", f"port = {broker.port}"),
+        ("\nport = 1883", f"\nport = {broker.port}"),
         ('state_dir = "../var"', 'state_dir = "var"'),
     ):
         assert text.count(old) == 1

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters import codecs
-from adapters.codecs import lip
+from adapters.codecs import lip, owntracks
 from gateway.messages import (
     FIX_REASONS,
     FRAME_REASONS,
@@ -71,7 +71,10 @@ DOWN = ("down/receipt", "down/result", "down/notice")
 CHANNELS = (*UP, *DOWN, "up/strange", "", "sds4", "status", "sds1")
 REASONS = {*FRAME_REASONS, *FIX_REASONS}
 DOWNLINKS = (Receipt, Result, Notice, TextPart, Locate)
-IGNORED = {*lip.OTHERS.values(), lip.RESERVED, lip.REPORT}
+IGNORED = {
+    *(*lip.OTHERS.values(), lip.RESERVED, lip.REPORT),
+    *(*owntracks.NOT_FOR_US, owntracks.OTHER, owntracks.CLEARED),
+}
 """Words for what is ignored; else it is the type of a sentence, and no longer than that."""
 GOOD = b"$GPRMC,101559.00,A,5234.3500,N,00014.5860,W,2.40,090.0,221126,,,A*76\r\n"
 TPV = (
@@ -90,6 +93,7 @@ SEEDS: list[bytes] = [
     *(data for case in cases("terminal_json") if len(data := payload(case)) < 2000),
     *(payload(case) for case in cases("lip")),
     *(bytes.fromhex(pdu["hex"]) for case in cases("sds") for pdu in case["pdus"]),
+    *(payload(case) for case in cases("owntracks")),
 ]
 
 
@@ -433,6 +437,7 @@ WORDS_UP = {
     "terminal_json": 26,
     "lip": 1,
     "sds": 14,
+    "owntracks": 1,
 }
 """How many of UPLINKS each has a word for: an encode that says nothing would pass for symmetry."""
 

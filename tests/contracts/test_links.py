@@ -1,4 +1,4 @@
-"""What every link promises: a serial line on a PTY, a broker that is a real mosquitto, a gpsd.
+"""What every link promises: a line on a PTY, a gpsd, and brokers: a real mosquitto.
 
 What is sent is promised by the fake as well. Nothing is said over it: tests hand over its envelopes
 themselves.
@@ -20,15 +20,16 @@ import pytest
 from adapters import codecs, links
 from gateway.app import SystemClock
 from gateway.errors import LinkDown, SendFailed
-from gateway.messages import Envelope, LocationFix, Notice, StatusReport
+from gateway.messages import Envelope, FixSource, LocationFix, Notice, StatusReport
 from gateway.ports import Link
-from gateway.settings import BrokerSection, GpsdSection, SerialSection
+from gateway.settings import BrokerSection, GpsdSection, OwnTracksSection, SerialSection
 from tests.fake_link import FakeLink
 from tests.fakes import FakeJournal, FakeMeter
 from tests.services.mosquitto import Mosquitto
 from tests.services.scripted_gpsd import ScriptedGpsd
 
 ISSI = "5001001"
+PHONE = "nora/phone"
 WITHIN_S = 10.0
 
 
@@ -93,6 +94,7 @@ def made(section: Any, ends: Ends, folder: Path) -> Link:
         journal=FakeJournal(),
         known=lambda issi: issi == ISSI,
         codecs=codecs.create,
+        named=lambda protocol, name: ISSI if (protocol, name) == ("owntracks", PHONE) else "",
         tap=lambda channel, data: ends.tapped.append((channel, data)),
     )
 
@@ -221,7 +223,60 @@ async def gpsd_ends(folder: Path) -> AsyncIterator[Ends]:
         await ends.close()
 
 
-@pytest.fixture(params=["serial", "broker", "gpsd"])
+async def phone_ends(folder: Path, broker: Mosquitto) -> AsyncIterator[Ends]:
+    """Nothing is sent to a phone: it has no `notice`."""
+    ends = Ends()
+    ends.link = made(OwnTracksSection(name="line", port=broker.port), ends, folder)
+    ready = asyncio.Event()
+    queue: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def phone() -> None:
+        # As phones come: MQTT 3.1.1, and each position is to lie retained.
+        version = aiomqtt.ProtocolVersion.V311
+        async with aiomqtt.Client("127.0.0.1", broker.port, protocol=version) as client:
+            ready.set()
+
+            async def send() -> None:
+                while True:
+                    data = await queue.get()
+                    await client.publish(f"owntracks/{PHONE}", data, qos=1, retain=True)
+
+            sending = asyncio.ensure_future(send())
+            try:
+                async for _ in client.messages:
+                    pass
+            finally:
+                sending.cancel()
+
+    far = asyncio.ensure_future(phone())
+    await ready.wait()
+
+    async def say(data: bytes, channel: str) -> None:
+        del channel
+        queue.put_nowait(data)
+
+    async def hang_up() -> None:
+        broker.kill()
+
+    where = b'{"_type":"location","lat":52.5725,"lon":-0.2431,"tst":1795342502}'
+    ends.say, ends.hang_up = say, hang_up
+    ends.words = SimpleNamespace(
+        status=(where, ""),
+        said=LocationFix(
+            lat=52.5725, lon=-0.2431, fixed_at_ms=1_795_342_502_000, source=FixSource.PHONE
+        ),
+        type="fix",
+        fix=(where, ""),
+        bad=(b'{"_type":"location","lat":91,"lon":0,"tst":1795342502}', ""),
+        noise=(b"\x80\x81\xfe", ""),
+    )
+    yield ends
+    await ends.close()
+    far.cancel()
+    await asyncio.gather(far, return_exceptions=True)
+
+
+@pytest.fixture(params=["serial", "broker", "gpsd", "phones"])
 async def ends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ends]:
     """Whatever is heard."""
     match request.param:
@@ -229,6 +284,8 @@ async def ends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             made_of = serial_ends(tmp_path)
         case "gpsd":
             made_of = gpsd_ends(tmp_path)
+        case "phones":
+            made_of = phone_ends(tmp_path, request.getfixturevalue("mosquitto"))
         case _:
             made_of = broker_ends(tmp_path, request.getfixturevalue("mosquitto"))
     async for each in made_of:
@@ -252,6 +309,22 @@ async def fake_ends() -> AsyncIterator[Ends]:
     ends.words = SimpleNamespace(notice=lambda text: text.encode())
     yield ends
     await ends.close()
+
+
+@pytest.fixture(params=["serial", "broker", "phones", "fake"])
+async def living(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ends]:
+    """Whatever begins and ends."""
+    match request.param:
+        case "serial":
+            made_of = serial_ends(tmp_path)
+        case "broker":
+            made_of = broker_ends(tmp_path, request.getfixturevalue("mosquitto"))
+        case "phones":
+            made_of = phone_ends(tmp_path, request.getfixturevalue("mosquitto"))
+        case _:
+            made_of = fake_ends()
+    async for each in made_of:
+        yield each
 
 
 @pytest.fixture(params=["serial", "broker", "fake"])
@@ -370,27 +443,27 @@ async def test_many_messages_keep_their_order(sending: Ends) -> None:
     assert sending.heard == [sending.words.notice(f"ECHO {n}") for n in range(50)]
 
 
-async def test_a_hang_up_is_link_down_at_once(sending: Ends) -> None:
+async def test_a_hang_up_is_link_down_at_once(living: Ends) -> None:
     """Not silence, not a spin, not a traceback: LinkDown, with a short reason."""
-    task = await sending.opened()
-    await sending.hang_up()
+    task = await living.opened()
+    await living.hang_up()
     async with asyncio.timeout(WITHIN_S):
         with pytest.raises(LinkDown) as caught:
             await task
     assert 0 < len(caught.value.reason) <= 60
-    assert not sending.link.reaches(ISSI)
+    assert not living.link.reaches(ISSI)
     with pytest.raises(SendFailed):
-        await sending.link.send(
+        await living.link.send(
             ISSI, Notice(kind="echo", text="X"), expires_in_s=60, deadline_s=1
         )  # fmt: skip
 
 
-async def test_cancelled_it_lets_go(sending: Ends) -> None:
+async def test_cancelled_it_lets_go(living: Ends) -> None:
     """And leaves no task of its own behind."""
     before = asyncio.all_tasks()
-    task = await sending.opened()
+    task = await living.opened()
     task.cancel()
     async with asyncio.timeout(WITHIN_S):
         await asyncio.gather(task, return_exceptions=True)
-    await sending.until(lambda: asyncio.all_tasks() <= before | {task})
-    assert not sending.link.reaches(ISSI)
+    await living.until(lambda: asyncio.all_tasks() <= before | {task})
+    assert not living.link.reaches(ISSI)

@@ -236,6 +236,27 @@ def test_every_key_of_the_data_files_is_explained() -> None:
             "[record]\nlinks = ['a']\nby = 'op1'\n[[mqtt]]\nname = 'a'",
             "gateway.toml: record.why: who records what officers say, and why, goes on record",
         ),
+        ("[[owntracks]]\nname = 'a'\nprot = 1", "gateway.toml: owntracks[0].prot: unknown"),
+        ("[[owntracks]]\nname = 'A'", "gateway.toml: owntracks[0].name: letters a-z"),
+        ("[[owntracks]]\nname = 'a'\nversion = '4'", "owntracks a: version: 5 or 3.1.1 (line 3)"),
+        ("[[owntracks]]\nname = 'a'\nprefix = 'a/b'", "gateway.toml: owntracks a: prefix"),
+        ("[[owntracks]]\nname = 'a'\nsilent_s = 0", "gateway.toml: owntracks a: silent_s: between"),
+        (
+            "[[owntracks]]\nname = 'a'\nkeys_file = 'none'",
+            "gateway.toml: owntracks a: keys_file: no such file (line 3)",
+        ),
+        (
+            "[[owntracks]]\nname = 'a'\npassword_file = 'x'",
+            "gateway.toml: owntracks a: password_file: needs username",
+        ),
+        (
+            "[[mqtt]]\nname = 'a'\n[[owntracks]]\nname = 'a'",
+            "gateway.toml: link name a: used twice",
+        ),
+        (
+            "[[mqtt]]\nname = 'a'\n[[owntracks]]\nname = 'b'\nclient_id = 'radio-gateway'",
+            "gateway.toml: mqtt: the same client_id stands twice",
+        ),
         ("[gateway]\nfleet = 'none.toml'", "none.toml: cannot be read"),
         ("= broken", "gateway.toml: not TOML: Invalid statement (at line 1, column 1)"),
         ("x = " + "9" * 5000, "gateway.toml: not TOML: a value too long or too deep"),
@@ -317,6 +338,18 @@ def test_faults_of_the_data_files(
     folder.change(name, old, new)
     findings = folder.findings()
     assert any(found.startswith(f"{name}: ") and finding in found for found in findings), findings
+
+
+@pytest.mark.parametrize("name", ["phone", "a/b/c", "+/phone", "nora/#", "/phone", "nora/"])
+def test_a_name_that_no_phone_can_have_is_told(folder: Folder, name: str) -> None:
+    """It would never be heard. Without phones nobody minds."""
+    issi = 'issi = "5001001"'
+    folder.change("fleet.toml", issi, f'{issi}\nnames.owntracks = "{name}"')
+    load(folder.main)
+    folder.write("[[owntracks]]\nname = 'a'")
+    assert folder.findings() == [
+        "gateway.toml: owntracks: 5001001 is called in the fleet file what no phone is: user/device"
+    ]
 
 
 def test_no_two_terminals_have_one_name_in_a_protocol(folder: Folder) -> None:

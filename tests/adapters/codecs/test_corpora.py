@@ -109,9 +109,19 @@ def test_sds(case: dict[str, Any]) -> None:
     assert owed == case["replies"]
 
 
-@pytest.mark.parametrize(
-    "codec", ["gpsd_json", "nmea0183", "keysds", "line_terminal", "terminal_json", "lip", "sds"]
-)
+@pytest.mark.parametrize("case", named("owntracks"))
+def test_owntracks(case: dict[str, Any]) -> None:
+    codec = codecs.create("owntracks", identity="nora/phone", passphrase=case.get("passphrase", ""))
+    compare(list(codec.feed(payload(case), received_at_ms=NOW_MS)), case)
+
+
+CORPORA = [
+    *("gpsd_json", "keysds", "line_terminal", "lip", "nmea0183", "owntracks"),
+    *("sds", "terminal_json"),
+]
+
+
+@pytest.mark.parametrize("codec", CORPORA)
 def test_no_case_stands_twice_and_each_names_its_source(codec: str) -> None:
     found = cases(codec)
     assert [name for name, n in Counter(case["id"] for case in found).items() if n > 1] == []
