@@ -313,7 +313,6 @@ def test_production_records_nothing_that_is_not_sealed(folder: Folder) -> None:
         ("fleet.toml", "1 = { shown", "0 = { shown", "statuses.0"),
         ("fleet.toml", '1 = { shown = "AVL" }', '1 = { shown = "AWAY" }', "statuses.1.shown"),
         ("fleet.toml", '1 = { shown = "AVL" }', '1 = { effect = "nap" }', "statuses.1.effect"),
-        ("fleet.toml", 'effect = "received"', 'shown = "AVL"', "statuses: none with effect"),
         ("policy.toml", 'reasons = ["1", "2"', 'reasons = ["1", "77"', "rules[0].reasons: 77"),
         ("policy.toml", "L0 = []", "L9 = []", "rules[17].level: not among levels"),
         ("policy.toml", 'level = "L3"', 'level = "L7"', "rules[0].level: Invalid enum value 'L7'"),
@@ -371,6 +370,14 @@ def test_no_two_terminals_have_one_name_in_a_protocol(folder: Folder) -> None:
     assert folder.findings() == [
         f"fleet.toml: terminals[1].names.x: another terminal is called so (line {line})"
     ]
+
+
+def test_without_a_status_for_received_nobody_could_say_so(folder: Folder) -> None:
+    """The sample has two, one in TETRA's values: without either it is told."""
+    fleet = (folder.path / "fleet.toml").read_text()
+    folder.write(fleet.replace('{ effect = "received" }', '{ shown = "AVL" }'), "fleet.toml")
+    (found,) = folder.findings()
+    assert found.startswith("fleet.toml: statuses: none with effect received")
 
 
 def test_a_finding_says_on_which_line(folder: Folder) -> None:
