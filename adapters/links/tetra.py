@@ -77,6 +77,11 @@ class Peer(Protocol):
 
     def replies(self) -> Sequence[Frame]: ...
 
+    @property
+    def lapses_at_ms(self) -> int | None: ...
+
+    def lapse(self, now_ms: int) -> Sequence[Decoded]: ...
+
 
 class TetraLink:
     """gateway.ports.Link. Behind it is whoever the fleet knows and the network lets call."""
@@ -118,6 +123,8 @@ class TetraLink:
         self._line: Line | None = None
         self._wake = asyncio.Event()
         self._peers: OrderedDict[Issi, Peer] = OrderedDict()
+        self._gathering: dict[Issi, Peer] = {}
+        """Those of whom a message in parts is not whole."""
         self._tokens = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[str]] = {}
 
@@ -161,14 +168,16 @@ class TetraLink:
             self._tap(OPENED, b"")
             self._session, self._line = session, line
             session.start(self._clock.monotonic_s())
-            await self._talk(session, line, up)
+            await self._talk(session, line, intake, up)
         finally:
             self._session = self._line = None
             session.close("link down")
             self._settle(session)
             await line.close(CLOSE_WITHIN_S)
 
-    async def _talk(self, session: PeiSession, line: Line, up: Callable[[], None]) -> None:
+    async def _talk(
+        self, session: PeiSession, line: Line, intake: Intake, up: Callable[[], None]
+    ) -> None:
         """Say what the session wants said, and wake it when its time comes. Raises LinkDown."""
         told = False
         while True:
@@ -194,6 +203,21 @@ class TetraLink:
                 await asyncio.sleep(0)
             session.tick(self._clock.monotonic_s())
             self._settle(session)
+            self._lapse(intake)
+
+    def _lapse(self, intake: Intake) -> None:
+        """Give up messages whose parts did not come, soon after their time: the officer is told."""
+        now_ms = self._clock.wall_ms()
+        for issi, peer in list(self._gathering.items()):
+            at_ms = peer.lapses_at_ms
+            if at_ms is None or at_ms <= now_ms:
+                del self._gathering[issi]
+                intake.take(peer.lapse(now_ms), issi, now_ms, _nothing)
+                self._note_gathering(issi, peer)
+
+    def _note_gathering(self, issi: Issi, peer: Peer) -> None:
+        if peer.lapses_at_ms is not None:
+            self._gathering[issi] = peer
 
     async def _write(self, line: Line, data: bytes) -> None:
         try:
@@ -254,6 +278,7 @@ class TetraLink:
                 sds.payload, received_at_ms=received_at_ms, channel=CHANNELS[sds.ai_service]
             )
             intake.take(decoded, issi, received_at_ms, _nothing)
+            self._note_gathering(issi, peer)
             now_s = self._clock.monotonic_s()
             for frame in peer.replies():
                 self._submit(session, issi, frame, REPORT, now_s + REPORT_UNTIL_S)
@@ -266,10 +291,17 @@ class TetraLink:
     def _peer(self, issi: Issi) -> Peer:
         peer = self._peers.get(issi)
         if peer is None:
-            made = self._codecs("sds", side="gateway", max_pdu_bits=self._section.max_pdu_bits)
+            made = self._codecs(
+                "sds",
+                side="gateway",
+                max_pdu_bits=self._section.max_pdu_bits,
+                # Another one in each life: late reports of what the last one sent mean nothing.
+                first_reference=self._clock.wall_ms() // 1000 % 256,
+            )
             peer = self._peers[issi] = made  # type: ignore[assignment]  # `sds` owes reports
             if len(self._peers) > PEERS_MOST:
-                self._peers.popitem(last=False)
+                gone, _ = self._peers.popitem(last=False)
+                self._gathering.pop(gone, None)
         self._peers.move_to_end(issi)
         assert peer is not None
         return peer

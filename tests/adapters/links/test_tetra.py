@@ -22,6 +22,7 @@ from gateway.messages import (
     EchoTest,
     Envelope,
     Frame,
+    HelpRequest,
     Message,
     Notice,
     StatusReport,
@@ -46,6 +47,12 @@ class Short:
     def __init__(self, **options: Any) -> None:
         self.options = options
         self._owed: list[Frame] = []
+        self.lapses_at_ms: int | None = None
+
+    def lapse(self, now_ms: int) -> Sequence[Decoded]:
+        del now_ms
+        self.lapses_at_ms = None
+        return [HelpRequest()]
 
     def feed(self, data: bytes, *, received_at_ms: int, channel: str = "") -> Sequence[Decoded]:
         del received_at_ms
@@ -53,6 +60,9 @@ class Short:
             return [StatusReport(code=int.from_bytes(data, "big"))]
         if data[1] == 0xFF:
             raise ValueError
+        if data[0] == 0x8A:
+            self.lapses_at_ms = 0
+            return []
         if data[0] == 0x82 and data[1] & 4:
             self._owed.append(Frame(data=bytes((0x82, 0x10, 0, data[2])), channel="sds4"))
         return [EchoTest(text=data[4:].decode())]
@@ -177,6 +187,14 @@ async def test_what_a_codec_chokes_on_costs_itself_alone(rig: Rig) -> None:
     await rig.until(lambda: rig.envelopes)
     assert rig.envelopes[0].message == StatusReport(code=0)
     assert rig.meter.total("frames_rejected_total", reason="decode") == 1
+
+
+async def test_a_message_of_which_parts_never_came_is_told(rig: Rig) -> None:
+    """Without another word of that handset."""
+    rig.radio.transmit(NORA, Sdu(12, b"\x8a\x02\x01\x01", 32))
+    await rig.until(lambda: rig.envelopes)
+    assert (rig.envelopes[0].message, rig.envelopes[0].terminal) == (HelpRequest(), str(NORA))
+    assert not rig.link._gathering
 
 
 async def test_unplugged_it_is_down_and_what_waits_fails(rig: Rig) -> None:
