@@ -96,6 +96,7 @@ class Cot:
         self._pacing = Pacing(section.min_interval_s)
         self._news = asyncio.Event()
         self._on_map: dict[Issi, None] = {}
+        """As far as we know: what was said may not have been heard."""
         self._calls: dict[Issi, str] = {}
         """Calls for help that were said, with the call-sign that they were said by."""
         self._off_map: dict[Issi, float] = {}
@@ -170,25 +171,24 @@ class Cot:
                 case AlarmChanged(rule="EMG"):
                     self._calls_due_s = now_s
                 case UnitMeta():
-                    self._pacing.news(event.terminal, now_s)
+                    self._pacing.news(event.terminal, now_s, position=False)
                 case _:
                     pass
         for fix in batch.fixes:
-            replaced = self._pacing.news(fix.terminal, now_s)
+            replaced = self._pacing.news(fix.terminal, now_s, position=True)
             if replaced:
                 self._lost("fix", replaced)
         self._news.set()
 
     def _all_again(self) -> None:
         now_s = self._clock.monotonic_s()
-        self._pacing.at_once(self._present.terminals())
-        self._pacing.at_once(self._on_map)
         self._off_map = {
             terminal: at_s
             for terminal, at_s in self._off_map.items()
             if now_s - at_s <= ENDED_KEPT_S
         }
-        self._pacing.at_once(self._off_map)
+        self._on_map |= dict.fromkeys(self._off_map)  # as far as we know, there it still is
+        self._pacing.at_once((*self._present.terminals(), *self._on_map))
         self._calls_over = {
             terminal: over
             for terminal, over in self._calls_over.items()
@@ -219,8 +219,7 @@ class Cot:
             await self._say_control(line, now_s)
             turn = self._pacing.due(now_s, AT_ONCE)
             if turn:
-                said = [each for terminal in turn if (each := self._worded(terminal, now_s))]
-                await self._put(line, "fix", said)
+                await self._put(line, "fix", self._words(turn, now_s))
                 continue
             if now_s >= self._look_due_s:
                 await self._look()
@@ -272,6 +271,16 @@ class Cot:
 
     # ----------------------------------------------------------------- units
 
+    def _words(self, turn: list[Issi], now_s: float) -> list[bytes]:
+        found = []
+        for terminal in turn:
+            event = self._worded(terminal, now_s)
+            if event is None:
+                self._pacing.forget(terminal)  # nothing was said: its next news has not to wait
+            else:
+                found.append(event)
+        return found
+
     def _worded(self, terminal: Issi, now_s: float) -> bytes | None:
         """What is to be said of this unit now. One that cannot be said costs itself alone."""
         try:
@@ -302,10 +311,9 @@ class Cot:
         return shown if isinstance(shown, UnitFix) else None
 
     def _taken_off(self, terminal: Issi, now_s: float, now_ms: int) -> bytes | None:
-        if terminal not in self._on_map and terminal not in self._off_map:
+        if terminal not in self._on_map:
             return None
-        self._on_map.pop(terminal, None)
-        self._pacing.forget(terminal)
+        del self._on_map[terminal]
         self._off_map.setdefault(terminal, now_s)
         while len(self._off_map) > ENDED_MOST:
             del self._off_map[next(iter(self._off_map))]

@@ -22,42 +22,42 @@ class Pacing:
 
     def __init__(self, apart_s: float) -> None:
         self._apart_s = apart_s
-        self._ready: dict[Issi, None] = {}
+        self._ready: dict[Issi, bool] = {}
+        """-> whether a position is among what is to be said."""
         self._later: list[tuple[float, Issi]] = []
-        self._waiting: set[Issi] = set()
-        """Those in `_later`."""
+        self._waiting: dict[Issi, bool] = {}
+        """Those in `_later`, likewise."""
         self._said_at_s: dict[Issi, float] = {}
 
-    def news(self, terminal: Issi, now_s: float) -> Replaced:
-        """There is something new of it. What that replaced: `conflated` in the queue of what is
-        ready, `shed` while it was not its time; empty when nothing."""
+    def news(self, terminal: Issi, now_s: float, *, position: bool) -> Replaced:
+        """There is something new of it. Which position that replaced: one that was ready
+        (`conflated`), one whose time it was not (`shed`), or none."""
         if terminal in self._ready:
-            return "conflated"
+            return "conflated" if _replaces(self._ready, terminal, position) else ""
         if terminal in self._waiting:
-            return "shed"
+            return "shed" if _replaces(self._waiting, terminal, position) else ""
         due_s = self._said_at_s.get(terminal, now_s - self._apart_s) + self._apart_s
         if due_s <= now_s:
-            self._ready[terminal] = None
+            self._ready[terminal] = position
         else:
             heapq.heappush(self._later, (due_s, terminal))
-            self._waiting.add(terminal)
+            self._waiting[terminal] = position
         return ""
 
     def at_once(self, terminals: Iterable[Issi]) -> None:
         """All of these now, whatever their time."""
         for terminal in terminals:
-            self._ready[terminal] = None
-        if self._waiting & self._ready.keys():
-            self._later = [each for each in self._later if each[1] not in self._ready]
-            heapq.heapify(self._later)
-            self._waiting = {terminal for _, terminal in self._later}
+            self._ready[terminal] = self._ready.get(terminal, False) or self._waiting.pop(
+                terminal, False
+            )
+        self._later = [each for each in self._later if each[1] in self._waiting]
+        heapq.heapify(self._later)
 
     def due(self, now_s: float, most: int) -> list[Issi]:
         """Take out whose time it is, those that waited longest first."""
         while self._later and self._later[0][0] <= now_s:
             _, terminal = heapq.heappop(self._later)
-            self._waiting.discard(terminal)
-            self._ready[terminal] = None
+            self._ready[terminal] = self._waiting.pop(terminal)
         found = list(islice(self._ready, most))
         for terminal in found:
             del self._ready[terminal]
@@ -69,8 +69,14 @@ class Pacing:
         return self._later[0][0] if self._later else None
 
     def forget(self, terminal: Issi) -> None:
-        """It is no longer there."""
+        """It is no longer there, or nothing was to be said of it."""
         self._said_at_s.pop(terminal, None)
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._waiting)
+
+
+def _replaces(waits: dict[Issi, bool], terminal: Issi, position: bool) -> bool:
+    had = waits[terminal]
+    waits[terminal] = had or position
+    return had and position
