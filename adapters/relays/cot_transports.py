@@ -151,8 +151,9 @@ async def _to_server(
     except OSError as error:
         raise LinkDown("unreachable") from error
     reader, writer = await _speaking(sock, section, tls)
-    # Empty when `put` returns: what was said is in the kernel, not in a list of ours.
-    writer.transport.set_write_buffer_limits(high=0)
+    # Empty when `put` returns: what was said is in the kernel, not in a list of ours. (With 0 the
+    # TLS of Python 3.11 takes an empty buffer for a full one, and waits for ever.)
+    writer.transport.set_write_buffer_limits(high=1, low=0)
     try:
         yield _Stream(reader, writer, section.write_deadline_s, pinged, heard)
     finally:

@@ -31,8 +31,8 @@ from gateway.settings import BrokerSection, CotSection, load
 from gateway.supervise import keep
 from tests.adapters.relays.test_mqtt_feed import EMERGENCY, fix
 from tests.fakes import FakeIds, FakeJournal, FakeMeter, FakePresent, settle
-from tests.services import free_port
 from tests.services.mosquitto import Mosquitto
+from tests.services.tak_server import TakServer
 
 CONFIG = load(Path(__file__).parents[2] / "config" / "gateway.toml")
 EAST, NORTH = "5001001", "5001005"
@@ -43,8 +43,12 @@ class Far(Protocol):
     """The other side. fixes, helps: of whom it was told where they are, or that they call."""
 
     section: BrokerSection | CotSection
-    fixes: list[tuple[str, float]]
-    helps: list[str]
+
+    @property
+    def fixes(self) -> list[tuple[str, float]]: ...
+
+    @property
+    def helps(self) -> list[str]: ...
 
     async def open(self) -> None: ...
 
@@ -54,6 +58,9 @@ class Far(Protocol):
         """It goes on to listen, and reads nothing more."""
 
     def go_on(self) -> None: ...
+
+    def forget(self) -> None:
+        """What it was told."""
 
 
 class Broker:
@@ -101,58 +108,46 @@ class Broker:
     def go_on(self) -> None:
         self._broker.send(signal.SIGCONT)
 
+    def forget(self) -> None:
+        self.fixes.clear()
+        self.helps.clear()
+
 
 class Tak:
     def __init__(self) -> None:
-        self.section = CotSection(name="far", port=free_port(), min_interval_s=0.0)
-        self.fixes: list[tuple[str, float]] = []
-        self.helps: list[str] = []
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._reads = asyncio.Event()
-        self._reads.set()
+        self._server = TakServer()
+        self.section = CotSection(name="far", port=self._server.port, min_interval_s=0.0)
+        self.open, self.shut = self._server.open, self._server.shut
+        self.stall, self.go_on = self._server.stall, self._server.go_on
 
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.section.port, limit=4096
-        )
+    @property
+    def fixes(self) -> list[tuple[str, float]]:
+        return [
+            (issi, float(re.findall(r' lat="([^"]+)"', event)[0]))
+            for issi, event in self._of("a-f-G-U-C")
+        ]
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        rest = b""
-        while data := await reader.read(4096):
-            *events, rest = (rest + data).split(b"</event>")
-            for event in events:
-                self._take(event.decode())
-            await self._reads.wait()
+    @property
+    def helps(self) -> list[str]:
+        return [issi for issi, _ in self._of("b-a-o-tbl")]
 
-    def _take(self, event: str) -> None:
-        uid = re.findall(r' uid="RADIO-(\d+)[^"]*" type="([^"]+)"', event)
-        for issi, type_ in uid:
-            if type_ == "a-f-G-U-C":
-                self.fixes.append((issi, float(re.findall(r' lat="([^"]+)"', event)[0])))
-            elif type_ == "b-a-o-tbl":
-                self.helps.append(issi)
+    def _of(self, type_: str) -> list[tuple[str, str]]:
+        found = []
+        for event in self._server.events:
+            text = event.decode()
+            whose = re.search(rf' uid="RADIO-(\d+)[^"]*" type="{type_}"', text)
+            if whose is not None:
+                found.append((whose[1], text))
+        return found
 
-    async def shut(self) -> None:
-        self._reads.set()
-        if self._server is not None:
-            self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        self._writers.clear()
-
-    def stall(self) -> None:
-        self._reads.clear()
-
-    def go_on(self) -> None:
-        self._reads.set()
+    def forget(self) -> None:
+        self._server.events.clear()
 
 
 class Rig:
     """One relay under test between a bus and its far side."""
 
-    def __init__(self, far: Far) -> None:
+    def __init__(self, far: Far, relay: BrokerSection | CotSection | None = None) -> None:
         self.far = far
         self.meter, self.journal = FakeMeter(), FakeJournal()
         self.present = FakePresent()
@@ -162,12 +157,8 @@ class Rig:
         self.bus.project_by(Projection(self.roster, lambda: self.policy))
         self.present.metas = {meta.terminal: meta for meta in self.roster.metas(0)}
         self.states: list[LinkState] = []
-        self.relay = self.made()
-        self._task: asyncio.Task[None] | None = None
-
-    def made(self, **section: Any) -> relays.Relay:
-        return relays.create(
-            msgspec.structs.replace(self.far.section, **section),
+        self.relay = relays.create(
+            relay or far.section,
             instance="gwt",
             exercise=True,
             config_path=Path("/x/gateway.toml"),
@@ -177,6 +168,7 @@ class Rig:
             meter=self.meter,
             journal=self.journal,
         )
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         self._task = asyncio.ensure_future(
@@ -283,8 +275,7 @@ async def test_one_that_comes_and_goes_is_told_each_time_how_things_are(rig: Rig
         downs = rig.states.count(LinkState.DOWN)
         await rig.far.shut()
         await rig.until(lambda downs=downs: rig.states.count(LinkState.DOWN) > downs)
-        rig.far.fixes.clear()
-        rig.far.helps.clear()
+        rig.far.forget()
         rig.fix(place(NORTH, 52.8 + n / 100))
         await rig.far.open()
         await rig.until(lambda n=n: (NORTH, 52.8 + n / 100) in rig.far.fixes)
@@ -328,4 +319,4 @@ async def test_cancelled_it_leaves_no_task_behind(rig: Rig) -> None:
     await asyncio.gather(task, return_exceptions=True)
     await settle()
     left = {each for each in asyncio.all_tasks() - before if not each.done()}
-    assert {each for each in left if "_serve" not in repr(each)} == set()
+    assert {each for each in left if "TakServer" not in repr(each)} == set()
