@@ -106,11 +106,12 @@ def resolved_config(
     http_port: int,
 ) -> dict[str, Any]:
     """config/demo.toml with what is only known at run time. Passwords lie in folder/secrets."""
-    tree: dict[str, Any] = {key: value for key, value in base.items() if key != "serial"}
+    tree: dict[str, Any] = dict(base)
     gateway = dict(tree["gateway"])
     gateway["state_dir"] = str(folder / "state")
-    gateway["people"] = str(folder / "people.toml")
-    for name in ("fleet", "areas", "policy", "warnings"):
+    for name in ("people", "fleet"):
+        gateway[name] = str(folder / f"{name}.toml")
+    for name in ("areas", "policy", "warnings"):
         gateway[name] = str(config_folder / gateway[name])
     tree["gateway"] = gateway
     alarms = dict(tree["alarms"])
@@ -119,10 +120,18 @@ def resolved_config(
     tree["http"] = {**tree["http"], "port": http_port}
     tree["pnc"] = {**tree["pnc"], "url": pnc_url}
     tree["register"] = {**tree["register"], "url": register_url}
-    like = base["serial"][0]
+    tree["tetra"] = [
+        {
+            **base["tetra"][0],
+            "name": one.name.lower(),
+            "port": str(line_path(folder / "lines", one)),
+            "dialect": one.make,
+        }
+        for one in scenario.bases
+    ]
     tree["serial"] = [
         {
-            **like,
+            **base["serial"][0],
             "name": f"serial-{actor.callsign.lower()}",
             "port": str(line_path(folder / "lines", actor)),
             "terminal": actor.issi,
@@ -141,21 +150,23 @@ def resolved_config(
             "status_password_file": str(folder / "secrets" / status),
         }
     ]
-    return tree
+    return {key: value for key, value in tree.items() if value != []}
 
 
 def to_toml(tree: Mapping[str, Any]) -> str:
-    """Tables of scalars and lists of tables, as our configuration has them, as TOML text."""
-    lines: list[str] = []
+    """Loose values, tables of values and lists of tables, as our configuration has them, as TOML
+    text."""
+    tables: list[str] = []
+    loose: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            lines += [f"[{key}]", *_pairs(value), ""]
+            tables += [f"[{key}]", *_pairs(value), ""]
         elif isinstance(value, list) and value and isinstance(value[0], Mapping):
             for row in value:
-                lines += [f"[[{key}]]", *_pairs(row), ""]
+                tables += [f"[[{key}]]", *_pairs(row), ""]
         else:
-            raise TypeError(f"{key}: neither a table nor a list of tables")
-    return "\n".join(lines)
+            loose[key] = value
+    return "\n".join([*_pairs(loose), *tables])
 
 
 def _pairs(table: Mapping[str, Any]) -> list[str]:
@@ -195,6 +206,16 @@ def _write_secrets(folder: Path, passwords: Mapping[str, str]) -> None:
     secrets_folder.mkdir(mode=0o700)
     for name, password in passwords.items():
         (secrets_folder / name).write_text(password, "utf-8")
+
+
+def fleet_of(sample: Mapping[str, Any], scenario: Scenario) -> dict[str, Any]:
+    """The sample fleet, in which whoever is on TETRA in the play has the budget of such a radio."""
+    on_tetra = {actor.issi for actor in scenario.actors if actor.bearer == "tetra"}
+    rows = [
+        {**row, "device_class": "tetra"} if row["issi"] in on_tetra else row
+        for row in sample["terminals"]
+    ]
+    return {**sample, "terminals": rows}
 
 
 def _write_people(folder: Path, sample: Path) -> dict[str, str]:
@@ -280,6 +301,7 @@ async def _demo(
     passwords = {str(row["issi"]): secrets.token_urlsafe(12) for row in fleet["terminals"]}
     passwords |= {name: secrets.token_urlsafe(24) for name in GATEWAY_USERS}
     _write_secrets(folder, passwords)
+    (folder / "fleet.toml").write_text(to_toml(fleet_of(fleet, play)), "utf-8")
 
     pnc = PncServer(source / "pnc", "127.0.0.1", 0)
     await pnc.start()
@@ -436,11 +458,14 @@ def _say_hello(
     folder: Path,
     logins: Mapping[str, str],
 ) -> None:
-    serial = sum(radio.bearer == "serial" for radio in radios.values())
+    bearers = Counter(radio.bearer for radio in radios.values())
     out.write(f"page     {gateway.http_url}  (on this machine)\n")
     for name, password in logins.items():
         out.write(f"log in   {name}  {password}\n")
-    out.write(f"radios   {serial} on PTYs, {len(radios) - serial} over MQTT; synthetic data only\n")
+    out.write(
+        f"radios   {bearers['tetra']} on TETRA handsets behind {len(play.bases)} radios on PTYs, "
+        f"{bearers['mqtt']} over MQTT; synthetic data only\n"
+    )
     taken = {actor.issi for actor in play.actors}
     left = [t.issi for t in gateway.config.fleet.terminals if t.issi not in taken]
     if left:

@@ -20,7 +20,7 @@ from simulators.pnc_server import PncServer
 from simulators.pty_radio import PtyRadio
 from simulators.radio import Radio, tally
 from simulators.register_server import RegisterServer
-from simulators.scenario import Actor, Scenario, ScenarioError
+from simulators.scenario import Actor, Base, Scenario, ScenarioError
 from simulators.signals import stop_signals
 from simulators.tetra_cell import AIRS
 from simulators.tetra_handset import TetraHandset
@@ -40,7 +40,7 @@ def build_bases(
     return {
         base.name: TetraRadio(
             name=base.name,
-            line=PtyLine(serial_folder / base.name),
+            line=PtyLine(line_path(serial_folder, base)),
             clock=clock,
             habits=MAKES[base.make],
             air=AIRS[base.air],
@@ -112,9 +112,10 @@ def build_radios(
     return radios
 
 
-def line_path(folder: Path, actor: Actor) -> Path:
-    """Where a serial actor's line stands: `port` of its section in the gateway's file."""
-    return folder / actor.callsign
+def line_path(folder: Path, at: Actor | Base) -> Path:
+    """Where a serial actor's line stands, or a base's: `port` of its section in the gateway's
+    file."""
+    return folder / (at.name if isinstance(at, Base) else at.callsign)
 
 
 def plug_in(

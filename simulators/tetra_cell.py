@@ -38,6 +38,8 @@ class Air(msgspec.Struct, frozen=True, kw_only=True):
 
 
 STILL = Air()
+NEAR = Air(delay_s=(0.1, 0.3))
+"""A quiet cell at its best: for a play that has no time."""
 USUAL = Air(delay_s=(0.3, 0.9), twice=0.01, busy=0.02)
 SLOW = Air(delay_s=(0.3, 8.0), overtakes=0.2)
 ROUGH = Air(
@@ -51,7 +53,7 @@ ROUGH = Air(
     full=0.03,
     unacked=0.05,
 )
-AIRS = {"still": STILL, "usual": USUAL, "slow": SLOW, "rough": ROUGH}
+AIRS = {"still": STILL, "near": NEAR, "usual": USUAL, "slow": SLOW, "rough": ROUGH}
 
 Hear = Callable[[Sdu], None]
 
