@@ -13,8 +13,9 @@ terminal nor a repeat nor a link that comes back may show when the answer was th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from gateway.errors import SendFailed
@@ -84,6 +85,8 @@ class Courier:
         self._any_waits = asyncio.Event()
         self._waiting: dict[Issi, OrderedDict[str, Parcel]] = {}
         self._busy: set[Issi] = set()
+        self._under_way: dict[Issi, list[tuple[str, asyncio.Timeout]]] = {}
+        """With a bearer right now: whose it is, and what ends that."""
         self._slots = Timers(clock, self.crew)
         """What waits for its slot, in one task for all: a stop does not wait for it."""
         self._newest: dict[Issi, tuple[str, str]] = {}
@@ -187,7 +190,9 @@ class Courier:
         self._gauge()
 
     def holder_changed(self, terminal: Issi) -> None:
-        """Somebody took or left this radio: what belongs to a former holder goes stale now."""
+        """Somebody took or left this radio: what belongs to a former holder goes stale now, and
+        what a slow bearer has not sent yet of it never is."""
+        self._stop_sending(terminal)
         for parcel in list(self._waiting.get(terminal, {}).values()):
             if self._holder_of(terminal) != parcel.holder:
                 self._go_stale(parcel)
@@ -195,6 +200,8 @@ class Courier:
     def holders_changed(self) -> None:
         """The fleet was replaced: what belongs to a former holder goes stale now."""
         self._newest = {issi: id_ for issi, id_ in self._newest.items() if self._holder_of(issi)}
+        for terminal in list(self._under_way):
+            self._stop_sending(terminal)
         for parcel in list(self._parcels.values()):
             if self._holder_of(parcel.terminal) != parcel.holder:
                 self._go_stale(parcel)
@@ -260,7 +267,7 @@ class Courier:
     ) -> None:
         if holder and self._holder_of(terminal) != holder:
             self._meter.count("queue_dropped_total", queue="outbox", reason="stale")
-        elif not await self._send(terminal, message, expires_in_s):
+        elif not await self._send(terminal, message, expires_in_s, holder):
             self._meter.count("queue_dropped_total", queue="outbox", reason="unreachable")
 
     # ----------------------------------------------------------------- the sending
@@ -288,8 +295,11 @@ class Courier:
                 parcel.next_at_s = now_s + backoff_s
                 parcel.tried_at_s, parcel.heard_since = now_s, False
                 parcel.parts = self._parts(parcel)
-                sent = await self._send(terminal, parcel.message, left_s)
+                sent = await self._send(terminal, parcel.message, left_s, parcel.holder)
                 parcel.failed = not sent
+                if sent:
+                    # Over the air that took a while: the wait for its acknowledgement begins now.
+                    parcel.next_at_s = self._clock.monotonic_s() + backoff_s
                 if self._parcels.get(parcel.check) is parcel:
                     self._sent(parcel, sent)
         finally:
@@ -312,22 +322,46 @@ class Courier:
         ]
         return min(due, key=_turn) if due else None
 
-    async def _send(self, terminal: Issi, message: Downlink, expires_in_s: float) -> bool:
+    async def _send(
+        self, terminal: Issi, message: Downlink, expires_in_s: float, holder: str
+    ) -> bool:
         link = self._link_for(terminal)
         if link is None:
             return False
+        deadline_s = min(link.send_s, expires_in_s)
         if _says_of_somebody(message):
             # Whoever books the radio next must not get it from a broker. It comes again anyhow.
             expires_in_s = min(expires_in_s, self._broker_holds_s)
         started_s = self._clock.monotonic_s()
         try:
-            await link.send(terminal, message, expires_in_s=expires_in_s, deadline_s=link.send_s)
-        except SendFailed:
+            async with asyncio.timeout(None) as limit, self._stopped_by(terminal, holder, limit):
+                await link.send(terminal, message, expires_in_s=expires_in_s, deadline_s=deadline_s)
+        except (SendFailed, TimeoutError):
             return False
         self._meter.observe(
             "check_stage_duration_seconds", self._clock.monotonic_s() - started_s, stage="send"
         )
         return True
+
+    @contextlib.asynccontextmanager
+    async def _stopped_by(
+        self, terminal: Issi, holder: str, limit: asyncio.Timeout
+    ) -> AsyncIterator[None]:
+        """Meanwhile `_stop_sending` ends it, should it be another's by then."""
+        mine = holder, limit
+        self._under_way.setdefault(terminal, []).append(mine)
+        try:
+            yield
+        finally:
+            self._under_way[terminal].remove(mine)
+            if not self._under_way[terminal]:
+                del self._under_way[terminal]
+
+    def _stop_sending(self, terminal: Issi) -> None:
+        now_holds = self._holder_of(terminal)
+        for holder, limit in self._under_way.get(terminal, ()):
+            if holder and holder != now_holds and limit.when() is None:
+                limit.reschedule(0.0)  # long over: now
 
     def _sent(self, parcel: Parcel, sent: bool) -> None:
         now_ms = self._clock.wall_ms()

@@ -399,6 +399,42 @@ async def test_when_holders_change_it_goes_stale_at_once(post: Post) -> None:
     assert post.stale == [parcel.check]
 
 
+@pytest.mark.parametrize("how", ["holder_changed", "holders_changed"])
+async def test_what_a_slow_bearer_still_has_goes_stale_with_its_holder(
+    post: Post, how: str
+) -> None:
+    """The air takes seconds; meanwhile the radio is another's. An answer and a word said once."""
+    post.link.gate.clear()
+    post.link.send_s = 60.0
+    parcel = post.parcel()
+    post.courier.post(parcel)
+    post.courier.tell(ISSI, Notice(kind="message", text="X"), expires_in_s=60, holder=HOLDER)
+    post.courier.tell(ISSI, Notice(kind="help", text="Y"), expires_in_s=60)
+    await settle()
+    getattr(post.courier, how)(*[ISSI][: how == "holder_changed"])
+    await settle()
+    assert post.stale == [], "it is theirs still"
+    post.holder = "police:9999@5001001"
+    getattr(post.courier, how)(*[ISSI][: how == "holder_changed"])
+    await settle()
+    post.link.gate.set()
+    await settle()
+    assert [sent.message for sent in post.link.sent] == [Notice(kind="help", text="Y")]
+    assert post.stale == [parcel.check]
+
+
+async def test_the_wait_for_its_acknowledgement_begins_when_it_is_sent(post: Post) -> None:
+    """An answer that was 30 s on its way is not sent again at once."""
+    post.link.gate.clear()
+    post.courier.post(post.parcel())
+    await post.clock.advance(30)
+    post.link.gate.set()
+    await post.clock.advance(9)
+    assert len(post.refs()) == 1
+    await post.clock.advance(2)
+    assert len(post.refs()) == 2
+
+
 async def test_after_its_time_it_is_never_sent(post: Post) -> None:
     post.link.up = False
     parcel = post.parcel()
