@@ -61,8 +61,9 @@ BUSY_S = (0.5, 1.0, 2.0)
 STACK_FULL_S = 2.0
 HOLD_S = 5.0
 """Transmit inhibit: so long nothing is sent, then one message tries."""
-OWED_S = 20.0
-"""So long after it was given up a message may still be spoken of."""
+OWED_S = 15.0
+"""So long after it was given up a message may still be spoken of. A radio that calls every message
+by the same figure is given no other one meanwhile: its word might be of either."""
 RENEW_APART_S = 10.0
 """At least, between two registrations that the radio's own words bring about."""
 
@@ -118,6 +119,9 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class _Owed(msgspec.Struct, frozen=True):
+    """A message that was given up, of which the radio may yet speak."""
+
+    token: int
     instance: int | None
     until_s: float
 
@@ -190,7 +194,11 @@ class PeiSession:
         self._payload_s = 0.0
         self._air_until_s: float | None = None
         self._said: SendResult | None = None
-        self._settled_by_owed = False
+        self._instance: int | None = None
+        self._tells_apart = False
+        """It has called two messages by different figures."""
+        self._last_said: SendResult | None = None
+        self._numbers_them = False
         self._owed: deque[_Owed] = deque(maxlen=16)
         self._held_until_s = 0.0
 
@@ -305,8 +313,14 @@ class PeiSession:
 
     def _idle_until_s(self) -> float:
         times = [self._last_s + self._keep_alive_s, self._renew_at_s]
-        times += [max(part.not_before_s, self._held_until_s) for part in self._queue]
+        times += [self._may_begin_s(part) for part in self._queue]
         return min(times)
+
+    def _may_begin_s(self, part: Part) -> float:
+        times = [part.not_before_s, self._held_until_s]
+        if not self._tells_apart:
+            times += [owed.until_s for owed in self._owed if owed.token != part.token]
+        return max(times)
 
     # ----------------------------------------------------------------- time
 
@@ -360,9 +374,7 @@ class PeiSession:
             self._ask(self._dialect.keep_alive, now_s, self._kept_alive)
 
     def _most_urgent(self, now_s: float) -> Part | None:
-        if now_s < self._held_until_s:
-            return None
-        due = [part for part in self._queue if part.not_before_s <= now_s < part.until_s]
+        due = [part for part in self._queue if self._may_begin_s(part) <= now_s < part.until_s]
         return min(due, key=_rank, default=None)
 
     def _kept_alive(self, final: Final | None, now_s: float) -> None:
@@ -503,6 +515,8 @@ class PeiSession:
                 part = self._flight
                 if part is not None and part.instance is None and self._is_with_radio():
                     part.instance = instance
+                    self._tells_apart |= self._instance not in (None, instance)
+                    self._instance = instance
             case SendResult():
                 self._result(event, now_s)
             case Prompt():
@@ -547,7 +561,7 @@ class PeiSession:
         self._flight = part
         part.tries += 1
         part.instance = None
-        self._said, self._settled_by_owed = None, False
+        self._said = None
         if self._service != part.service:
             # Until it has said OK nobody knows which service it is at.
             self._service = 0
@@ -641,22 +655,33 @@ class PeiSession:
 
     def _result(self, said: SendResult, now_s: float) -> None:
         """May come before the radio's OK, and long after it was given up."""
-        if said.status not in (SENT, FAILED):
+        if said.status not in (SENT, FAILED) or self._said_before(said):
             return
-        while self._owed and self._owed[0].until_s <= now_s:
-            self._owed.popleft()
-        for owed in self._owed:
-            if owed.instance is None or owed.instance == said.instance:
-                self._owed.remove(owed)
-                self._settled_by_owed = True
-                return
         part = self._flight
+        mine = part is not None and part.instance == said.instance
+        for owed in [each for each in self._owed if each.until_s > now_s]:
+            if part is not None and owed.token == part.token:
+                continue  # of the attempt before: whatever it says is of this message
+            if owed.instance == said.instance or (owed.instance is None and not mine):
+                self._owed.remove(owed)
+                return
         if part is None or part.instance not in (None, said.instance):
             return
         if self._air_until_s is not None:
             self._land(said, now_s)
         elif part.instance is not None:
             self._said = said
+
+    def _said_before(self, said: SendResult) -> bool:
+        """Whether it is the last word once more: by its reference, of a radio that counts them."""
+        last, self._last_said = self._last_said, said
+        if last is not None and last.reference != said.reference:
+            self._numbers_them = True
+        same = last is not None and (last.instance, last.reference) == (
+            said.instance,
+            said.reference,
+        )
+        return same and self._numbers_them and said.reference is not None
 
     def _land(self, said: SendResult, now_s: float) -> None:
         part, self._flight = self._flight, None
@@ -672,12 +697,11 @@ class PeiSession:
         part, self._flight = self._flight, None
         self._air_until_s = None
         assert part is not None
-        if not self._settled_by_owed:
-            self._owe(part, now_s)
+        self._owe(part, now_s)
         self._finish(part, "no word of the air")
 
     def _owe(self, part: Part, now_s: float) -> None:
-        self._owed.append(_Owed(part.instance, now_s + OWED_S))
+        self._owed.append(_Owed(part.token, part.instance, now_s + OWED_S))
 
 
 def _rank(part: Part) -> tuple[int, int]:
