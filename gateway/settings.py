@@ -279,6 +279,13 @@ class TetraSection(Section, frozen=True, kw_only=True):
     mnc: str = ""
     """Our network: who calls from another one is a stranger. Empty: not judged."""
     max_pdu_bits: int = 668
+    reports: bool = True
+    """Handsets are asked to say that they have a message; of danger words they always are."""
+    concatenation: str = "udh"
+    """How a text that is too long for one message is cut: udh or sds."""
+    undecorate: bool = True
+    """Some networks put identities around a text; they are taken off."""
+    accept_estimated: bool = False
     keep_alive_s: float = 20.0
     renew_s: float = 300.0
     """The services are registered anew after this, whatever was noticed."""
@@ -996,6 +1003,8 @@ def _check_radio(radio: TetraSection) -> list[str]:
             found.append(f"{key}: a figure up to {most}, or empty")
     if not all(_SERVICE.match(service) for service in radio.services):
         found.append("services: each as AT+CTSP takes it, say 1,3,130")
+    if radio.concatenation not in ("udh", "sds"):
+        found.append("concatenation: udh or sds")
     return found + _out_of_range(
         ("baud", radio.baud, 300, 4_000_000),
         ("max_pdu_bits", radio.max_pdu_bits, 256, 2047),

@@ -10,12 +10,15 @@ Source: reference radio-protocols, 1; the dialogue itself is adapters.links.pei_
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import math
 import os
+import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from adapters.dialling import Lookup
 from adapters.links import tsi
@@ -69,7 +72,8 @@ _OURS = {Suspicion.IDENTITY, Suspicion.UNKNOWN_TERMINAL}
 
 
 class Peer(Protocol):
-    """The codec of one calling party (`sds`): a gateway.ports.Codec that also owes reports."""
+    """The codec of one calling party (`sds`): a gateway.ports.Codec that also owes reports, and
+    knows when a message whose parts do not come is lost."""
 
     def feed(self, data: bytes, *, received_at_ms: int, channel: str = "") -> Sequence[Decoded]: ...
 
@@ -123,6 +127,7 @@ class TetraLink:
         self._line: Line | None = None
         self._wake = asyncio.Event()
         self._peers: OrderedDict[Issi, Peer] = OrderedDict()
+        self._bits = section.max_pdu_bits
         self._gathering: dict[Issi, Peer] = {}
         """Those of whom a message in parts is not whole."""
         self._tokens = itertools.count(1)
@@ -191,8 +196,10 @@ class TetraLink:
             if session.ready and not told:
                 told = True
                 self._note_refused(session)
+                self._take_bits(session.max_bits)
+                self.heard_at_s = None
                 up()
-            wait_s = session.next_at_s - self._clock.monotonic_s()
+            wait_s = min(session.next_at_s - self._clock.monotonic_s(), self._lapses_in_s())
             if wait_s > 0:
                 try:
                     async with asyncio.timeout(wait_s):
@@ -212,8 +219,26 @@ class TetraLink:
             at_ms = peer.lapses_at_ms
             if at_ms is None or at_ms <= now_ms:
                 del self._gathering[issi]
-                intake.take(peer.lapse(now_ms), issi, now_ms, _nothing)
-                self._note_gathering(issi, peer)
+                with self._each_alone(intake):
+                    intake.take(peer.lapse(now_ms), issi, now_ms, _nothing)
+                    self._note_gathering(issi, peer)
+
+    @contextlib.contextmanager
+    def _each_alone(self, intake: Intake) -> Iterator[None]:
+        """Neither a codec nor a desk may raise; should one, this message is given up, and the radio
+        goes on: the next may be an emergency."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - see above
+            self._journal.warn("frame.rejected", link=self.name, error=type(error).__name__)
+            intake.reject("decode")
+
+    def _lapses_in_s(self) -> float:
+        now_ms = self._clock.wall_ms()
+        times = [peer.lapses_at_ms for peer in self._gathering.values()]
+        # Never at once again, should the wall clock be set.
+        waits = [max(0.05, (at_ms - now_ms) / 1000) for at_ms in times if at_ms is not None]
+        return min(waits, default=math.inf)
 
     def _note_gathering(self, issi: Issi, peer: Peer) -> None:
         if peer.lapses_at_ms is not None:
@@ -272,7 +297,7 @@ class TetraLink:
         if not self._known(issi):
             intake.reject("unknown_terminal", issi)
             return
-        try:
+        with self._each_alone(intake):
             peer = self._peer(issi)
             decoded = peer.feed(
                 sds.payload, received_at_ms=received_at_ms, channel=CHANNELS[sds.ai_service]
@@ -282,29 +307,37 @@ class TetraLink:
             now_s = self._clock.monotonic_s()
             for frame in peer.replies():
                 self._submit(session, issi, frame, REPORT, now_s + REPORT_UNTIL_S)
-        # Neither a codec nor a desk may raise; should one, this message is given up, and the radio
-        # goes on: the next may be an emergency.
-        except Exception as error:  # noqa: BLE001
-            self._journal.warn("frame.rejected", link=self.name, error=type(error).__name__)
-            intake.reject("decode")
 
     def _peer(self, issi: Issi) -> Peer:
         peer = self._peers.get(issi)
         if peer is None:
-            made = self._codecs(
-                "sds",
-                side="gateway",
-                max_pdu_bits=self._section.max_pdu_bits,
-                # Another one in each life: late reports of what the last one sent mean nothing.
-                first_reference=self._clock.wall_ms() // 1000 % 256,
+            section = self._section
+            peer = self._peers[issi] = cast(
+                "Peer",
+                self._codecs(
+                    "sds",
+                    side="gateway",
+                    max_pdu_bits=self._bits,
+                    reports=section.reports,
+                    concatenation=section.concatenation,
+                    undecorate=section.undecorate,
+                    accept_estimated=section.accept_estimated,
+                    # Another one in each life: a late report is not of what this one said.
+                    first_reference=secrets.randbelow(256),
+                ),
             )
-            peer = self._peers[issi] = made  # type: ignore[assignment]  # `sds` owes reports
             if len(self._peers) > PEERS_MOST:
                 gone, _ = self._peers.popitem(last=False)
                 self._gathering.pop(gone, None)
         self._peers.move_to_end(issi)
-        assert peer is not None
         return peer
+
+    def _take_bits(self, bits: int) -> None:
+        """What one message may have, as this radio says; codecs that cut otherwise are let go."""
+        if bits != self._bits:
+            self._bits = bits
+            self._peers.clear()
+            self._gathering.clear()
 
     def _suspects(self, cause: Suspicion, link: str, terminal: Issi) -> None:
         if cause in _OURS:

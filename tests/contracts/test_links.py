@@ -22,7 +22,18 @@ from gateway.app import SystemClock
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Envelope, FixSource, LocationFix, Notice, StatusReport
 from gateway.ports import Link
-from gateway.settings import BrokerSection, GpsdSection, OwnTracksSection, SerialSection
+from gateway.settings import (
+    BrokerSection,
+    GpsdSection,
+    OwnTracksSection,
+    SerialSection,
+    TetraSection,
+)
+from simulators import tetra_air
+from simulators.clock import RealClock
+from simulators.lines import PtyLine
+from simulators.tetra_air import Sdu
+from simulators.tetra_radio import TetraRadio
 from tests.fake_link import FakeLink
 from tests.fakes import FakeJournal, FakeMeter
 from tests.services.mosquitto import Mosquitto
@@ -276,7 +287,43 @@ async def phone_ends(folder: Path, broker: Mosquitto) -> AsyncIterator[Ends]:
     await asyncio.gather(far, return_exceptions=True)
 
 
-@pytest.fixture(params=["serial", "broker", "gpsd", "phones"])
+async def radio_ends(folder: Path) -> AsyncIterator[Ends]:
+    """A TETRA radio at the gateway, and one handset behind it."""
+    ends = Ends()
+    radio = TetraRadio(name="line", line=PtyLine(folder / "radio"), clock=RealClock())
+    radio.plug()
+    ends.link = made(TetraSection(name="line", port=radio.line.path), ends, folder)
+
+    def hear(sdu: Sdu) -> None:
+        said = tetra_air.read(sdu)
+        assert isinstance(said, tetra_air.Text)
+        ends.heard.append(said.text.encode())
+
+    radio.attach(int(ISSI), hear)
+
+    async def say(data: bytes, channel: str) -> None:
+        del channel
+        radio.says(data + b"\r\n")
+
+    async def hang_up() -> None:
+        radio.unplug()
+
+    ends.say, ends.hang_up = say, hang_up
+    header = f"+CTSDSR: 12,{ISSI},0,6000001,0,84".encode()
+    ends.words = SimpleNamespace(
+        status=(f"+CTSDSR: 13,{ISSI},0,6000001,0,16\r\n8004".encode(), ""),
+        said=StatusReport(code=0x8004),
+        fix=(header + b"\r\n0A1FFD3BEA562882FFE81", ""),
+        bad=(header + b"\r\n0A1FFD3BEA5628", ""),
+        noise=(b"\x80\x81\xfe", ""),
+        notice=lambda text: text.encode(),
+    )
+    yield ends
+    await ends.close()
+    radio.close()
+
+
+@pytest.fixture(params=["serial", "broker", "gpsd", "phones", "tetra"])
 async def ends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ends]:
     """Whatever is heard."""
     match request.param:
@@ -286,6 +333,8 @@ async def ends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             made_of = gpsd_ends(tmp_path)
         case "phones":
             made_of = phone_ends(tmp_path, request.getfixturevalue("mosquitto"))
+        case "tetra":
+            made_of = radio_ends(tmp_path)
         case _:
             made_of = broker_ends(tmp_path, request.getfixturevalue("mosquitto"))
     async for each in made_of:
@@ -311,7 +360,7 @@ async def fake_ends() -> AsyncIterator[Ends]:
     await ends.close()
 
 
-@pytest.fixture(params=["serial", "broker", "phones", "fake"])
+@pytest.fixture(params=["serial", "broker", "phones", "tetra", "fake"])
 async def living(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ends]:
     """Whatever begins and ends."""
     match request.param:
@@ -319,6 +368,8 @@ async def living(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             made_of = serial_ends(tmp_path)
         case "broker":
             made_of = broker_ends(tmp_path, request.getfixturevalue("mosquitto"))
+        case "tetra":
+            made_of = radio_ends(tmp_path)
         case "phones":
             made_of = phone_ends(tmp_path, request.getfixturevalue("mosquitto"))
         case _:
@@ -327,12 +378,14 @@ async def living(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield each
 
 
-@pytest.fixture(params=["serial", "broker", "fake"])
+@pytest.fixture(params=["serial", "broker", "tetra", "fake"])
 async def sending(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ends]:
     """Whatever sends."""
     match request.param:
         case "serial":
             made_of = serial_ends(tmp_path)
+        case "tetra":
+            made_of = radio_ends(tmp_path)
         case "broker":
             made_of = broker_ends(tmp_path, request.getfixturevalue("mosquitto"))
         case _:

@@ -459,7 +459,7 @@ def test_without_a_word_of_the_air_it_is_not_sent() -> None:
 
 
 def test_a_late_word_of_one_message_is_never_the_next_ones() -> None:
-    """Of a radio that calls every message 0: while it may yet speak of one, it is given no other."""
+    """Of a radio that calls every message 0: it is given no other while it may speak of one."""
     hand = Hand(air_s=15.0)
     hand.up()
     hand.submit(part(1), part(2), part(3))

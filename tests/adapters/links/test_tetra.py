@@ -55,7 +55,6 @@ class Short:
         return [HelpRequest()]
 
     def feed(self, data: bytes, *, received_at_ms: int, channel: str = "") -> Sequence[Decoded]:
-        del received_at_ms
         if channel == "status":
             return [StatusReport(code=int.from_bytes(data, "big"))]
         if data[1] == 0xFF:
