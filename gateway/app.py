@@ -839,8 +839,9 @@ def load(path: Path) -> Config:
     if section.register.adapter not in register.REGISTRY:
         found.append(f"register.adapter: one of {', '.join(sorted(register.REGISTRY))}")
     for line in section.serial:
-        if line.codec not in codecs.REGISTRY:
-            known = ", ".join(sorted(codecs.REGISTRY))
+        lines = sorted(name for name in codecs.REGISTRY if codecs.takes_lines(name))
+        if line.codec not in lines:
+            known = ", ".join(lines)
             found.append(f"serial {line.name}: codec: one of {known}")
     for radio in section.tetra:
         if radio.dialect not in links.DIALECTS:

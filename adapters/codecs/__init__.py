@@ -6,27 +6,27 @@ content (gateway.ports.Codec). The simulators use the same classes from the othe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-from adapters.codecs.gpsd_json import GpsdJson
-from adapters.codecs.line_terminal import LineTerminal
-from adapters.codecs.lip import Lip
-from adapters.codecs.nmea0183 import Nmea0183
-from adapters.codecs.owntracks import OwnTracks
-from adapters.codecs.sds import Sds
-from adapters.codecs.terminal_json import TerminalJson
 from gateway.ports import Codec
 
-REGISTRY: dict[str, Callable[..., Codec]] = {
-    "gpsd_json": GpsdJson,
-    "line_terminal": LineTerminal,
-    "lip": Lip,
-    "nmea0183": Nmea0183,
-    "owntracks": OwnTracks,
-    "sds": Sds,
-    "terminal_json": TerminalJson,
-}
+
+def _each(places: str) -> dict[str, type[Codec]]:
+    """A protocol is called what its module is called."""
+    found = (place.split(".") for place in places.split())
+    return {name: getattr(import_module(f"{__name__}.{name}"), class_) for name, class_ in found}
+
+
+REGISTRY = _each("""
+    gpsd_json.GpsdJson
+    line_terminal.LineTerminal
+    lip.Lip
+    nmea0183.Nmea0183
+    owntracks.OwnTracks
+    sds.Sds
+    terminal_json.TerminalJson
+""")
 
 
 def create(name: str, **options: Any) -> Codec:
@@ -35,3 +35,9 @@ def create(name: str, **options: Any) -> Codec:
     options: side ("gateway" or "terminal"), and what the codec's constructor names.
     """
     return REGISTRY[name](**options)
+
+
+def takes_lines(name: str) -> bool:
+    """Whether it may be fed slices of a line (its class says `STREAM = True`), and not one datagram
+    at a time."""
+    return getattr(REGISTRY[name], "STREAM", False)

@@ -77,6 +77,8 @@ class GpsdJson:
     receiver of gpsd's says; empty: whatever it has. Ignored names what it was in short.
     """
 
+    STREAM = True
+
     def __init__(
         self, *, side: str = "gateway", accept_estimated: bool = False, device: str = ""
     ) -> None:

@@ -47,6 +47,8 @@ _NOTICE = re.compile(r"([0-9A-HJKMNP-TV-Z]{4}) (.*)")
 class LineTerminal:
     """gateway.ports.Codec, either side. Holds at most one line of LINE_MAX bytes."""
 
+    STREAM = True
+
     def __init__(self, *, side: str = "gateway", accept_estimated: bool = False) -> None:
         self._side = side
         self._lines = LineSplitter(LINE_MAX)

@@ -49,6 +49,8 @@ class Nmea0183:
     reference date: what a two-digit year and a week roll-over are judged against.
     """
 
+    STREAM = True
+
     def __init__(self, *, side: str = "gateway", accept_estimated: bool = False) -> None:
         self._side = side
         self._accept_estimated = accept_estimated

@@ -58,13 +58,13 @@ from gateway.messages import (
     VehicleKey,
 )
 from gateway.ports import Codec
-from tests.corpus import cases, ms, payload, steps
+from tests.corpus import cases, heard_of, ms
 
 ISSI = "5001001"
 NOW_MS = ms("2026-11-22T10:15:10Z")
 SOURCE = Path(codecs.__file__).parent
 NAMES = sorted(codecs.REGISTRY)
-STREAMS = ("gpsd_json", "line_terminal", "nmea0183")
+STREAMS = [name for name in NAMES if codecs.takes_lines(name)]
 SIDES = ("gateway", "terminal")
 UP = ("up/check", "up/fix", "up/status", "up/ack", "up/text", "up/nmea")
 DOWN = ("down/receipt", "down/result", "down/notice")
@@ -86,15 +86,13 @@ GOODS = {"gpsd_json": TPV}
 RECEIVERS = ("nmea0183", "gpsd_json")
 """They hear nothing: both sides read positions."""
 SEEDS: list[bytes] = [
-    *(data for case in cases("gpsd_json") for _, data in steps(case)),
-    *(data for case in cases("nmea0183") for _, data in steps(case)),
-    *(case["data"].encode() for case in cases("line_terminal")),
-    *(case["text"].encode("utf-8", "surrogatepass") for case in cases("keysds")),
-    *(data for case in cases("terminal_json") if len(data := payload(case)) < 2000),
-    *(payload(case) for case in cases("lip")),
-    *(bytes.fromhex(pdu["hex"]) for case in cases("sds") for pdu in case["pdus"]),
-    *(payload(case) for case in cases("owntracks")),
+    data
+    for folder in ("keysds", *NAMES)
+    for case in cases(folder)
+    for data in heard_of(case)
+    if len(data) < 2000
 ]
+"""Of every protocol's corpus; which one a codec is fed is nobody's business."""
 
 
 @st.composite

@@ -89,6 +89,19 @@ def steps(case: dict[str, Any]) -> list[tuple[int, bytes]]:
     ]
 
 
+def heard_of(case: dict[str, Any]) -> list[bytes]:
+    """Of any case: what was received, however it holds that."""
+    if "lines" in case or "steps" in case:
+        return [data for _, data in steps(case)]
+    if "pdus" in case:
+        return [bytes.fromhex(pdu["hex"]) for pdu in case["pdus"]]
+    for name in ("data", "text"):
+        if name in case:
+            text: str = case[name]
+            return [text.encode("utf-8", "surrogatepass")]
+    return [payload(case)]
+
+
 def payload(case: dict[str, Any]) -> bytes:
     """Of an MQTT case: its bytes; what is too long or is no text is told otherwise."""
     if "hex" in case:

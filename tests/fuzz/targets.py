@@ -58,6 +58,7 @@ from gateway.messages import (
     search_key,
 )
 from gateway.settings import BrokerSection
+from tests.corpus import cases, heard_of
 from tests.fakes import FakeClock, FakeJournal, FakeMeter
 from tests.fuzz import grammar
 from tests.fuzz.http import Front
@@ -654,11 +655,42 @@ def _json(name: str, made: grammar.Made) -> Target:
     return Target(f"json-{name}", made, payload(f"up/{name}"))
 
 
+def _line_of(codec: str) -> grammar.Made:
+    """Lines of its corpus among sentences, each with what a bad line does to it."""
+    known = [
+        line
+        for case in cases(codec)
+        for data in heard_of(case)
+        for line in data.splitlines(keepends=True)
+    ]
+
+    def made(r: Random) -> bytes:
+        lines = [grammar.some(r, known) for _ in range(r.randrange(1, 4))]
+        noisy = (grammar.noisy(r, line, 40) for line in lines)
+        return b"".join(noisy) + (grammar.nmea_stream(r) if grammar.often(r, 30) else b"")
+
+    return made
+
+
+def _reads_sentences(name: str) -> bool:
+    found = codecs.create(name, side="gateway").feed(GOOD, received_at_ms=NOW_MS)
+    return [isinstance(each, LocationFix) for each in found] == [True]
+
+
+OTHER_LINES = [
+    name
+    for name in sorted(codecs.REGISTRY)
+    if codecs.takes_lines(name)
+    and name not in {"nmea0183", "line_terminal"}
+    and _reads_sentences(name)
+]
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         Target("nmea0183", grammar.nmea_stream, stream("nmea0183")),
         Target("gpsd", grammar.gpsd_stream, stream("gpsd_json")),
+        *(Target(name, _line_of(name), stream(name)) for name in OTHER_LINES),
         Target("lines", grammar.splitter_stream, splitter),
         Target("line-up", grammar.lines_of(grammar.line_up), stream("line_terminal")),
         Target(

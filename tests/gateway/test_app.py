@@ -144,3 +144,16 @@ def test_an_anchor_that_cannot_be_is_named(tmp_path: Path, anchor: str, finding:
     with pytest.raises(ConfigError) as caught:
         load(configured(tmp_path, "training", anchor))
     assert any(finding in each for each in caught.value.findings), caught.value.findings
+
+
+@pytest.mark.parametrize(("codec", "good"), [("nmea0183", True), ("lip", False), ("x", False)])
+def test_a_line_speaks_what_comes_in_slices(tmp_path: Path, codec: str, good: bool) -> None:
+    """One datagram at a time is not what a line gives: the gateway would be deaf on it."""
+    path = configured(tmp_path, "training", "")
+    line = f'[[serial]]\nname = "a"\nport = "/x"\nterminal = "5001001"\ncodec = "{codec}"\n'
+    path.write_text(path.read_text("utf-8") + line, "utf-8")
+    if good:
+        assert load(path).settings.serial[0].codec == codec
+        return
+    with pytest.raises(ConfigError, match="serial a: codec: one of"):
+        load(path)

@@ -32,7 +32,11 @@ def fed(codec: Codec, data: bytes, way: str, now_ms: int, tail: bytes) -> list[D
             return list(codec.feed(data + tail, received_at_ms=now_ms))
 
 
+NAMED: set[str] = set()
+
+
 def named(codec: str) -> list[Any]:
+    NAMED.add(codec)
     return [pytest.param(case, id=case["id"]) for case in cases(codec)]
 
 
@@ -115,13 +119,36 @@ def test_owntracks(case: dict[str, Any]) -> None:
     compare(list(codec.feed(payload(case), received_at_ms=NOW_MS)), case)
 
 
-CORPORA = [
-    *("gpsd_json", "keysds", "line_terminal", "lip", "nmea0183", "owntracks"),
-    *("sds", "terminal_json"),
-]
+OTHERS = [name for name in sorted(codecs.REGISTRY) if name not in NAMED]
+"""Whoever has a line in the registry, and no test of its own above."""
 
 
-@pytest.mark.parametrize("codec", CORPORA)
+@pytest.mark.parametrize(
+    ("codec", "case", "way"),
+    [
+        pytest.param(codec, case, way, id=f"{codec}/{case['id']}, {way}")
+        for codec in OTHERS
+        for case in cases(codec)
+        for way in (WAYS if codecs.takes_lines(codec) else WAYS[:1])
+    ],
+)
+def test_each_other_protocol(codec: str, case: dict[str, Any], way: str) -> None:
+    """Its cases as those of nmea0183, or `hex` and `now`; `options` for its constructor."""
+    made = codecs.create(codec, **case.get("options", {}))
+    found: list[Decoded] = []
+    for now_ms, data in steps(case) if "hex" not in case else [(ms(case["now"]), payload(case))]:
+        found += fed(made, data, way, now_ms, b"$GPRM")
+        if way == "more behind":
+            made.feed(b"\r\n", received_at_ms=now_ms)
+    compare(found, case)
+
+
+def test_every_protocol_has_a_corpus() -> None:
+    for name in codecs.REGISTRY:
+        assert cases(name)
+
+
+@pytest.mark.parametrize("codec", ["keysds", *sorted(codecs.REGISTRY)])
 def test_no_case_stands_twice_and_each_names_its_source(codec: str) -> None:
     found = cases(codec)
     assert [name for name, n in Counter(case["id"] for case in found).items() if n > 1] == []
