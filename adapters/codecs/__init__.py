@@ -25,6 +25,7 @@ REGISTRY = _each("""
     nmea0183.Nmea0183
     owntracks.OwnTracks
     sds.Sds
+    t55.T55
     terminal_json.TerminalJson
 """)
 
