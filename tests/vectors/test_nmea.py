@@ -227,3 +227,27 @@ def test_odd_lines_of_trackers(folder: Path) -> None:
                 assert all(isinstance(each, Ignored) for each in found), entry["id"]
             case _:
                 assert found == [BadFrame(reasons[expect["reason"]])], entry["id"]
+
+
+def test_what_a_codec_for_trackers_takes_in_addition(folder: Path) -> None:
+    """Each line is to `t55` what it is to NMEA; but their own position is one, too."""
+    own = 0
+    for text in (folder / "nmea-t55" / "lines.jsonl").read_text("utf-8").splitlines():
+        entry = json.loads(text)
+        tracker, data = entry.get("tracker", {}), entry["line"].encode() + b"\r\n"
+        now = tracker.get("utc") or entry["expect"].get("utc") or "2023-11-09T16:44:20Z"
+        told = codecs.create("t55").feed(data, received_at_ms=ms(now) + 5000)
+        if "lat" not in tracker:
+            plain = codecs.create("nmea0183").feed(data, received_at_ms=ms(now) + 5000)
+            assert told == plain, entry["id"]
+            continue
+        own += 1
+        (fix,) = told
+        assert isinstance(fix, LocationFix)
+        assert fix.fixed_at_ms == ms(tracker["utc"])
+        assert (fix.lat, fix.lon, fix.course_deg) == (
+            *(tracker["lat"], tracker["lon"]),
+            tracker["course_deg"],
+        )
+        assert fix.speed_mps == tracker["speed_knots"] * KNOT_MPS
+    assert own == 1

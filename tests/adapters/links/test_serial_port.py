@@ -591,6 +591,20 @@ async def test_a_receiver_has_no_screen(pty: Pty) -> None:
     await rig.close()
 
 
+async def test_what_a_tracker_calls_itself_does_not_decide_who_speaks(pty: Pty) -> None:
+    """Neither the identity in front of a sentence nor one that is another terminal's."""
+    rig = Rig(pty.name, codec="t55")
+    await rig.open()
+    assert not rig.link.reaches(ISSI)
+    for front in (b"", b"5001002", b"IMEI 990000862471854 ", b"5001002\r\n"):
+        os.write(pty.master, front + b"$TRCCR,20261122101502.000,A,52.572500,-0.243100,2.40,90.00,")
+        os.write(pty.master, b"12.00,50,*2A\r\n")
+    await until(lambda: len(rig.envelopes) == 4)
+    assert {each.terminal for each in rig.envelopes} == {ISSI}
+    assert all(isinstance(each.message, LocationFix) for each in rig.envelopes)
+    await rig.close()
+
+
 @pytest.mark.parametrize("clock", ["000001", "101502", "235959"])
 async def test_an_old_log_is_judged_against_its_day(pty: Pty, clock: str) -> None:
     """reference_date, whatever the time is now: fixes without a date (GGA) are of that day, and
