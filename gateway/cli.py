@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +26,9 @@ EXIT_FAILED = 1
 EXIT_USAGE = 64
 EXIT_CONFIG = 78
 
-DAEMONS = frozenset({"run", "account", "audit", "check-config", "factor", "policy", "record-key"})
+DAEMONS = frozenset(
+    {"run", "account", "audit", "check-config", "factor", "policy", "record-key", "replay"}
+)
 """Commands that have nothing to do with simulators."""
 
 ROLES = ("operator", "supervisor", "auditor", "ops")
@@ -90,6 +93,7 @@ def _parser(asked: str = "") -> argparse.ArgumentParser:
     _add_factor(commands)
     _add_policy(commands)
     _add_record_key(commands)
+    _add_replay(commands)
     _add_account(commands)
     _add_audit(commands)
     _add_pki(commands)
@@ -269,6 +273,59 @@ def _record_key(arguments: argparse.Namespace) -> int:
         return EXIT_FAILED
     sys.stdout.write(f"{public}: for record.public_key_file; keep {arguments.file} off that host\n")
     return EXIT_OK
+
+
+def _add_replay(commands: argparse._SubParsersAction[_Parser]) -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="play what links recorded into an instance that is thrown away",
+        description="Plays recordings of links (docs/recording.md) into an instance of its own, "
+        "with its own clock and the mock PNC: no port, no broker, nothing that stays. Prints what "
+        "it made of them.",
+        epilog="examples:\n  radio-gateway replay gw1-1795342502114-1.rgrec --key faults.key\n"
+        "  radio-gateway replay FILE --speed 4 --events",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    replay.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    replay.add_argument("--key", type=Path, metavar="FILE", help="with which they are sealed")
+    replay.add_argument("--config", type=Path, metavar="FILE", help="people and rules; the sample")
+    replay.add_argument("--link", default="", metavar="NAME", help="only what this one heard")
+    replay.add_argument("--events", action="store_true", help="print each event, too")
+    pace = replay.add_mutually_exclusive_group()
+    pace.add_argument("--speed", type=float, default=None, metavar="N", help="times as fast")
+    pace.add_argument("--as-it-happened", action="store_true", help="at its own pace")
+    replay.set_defaults(call=_replay)
+
+
+EXIT_REFUSED = 5
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from adapters.recordings import RecordingUnreadable
+    from gateway import replay
+
+    speed = 1.0 if arguments.as_it_happened else arguments.speed or math.inf
+    if not speed > 0:
+        sys.stderr.write("--speed: more than 0\n")
+        return EXIT_USAGE
+    try:
+        found = replay.read(arguments.files, arguments.key)
+        config = replay.allowed(arguments.config or _sample())
+        made = asyncio.run(replay.play(found, config, speed=speed, links_only=arguments.link))
+    except replay.ReplayRefused as error:
+        sys.stderr.write(f"refused: {error}\n")
+        return EXIT_REFUSED
+    except (OSError, ValueError, RecordingUnreadable) as error:
+        sys.stderr.write(f"not replayed: {error}\n")
+        return EXIT_FAILED
+    replay.say(found, made, sys.stdout, events=arguments.events)
+    return EXIT_OK
+
+
+def _sample() -> Path:
+    from gateway.demo import config_folder
+
+    return config_folder() / "gateway.toml"
 
 
 def _add_terminal(commands: argparse._SubParsersAction[_Parser]) -> None:

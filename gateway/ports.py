@@ -178,6 +178,15 @@ class Locates(Protocol):
         """Whether what this one speaks has a word for it."""
 
 
+@runtime_checkable
+class Plays(Protocol):
+    """A link that can be told what it once heard (gateway.replay)."""
+
+    def played(self, handle: Handle) -> Tap:
+        """Opens nothing: what its tap was told then is judged now, as by `run`, with nobody to
+        acknowledge it to."""
+
+
 Also = Callable[[str, bytes], None]
 """Told, once at most, that something came after the reply to a question, which nobody is shown: why
 it is none (`second`, `stray`), and its fingerprint as in PncGarbled."""

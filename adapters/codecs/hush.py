@@ -67,7 +67,14 @@ def _third(text: str) -> int:
 
 
 class LineHush:
-    """Of a line_terminal: line by line, each with its end, when its end has come."""
+    """Of a line_terminal: line by line, each with its end, when its end has come. most, judge: so
+    long a line may be, and what may be kept of one."""
+
+    most = LINE_MAX
+
+    @staticmethod
+    def judge(line: bytes) -> bytes:
+        return hushed_line(line)
 
     def __init__(self) -> None:
         self._held = bytearray()
@@ -82,10 +89,11 @@ class LineHush:
         kept = bytearray()
         while (end := _line_end(self._held)) is not None:
             line, sign = bytes(self._held[:end]), bytes(self._held[end : end + 1])
-            kept += (blotted(line) if self._broken else _hushed_line(line)) + sign
+            too_long = self._broken or len(line) > self.most
+            kept += (blotted(line) if too_long else self.judge(line)) + sign
             self._broken = False
             del self._held[: end + 1]
-        if len(self._held) > LINE_MAX:
+        if len(self._held) > self.most:
             kept += blotted(bytes(self._held))
             self._held.clear()
             self._broken = True
@@ -103,9 +111,8 @@ def _line_end(data: bytearray) -> int | None:
     return min(found) if found else None
 
 
-def _hushed_line(line: bytes) -> bytes:
-    if len(line) > LINE_MAX:
-        return blotted(line)
+def hushed_line(line: bytes) -> bytes:
+    """Of a line of a line_terminal, without its end."""
     if b"$" in line or line.lstrip(b"\x00\xff").startswith(b"!"):
         before, dollar, sentence = line.partition(b"$")
         if not dollar:
@@ -217,8 +224,6 @@ class SdsHush:
         return ()
 
 
-_NO_TEXT = frozenset({0x03, 0x0A, 0x83})
-"""PIDs of positions."""
 _TEXTS = frozenset({0x82, 0x89})
 _HEADERS = {b"\x05\x00\x03": 6, b"\x06\x08\x04": 7}
 """How the user data header of a part begins, and how long it is."""
@@ -227,8 +232,10 @@ _HEADERS = {b"\x05\x00\x03": 6, b"\x06\x08\x04": 7}
 def hushed_sds(data: bytes) -> bytes:
     """One SDS, as long as it came. Of a text in parts, or of what nobody reads, the form alone:
     which part a factor stands in cannot be known from one of them."""
-    if not data or data[0] in _NO_TEXT:
+    if not data or data[0] == 0x0A:
         return data
+    if data[0] == 0x03:
+        return data[:1] + _hushed_location(data[1:])
     if data[0] in (0x02, 0x09):
         return data[:1] + _hushed_coded(data[1:])
     if data[0] < 0x80:
@@ -244,9 +251,20 @@ def hushed_sds(data: bytes) -> bytes:
     head = data[: len(data) - len(pdu.data)]
     if pdu.pid in _TEXTS:
         return head + _hushed_coded(pdu.data)
+    if pdu.pid == 0x83:
+        return head + _hushed_location(pdu.data)
     if pdu.pid in (0x8A, 0x8C):
         return head + _hushed_part(pdu.pid, pdu.data)
     return head + bytes(len(pdu.data))
+
+
+def _hushed_location(data: bytes) -> bytes:
+    """Sentences as on a line, and the eight octets of a position: what else stands there may be a
+    text whose PID lost one bit."""
+    if data[:1] == b"\x00" and b"$" in data:
+        return data[:1] + re.sub(rb"[^\r\n]+", lambda each: hushed_line(each.group()), data[1:])
+    whole = data[:1] == b"\x80" and len(data) == 9
+    return data if whole else data[:1] + b"Z" * len(data[1:])
 
 
 def _hushed_part(pid: int, data: bytes) -> bytes:

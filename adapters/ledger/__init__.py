@@ -114,6 +114,13 @@ def url_of(section: LedgerSection, state_dir: Path) -> str:
     return section.url or f"sqlite:///{state_dir / 'ledger.db'}"
 
 
+def in_use(section: LedgerSection, *, state_dir: Path) -> bool:
+    """Whether a daemon of this machine writes it. Raises OSError when that cannot be seen."""
+    from adapters.ledger.access import is_written
+
+    return is_written(url_of(section, state_dir))
+
+
 def verify_chain(
     section: LedgerSection,
     *,

@@ -147,6 +147,27 @@ def _postgresql(url: str) -> Engine:
     return engine
 
 
+def is_written(url: str) -> bool:
+    """Whether a process of this machine has this ledger open for writing. Makes nothing.
+
+    A database server cannot be asked without a session of one's own: then False.
+    """
+    if not url.startswith("sqlite:///"):
+        return False
+    path = Path(url.removeprefix("sqlite:///"))
+    try:
+        handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _lock_file(path: Path, patience_s: float) -> Callable[[], None]:
     """One writer for life: the lock goes with the process, whatever ends it."""
     lock = path.with_name(path.name + ".lock")

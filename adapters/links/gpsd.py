@@ -105,23 +105,12 @@ class GpsdLink:
     async def run(self, handle: Handle, up: Callable[[], None]) -> None:
         """Connect, be a watcher, serve until the connection is gone or dead. Raises LinkDown."""
         section = self._section
-        intake = Intake(
-            link=self.name,
-            bearer=self.bearer,
-            clock=self._clock,
-            meter=self._meter,
-            handle=handle,
-        )
+        intake = self._intake(handle)
         host = f"[{section.host}]" if ":" in section.host else section.host
         opened = await open_socket(
             f"{SCHEME}{host}:{section.port}", self._lookup, write_buffer=WRITE_BUFFER
         )
-        codec = self._codecs(
-            CODEC,
-            side="gateway",
-            accept_estimated=section.accept_estimated,
-            device=section.device,
-        )
+        codec = self._fresh()
         loop = asyncio.get_running_loop()
         watched: asyncio.Future[str] = loop.create_future()
         self._watched = watched
@@ -153,6 +142,37 @@ class GpsdLink:
                 minding.cancel()
                 await asyncio.gather(minding, return_exceptions=True)
             await line.close(CLOSE_WITHIN_S)
+
+    def _intake(self, handle: Handle) -> Intake:
+        return Intake(
+            link=self.name,
+            bearer=self.bearer,
+            clock=self._clock,
+            meter=self._meter,
+            handle=handle,
+        )
+
+    def _fresh(self) -> Codec:
+        section = self._section
+        return self._codecs(
+            CODEC,
+            side="gateway",
+            accept_estimated=section.accept_estimated,
+            device=section.device,
+        )
+
+    def played(self, handle: Handle) -> Tap:
+        """gateway.ports.Plays."""
+        intake, codec = self._intake(handle), self._fresh()
+
+        def hear(channel: str, data: bytes) -> None:
+            nonlocal codec
+            if channel == OPENED:
+                codec = self._fresh()
+            else:
+                self._take(data, codec, intake)
+
+        return hear
 
     async def _mind(self, line: Line) -> None:
         """Ask whenever nothing came for ask_after_s; as long again without a word is the end."""

@@ -109,14 +109,7 @@ class MqttLink:
 
     async def run(self, handle: Handle, up: Callable[[], None]) -> None:
         """Both sessions open, then serve until either breaks. Raises LinkDown."""
-        intake = Intake(
-            link=self.name,
-            bearer=self.bearer,
-            clock=self._clock,
-            meter=self._meter,
-            handle=handle,
-            suspect=self._suspect,
-        )
+        intake = self._intake(handle)
         self.heard_at_s = None
         # Status first: an emergency comes in while the rest is still being opened.
         async with self._session(self._access("status"), STATUS, intake) as status:
@@ -250,6 +243,25 @@ class MqttLink:
 
     # ----------------------------------------------------------------- in
 
+    def _intake(self, handle: Handle) -> Intake:
+        return Intake(
+            link=self.name,
+            bearer=self.bearer,
+            clock=self._clock,
+            meter=self._meter,
+            handle=handle,
+            suspect=self._suspect,
+        )
+
+    def played(self, handle: Handle) -> Tap:
+        """gateway.ports.Plays."""
+        intake = self._intake(handle)
+
+        def hear(channel: str, data: bytes) -> None:
+            self.receive(heard_again(channel, data), intake, nobody_waits)
+
+        return hear
+
     def receive(self, received: Received, intake: Intake, settle: Callable[[], None]) -> None:
         """One message from the broker, judged in the client's own callback. Never raises."""
         self._tap(said_on(received), received.payload)
@@ -340,10 +352,20 @@ class MqttLink:
             self._meter.count("frames_sent_total", link=self.name, type=word_of(message))
 
 
+def nobody_waits() -> None:
+    """What is played again is acknowledged to nobody."""
+
+
 def said_on(received: Received) -> str:
     """For a tap: the topic, behind a colon, and before it `r` if it lay retained, `d` if the broker
     had sent it before."""
     return f"{'r' * received.retain}{'d' * received.dup}:{received.topic}"
+
+
+def heard_again(channel: str, data: bytes) -> Received:
+    """What a tap was told of."""
+    flags, _, topic = channel.partition(":")
+    return Received(topic, data, qos=0, retain="r" in flags, mid=0, dup="d" in flags)
 
 
 class LoopBack:

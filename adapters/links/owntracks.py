@@ -20,7 +20,7 @@ from pathlib import Path
 
 from adapters.dialling import in_own_thread
 from adapters.links.intake import Intake, nameless, nobody
-from adapters.links.mqtt_broker import LoopBack, said_on
+from adapters.links.mqtt_broker import LoopBack, heard_again, nobody_waits, said_on
 from adapters.mqtt_client import Access, Connection, Received, connect
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Bearer, Downlink, Heartbeat, Issi
@@ -88,14 +88,7 @@ class OwnTracksLink:
     async def run(self, handle: Handle, up: Callable[[], None]) -> None:
         """Subscribe, then serve until the connection breaks. Raises LinkDown."""
         section = self._section
-        intake = Intake(
-            link=self.name,
-            bearer=self.bearer,
-            clock=self._clock,
-            meter=self._meter,
-            handle=handle,
-            suspect=self._suspect,
-        )
+        intake = self._intake(handle)
         self.heard_at_s = None
         self._keys = await in_own_thread(lambda: read_keys(self._config_path, section.keys_file))
         loop_back = LoopBack(self._loop_topic)
@@ -139,6 +132,26 @@ class OwnTracksLink:
             await asyncio.gather(*duties, return_exceptions=True)
 
     # ----------------------------------------------------------------- in
+
+    def _intake(self, handle: Handle) -> Intake:
+        return Intake(
+            link=self.name,
+            bearer=self.bearer,
+            clock=self._clock,
+            meter=self._meter,
+            handle=handle,
+            suspect=self._suspect,
+        )
+
+    def played(self, handle: Handle) -> Tap:
+        """gateway.ports.Plays. Blocks, shortly: without its keys nothing sealed can be read."""
+        intake = self._intake(handle)
+        self._keys = read_keys(self._config_path, self._section.keys_file)
+
+        def hear(channel: str, data: bytes) -> None:
+            self.receive(heard_again(channel, data), intake, nobody_waits)
+
+        return hear
 
     def receive(self, received: Received, intake: Intake, settle: Callable[[], None]) -> None:
         """One message from the broker, judged in the client's own callback. Never raises."""

@@ -90,14 +90,7 @@ class SerialLink:
     async def run(self, handle: Handle, up: Callable[[], None]) -> None:
         """Open, then serve until the line is gone. Raises LinkDown."""
         section = self._section
-        intake = Intake(
-            link=self.name,
-            bearer=self.bearer,
-            clock=self._clock,
-            meter=self._meter,
-            handle=handle,
-            reference_ms=self._reference_ms,
-        )
+        intake = self._intake(handle)
         try:
             opened = await open_line(
                 _settings(section), self._lookup, write_buffer=section.write_buffer
@@ -106,10 +99,7 @@ class SerialLink:
             self._missing = error.reason == NO_PORT
             raise
         self._missing = False
-        # A fresh codec each time: half a sentence from before a hang-up is nobody's.
-        self._codec = codec = self._codecs(
-            section.codec, side="gateway", accept_estimated=section.accept_estimated
-        )
+        self._codec = codec = self._fresh()
         line = Line(opened, lambda data: self._take(data, codec, intake), self._flooding)
         serve(line)
         try:
@@ -122,6 +112,36 @@ class SerialLink:
         finally:
             self._line = None
             await line.close(CLOSE_WITHIN_S)
+
+    def played(self, handle: Handle) -> Tap:
+        """gateway.ports.Plays."""
+        intake, codec = self._intake(handle), self._fresh()
+
+        def hear(channel: str, data: bytes) -> None:
+            nonlocal codec
+            if channel == OPENED:
+                codec = self._fresh()
+            else:
+                self._take(data, codec, intake)
+
+        return hear
+
+    def _intake(self, handle: Handle) -> Intake:
+        return Intake(
+            link=self.name,
+            bearer=self.bearer,
+            clock=self._clock,
+            meter=self._meter,
+            handle=handle,
+            reference_ms=self._reference_ms,
+        )
+
+    def _fresh(self) -> Codec:
+        """A codec of its own each time: half a sentence from before a hang-up is nobody's."""
+        section = self._section
+        return self._codecs(
+            section.codec, side="gateway", accept_estimated=section.accept_estimated
+        )
 
     def returned(self) -> bool:
         """gateway.ports.Returns: whether the port's path is there again (S01: plugged in, it is

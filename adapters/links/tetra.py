@@ -138,14 +138,7 @@ class TetraLink:
     async def run(self, handle: Handle, up: Callable[[], None]) -> None:
         """Open, set the radio up, then serve until either is gone. Raises LinkDown."""
         section = self._section
-        intake = Intake(
-            link=self.name,
-            bearer=self.bearer,
-            clock=self._clock,
-            meter=self._meter,
-            handle=handle,
-            suspect=self._suspects,
-        )
+        intake = self._intake(handle)
         try:
             opened = await open_line(
                 PortSettings(port=section.port, baud=section.baud, rtscts=section.rtscts),
@@ -156,15 +149,7 @@ class TetraLink:
             self._missing = error.reason == NO_PORT
             raise
         self._missing = False
-        session = PeiSession(
-            DIALECTS[section.dialect],
-            services=section.services,
-            max_bits=section.max_pdu_bits,
-            keep_alive_s=section.keep_alive_s,
-            renew_s=section.renew_s,
-            air_s=section.air_s,
-            most=section.queue,
-        )
+        session = self._fresh()
         line = Line(opened, lambda data: self._take(data, session, intake), self._flooding)
         line.lost.add_done_callback(lambda _lost: self._wake.set())
         serve(line)
@@ -179,6 +164,47 @@ class TetraLink:
             session.close("link down")
             self._settle(session)
             await line.close(CLOSE_WITHIN_S)
+
+    def _intake(self, handle: Handle) -> Intake:
+        return Intake(
+            link=self.name,
+            bearer=self.bearer,
+            clock=self._clock,
+            meter=self._meter,
+            handle=handle,
+            suspect=self._suspects,
+        )
+
+    def _fresh(self) -> PeiSession:
+        section = self._section
+        return PeiSession(
+            DIALECTS[section.dialect],
+            services=section.services,
+            max_bits=section.max_pdu_bits,
+            keep_alive_s=section.keep_alive_s,
+            renew_s=section.renew_s,
+            air_s=section.air_s,
+            most=section.queue,
+        )
+
+    def played(self, handle: Handle) -> Tap:
+        """gateway.ports.Plays. What the session would say to the radio goes nowhere, and it is not
+        woken: what the radio answered, it answered to another."""
+        intake, session = self._intake(handle), self._fresh()
+        session.start(self._clock.monotonic_s())
+
+        def hear(channel: str, data: bytes) -> None:
+            nonlocal session
+            if channel == OPENED:
+                session = self._fresh()
+                session.start(self._clock.monotonic_s())
+                return
+            self._take(data, session, intake)
+            self._lapse(intake)
+            session.take()
+            self._settle(session)
+
+        return hear
 
     async def _talk(
         self, session: PeiSession, line: Line, intake: Intake, up: Callable[[], None]

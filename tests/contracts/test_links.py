@@ -15,13 +15,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiomqtt
+import msgspec
 import pytest
 
 from adapters import codecs, links
 from gateway.app import SystemClock
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Envelope, FixSource, LocationFix, Notice, StatusReport
-from gateway.ports import Link
+from gateway.ports import Link, Plays
 from gateway.settings import (
     BrokerSection,
     GpsdSection,
@@ -454,6 +455,30 @@ async def test_a_tap_is_told_before_anything_is_judged(ends: Ends) -> None:
     assert ends.meter.total("link_receive_bytes_total", link="line") == sum(
         len(data) for _, data in ends.tapped
     )
+
+
+def timeless(envelope: Envelope) -> object:
+    """Some say how old a position is: then its time hangs on when it came."""
+    message = envelope.message
+    if isinstance(message, LocationFix) and message.reckoned:
+        return msgspec.structs.replace(message, fixed_at_ms=None)
+    return message
+
+
+async def test_what_a_tap_was_told_is_played_again(ends: Ends) -> None:
+    """gateway.ports.Plays: the same is made of it, with nothing opened."""
+    await ends.opened()
+    for each in (ends.words.noise, ends.words.bad, ends.words.fix, ends.words.status):
+        await ends.say(*each)
+    await ends.until(lambda: len(ends.envelopes) == 2)
+    assert isinstance(ends.link, Plays)
+    again: list[Envelope] = []
+    tell = ends.link.played(again.append)
+    for channel, data in list(ends.tapped):
+        tell(channel, data)
+    assert [timeless(each) for each in again] == [timeless(each) for each in ends.envelopes]
+    assert [each.terminal for each in again] == [ISSI, ISSI]
+    assert all(each.link == "line" and each.bearer is ends.link.bearer for each in again)
 
 
 async def test_what_was_sent_is_counted(ends: Ends) -> None:

@@ -1,10 +1,11 @@
-"""A daemon that records a line: on record first, by whom; sealed; and nobody's PIN in it."""
+"""A daemon that records a line: on record first, by whom; sealed; nobody's PIN in it; and what is
+made of it when it is played again is what the daemon made of it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import re
 import tty
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from adapters.recordings import Heard, Recorder, opened, read_key
-from gateway import app
+from gateway import app, replay
 from gateway.app import Gateway, load
 from gateway.messages import Event, LinkChanged, LinkState
 from tests.chain import audit
@@ -78,4 +79,19 @@ async def test_a_line_is_recorded(
     assert not recording.cut
     (link,) = recording.about.links
     assert (link.kind, link.codec, link.section["terminal"]) == ("serial", "line_terminal", ISSI)
-    assert json.dumps(link.section)
+    live = decided(gateway.meter.render().decode())
+    made = await replay.play(
+        replay.read([path], tmp_path / "faults.key" if sealed else None), load(files.config)
+    )
+    assert decided("\n".join(f"gateway_{name} {n}" for name, n in made.counts.items())) == live
+    assert len(live) >= 3
+
+
+def decided(text: str) -> dict[str, float]:
+    """What was made of each frame, of the metrics' text."""
+    found = re.findall(r"^gateway_(frames_\w+_total\{[^}]*\}) ([0-9.]+)$", text, re.M)
+    return {
+        ",".join(sorted(re.findall(r'\w+="[^"]*"', name))): float(n)
+        for name, n in found
+        if float(n) and "sent" not in name
+    }
