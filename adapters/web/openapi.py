@@ -221,6 +221,10 @@ def _paths() -> dict[str, Any]:
             "end somebody's session", "it is over", _in("path", "name", "of the list")
         ),
         "/api/v1/snapshot": _read("the whole picture, with the number the stream goes on after"),
+        "/api/v1/units.geojson": _read(
+            "the units that you may see, with the age of each position (RFC 7946)",
+            content="application/geo+json",
+        ),
         "/api/v1/stream": _read(
             "events as Server-Sent Events; `id` is `epoch:seq`, `prev` the number before it",
             _in("query", "epoch", "of the snapshot"),

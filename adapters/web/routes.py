@@ -60,6 +60,7 @@ ROUTES = (
     _get("/api/v1/sessions", "sessions", frozenset({SUPERVISOR})),
     _post("/api/v1/sessions/{name}/end", "end_session", frozenset({SUPERVISOR})),
     _get("/api/v1/snapshot", "snapshot", EVERYBODY),
+    _get("/api/v1/units.geojson", "units_geojson", EVERYBODY),
     _get("/api/v1/stream", "stream", EVERYBODY, head=False),
     _get("/api/v1/checks/{ref}", "check", DESK | {AUDITOR}),
     _post("/api/v1/checks", "ask_for", DESK),

@@ -21,7 +21,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from adapters.web import openapi, requests, shapes, walls
+from adapters.web import geojson, openapi, requests, shapes, walls
 from adapters.web.board import Board
 from adapters.web.doors import SEND_BUFFER, Doors, Doorway
 from adapters.web.gate import COOKIE, TICKET, Caller, Gate
@@ -139,7 +139,7 @@ class WebServer:
         self._doors = Doors(settings)
         self._openapi = shapes.encode(openapi.document(version))
         self._files = {path: (PAGE / name).read_bytes() for path, (name, _) in FILES.items()}
-        self._cache: dict[Viewer, tuple[float, int, bytes, bytes]] = {}
+        self._cache: dict[tuple[str, Viewer], tuple[float, int, bytes, bytes]] = {}
         self._acts: OrderedDict[tuple[str, str], tuple[str, asyncio.Future[shapes.Json]]] = (
             OrderedDict()
         )
@@ -360,25 +360,37 @@ class WebServer:
         return web.Response(body=self._files[request.path], content_type=type_, charset="utf-8")
 
     async def _snapshot(self, request: web.Request) -> web.Response:
+        return self._shared(request, "application/json", self._picture)
+
+    async def _units_geojson(self, request: web.Request) -> web.Response:
+        return self._shared(request, geojson.MEDIA_TYPE, self._places)
+
+    def _shared(
+        self, request: web.Request, media_type: str, made: Callable[[Viewer], bytes]
+    ) -> web.Response:
+        """What is alike for all who may see the same; who asks is told by /api/v1/me."""
         now_s, policies = asyncio.get_running_loop().time(), self._streams.policies
         viewer = self._gate.viewer(_caller(request))
-        # What is alike for all who may see the same; who asks is told by /api/v1/me.
-        alike = msgspec.structs.replace(viewer, id="")
+        alike = (media_type, msgspec.structs.replace(viewer, id=""))
         kept = self._cache.get(alike)
         if kept is None or now_s - kept[0] > SNAPSHOT_KEPT_S or kept[1] != policies:
             if len(self._cache) >= SNAPSHOTS_MOST:
                 self._cache.clear()
-            plain = self._picture(viewer)
+            plain = made(viewer)
             kept = self._cache[alike] = (now_s, policies, plain, gzip.compress(plain, 5))
         _, _, plain, small = kept
         vary = {"Vary": "Accept-Encoding"}
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             return web.Response(
                 body=small,
-                content_type="application/json",
+                content_type=media_type,
                 headers={"Content-Encoding": "gzip", **vary},
             )
-        return web.Response(body=plain, content_type="application/json", headers=vary)
+        return web.Response(body=plain, content_type=media_type, headers=vary)
+
+    def _places(self, viewer: Viewer) -> bytes:
+        picture = self._board.snapshot(viewer)
+        return shapes.encode(geojson.units_body(picture, self._units, epoch=self._board.epoch))
 
     def _picture(self, viewer: Viewer) -> bytes:
         picture = self._board.snapshot(viewer)
