@@ -74,11 +74,10 @@ class TakServer:
         self._writers.add(writer)
         rest = b""
         try:
-            while data := await reader.read(4096):
+            while await self._reads.wait() and (data := await reader.read(4096)):
                 *events, rest = (rest + data).split(END)
                 for event in events:
                     self._take(event + END, writer)
-                await self._reads.wait()
         except OSError:
             pass  # cut
         finally:
