@@ -615,3 +615,54 @@ def test_a_policy_that_nobody_could_ask_under_is_refused(
 ) -> None:
     policy = msgspec.structs.replace(POLICY, rules=(), **changes)
     assert any(found.startswith(says) for found in check_policy(policy))
+
+
+@pytest.mark.parametrize(
+    ("keys", "finding"),
+    [
+        ("transport = 'http'", "transport: tcp, tls or multicast"),
+        ("transport = 'multicast'", "host: an IPv4 group"),
+        ("host = '239.2.3.1'", "host: a name or an address; a group needs"),
+        ("host = 'tak.example'", "transport: leaves this host unencrypted"),
+        ("transport = 'multicast'\nhost = '239.2.3.1'", "transport: leaves this host"),
+        ("cert_file = 'a.crt'", "cert_file: needs transport tls"),
+        ("transport = 'tls'\nkey_file = 'a.key'", "key_file: needs cert_file"),
+        ("transport = 'tls'\ncert_file = 'no.crt'", "cert_file: no such file"),
+        ("interface = '127.0.0.1'", "interface: an IPv4 address of this host, with transport"),
+        ("areas = ['Estern']", "areas: Estern: no terminal has it"),
+        ("agency = 'navy'", "agency: none of the fleet file's"),
+        ("team = 'Pink'", "team: one of White, Yellow"),
+        ("teams = { Eastern = 'Pink' }", "teams.Eastern: one of White, Yellow"),
+        ("role = 'Boss'", "role: one of Team Member"),
+        ("uid_prefix = 'a b'", "uid_prefix: letters"),
+        ("uid_prefix = ''", "uid_prefix: letters"),
+        ("type = 'b-a-o-tbl'", "type: of an atom"),
+        ("emergency_repeat_s = 20", "emergency_repeat_s: between 1 and 8"),
+        ("min_interval_s = -1", "min_interval_s: between 0 and 600"),
+    ],
+)
+def test_what_is_wrong_with_a_way_to_tak_is_named(folder: Folder, keys: str, finding: str) -> None:
+    folder.write(f"[[cot]]\nname = 'tak'\n{keys}")
+    assert any(f"cot tak: {finding}" in found for found in folder.findings()), folder.findings()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "",
+        "host = 'tak.example'\nallow_plain = true",
+        "transport = 'tls'\nhost = 'tak.example'\nport = 8089",
+        "transport = 'multicast'\nhost = '239.2.3.1'\nttl = 0\ninterface = '127.0.0.1'",
+        "agency = 'police'\nareas = ['Eastern']\nteams = { Eastern = 'Dark Blue' }",
+    ],
+)
+def test_ways_to_tak_that_are_right(folder: Folder, keys: str) -> None:
+    folder.write(f"[[cot]]\nname = 'tak'\n{keys}")
+    assert load(folder.main).settings.cot[0].name == "tak"
+
+
+def test_no_two_links_have_one_name(folder: Folder) -> None:
+    """A way to TAK named as a broker, or as a broker's feed, would be lost in the figures."""
+    for name, finding in (("a", "link name a: used twice"), ("a-feed", "a broker's feed has it")):
+        folder.write(f"[[mqtt]]\nname = 'a'\n[[cot]]\nname = '{name}'")
+        assert any(finding in found for found in folder.findings())
