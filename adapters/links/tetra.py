@@ -36,6 +36,7 @@ from gateway.messages import (
     Downlink,
     Frame,
     Issi,
+    Locate,
     Message,
     Notice,
     Receipt,
@@ -383,6 +384,10 @@ class TetraLink:
             return False
         return self._clock.monotonic_s() >= session.held and self._known(terminal)
 
+    def locates(self, terminal: Issi) -> bool:
+        """LIP has the word; whether this radio sends positions at all, nobody knows before."""
+        return self._known(terminal)
+
     async def send(
         self, terminal: Issi, message: Downlink, *, expires_in_s: float, deadline_s: float
     ) -> None:
@@ -463,7 +468,7 @@ def _urgency(message: Downlink) -> int:
             return DANGER
         case Result():
             return ANSWER
-        case Notice() | Receipt():
+        case Notice() | Receipt() | Locate():
             return NOTICE
         case _:
             return ANSWER

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.app import made_factor
+from gateway.locating import JUST_ASKED
 from simulators import tetra_air as air
 from simulators.tetra_cell import STILL, Air
 from simulators.tetra_mobile import Mobile
@@ -104,6 +105,31 @@ async def test_the_same_text_is_a_new_check_when_its_time_is_over(tmp_path: Path
         await officer.until(lambda: set(_shorts(officer)) - set(first), WITHIN_S)
         assert [each["attempt"] for each in here.queries()] == [1, 1]
         await here.settled()
+        assert here.verdict() == []
+
+
+async def test_the_control_room_asks_a_radio_where_it_is(tmp_path: Path) -> None:
+    """By call-sign, on record, once: the radio hears the question, and its fix is on the screen."""
+    async with cell(tmp_path, issis=(N201,)) as here:
+        officer = here.radio(N201)
+        officer.fix(52_570_000, -243_000)
+        await until(lambda: here.console.positions.get("N-201"), WITHIN_S)
+        path = "/api/v1/units/{}/locate"
+        status, said = await here.daemon.post(path.format("N-201"), {}, "k1")
+        assert (status, set(said)) == (200, {"u", "t"})
+        await officer.until(lambda: officer.located, WITHIN_S)
+        officer.fix(52_570_900, -243_000)
+        found = here.console.positions
+        await until(lambda: abs(found["N-201"][-1][1] - 52_570_900) < 20, WITHIN_S)
+        status, said = await here.daemon.post(path.format("N-201"), {}, "k1")
+        assert status == 200, "the same again is the same act"
+        status, said = await here.daemon.post(path.format("N-201"), {}, "k2")
+        assert (status, said["title"]) == (409, JUST_ASKED)
+        status, _ = await here.daemon.post(path.format("E-999"), {}, "k3")
+        assert status == 404
+        assert officer.located == 1
+        record = await here.on_record("locate", terminal=N201)
+        assert (record["operator"], record["verb"]) == ("op-1", "collection")
         assert here.verdict() == []
 
 
