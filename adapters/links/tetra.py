@@ -468,7 +468,10 @@ def _urgency(message: Downlink) -> int:
             return DANGER
         case Result():
             return ANSWER
-        case Notice() | Receipt() | Locate():
+        case Receipt():
+            # Who hears no SENT in 5 s takes to voice: behind others' answers it would starve.
+            return REPORT
+        case Notice() | Locate():
             return NOTICE
         case _:
             return ANSWER

@@ -25,6 +25,9 @@ from gateway.messages import (
     HelpRequest,
     Message,
     Notice,
+    Outcome,
+    Receipt,
+    Result,
     StatusReport,
     Suspicion,
 )
@@ -33,6 +36,7 @@ from gateway.settings import TetraSection
 from simulators.clock import RealClock
 from simulators.lines import PtyLine
 from simulators.tetra_air import STATUS, Sdu
+from simulators.tetra_cell import Air
 from simulators.tetra_pei import PLAIN, Habits
 from simulators.tetra_radio import TetraRadio
 from tests.fakes import FakeJournal, FakeMeter
@@ -67,8 +71,13 @@ class Short:
         return [EchoTest(text=data[4:].decode())]
 
     def encode(self, message: Message) -> Sequence[Frame]:
-        assert isinstance(message, Notice)
-        texts = message.texts or (message.text,)
+        match message:
+            case Notice():
+                texts: Sequence[str] = message.texts or (message.text,)
+            case Result():
+                texts = message.texts
+            case _:
+                texts = (type(message).__name__,)
         return [Frame(data=b"\x82\x00\x01\x01" + text.encode(), channel="sds4") for text in texts]
 
     def replies(self) -> Sequence[Frame]:
@@ -172,6 +181,43 @@ async def test_sent_is_what_the_radio_sent(rig: Rig) -> None:
         await rig.say(Notice(kind="echo", text="A"))
     with pytest.raises(SendFailed):
         await rig.say(Notice(kind="echo", text="A"), ssi=STRANGER)
+
+
+def answer(text: str, *danger: str) -> Result:
+    return Result(
+        ref="",
+        check="C1",
+        short="C001",
+        outcome=Outcome.ANSWERED,
+        result_class="",
+        danger=danger,
+        pages=(),
+        texts=(text,),
+        fields={},
+        not_checked=(),
+        as_of_ms=0,
+        level="L3",
+        receipt="",
+    )
+
+
+async def test_what_waits_for_the_air_goes_danger_first_then_who_was_not_told(rig: Rig) -> None:
+    """A receipt never waits behind other officers' answers, however many there are."""
+    rig.radio.cell.air = Air(delay_s=(0.2, 0.2))
+    said = [rig.say(Notice(kind="late", text="FIRST"))]
+    await rig.until(lambda: rig.radio.pei.on_air)
+    said += [
+        rig.say(Notice(kind="late", text="NOTICE")),
+        rig.say(answer("ANSWER"), OTTO),
+        rig.say(Receipt(ref="", check="C2", short="C002", accepted=True)),
+        rig.say(answer("DANGER", "!!WEAPONS"), OTTO),
+    ]
+    order: list[str] = []
+    for issi in (NORA, OTTO):
+        rig.radio.attach(issi, lambda sdu: order.append(sdu.data[4:].decode()))
+    await asyncio.gather(*said)
+    await rig.until(lambda: len(order) == 5)
+    assert order == ["FIRST", "DANGER", "Receipt", "ANSWER", "NOTICE"]
 
 
 async def test_a_report_that_is_due_goes_to_whoever_asked(rig: Rig) -> None:
