@@ -49,8 +49,9 @@ from adapters.observers.loop_lag import LoopLag
 from adapters.observers.prometheus import PrometheusMeter
 from adapters.passwords import MEMORY_KIB, Passwords
 from adapters.seals import Ed25519Seals, new_key, sign
+from adapters.server_tls import Certificate
 from adapters.systemd import Notifier
-from adapters.web import Certificate, LogIns, WebServer, tell_export
+from adapters.web import LogIns, WebServer, tell_export
 from gateway import __version__, settings
 from gateway.anchor_watch import AnchorWatch
 from gateway.bus import EventBus

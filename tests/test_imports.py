@@ -27,9 +27,11 @@ FLOOR = {
     "adapters.client_tls",
     "adapters.dialling",
     "adapters.http_asking",
+    "adapters.http_doors",
     "adapters.mqtt_access",
     "adapters.mqtt_client",
     "adapters.mqtt_pump",
+    "adapters.server_tls",
     "adapters.strict_json",
 }
 SIMULATORS_MAY_USE = {

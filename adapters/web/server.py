@@ -11,7 +11,6 @@ import gzip
 import math
 import re
 import secrets
-import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -21,9 +20,10 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from adapters.http_doors import Doors, Doorway
+from adapters.server_tls import Certificate
 from adapters.web import geojson, openapi, requests, shapes, walls
 from adapters.web.board import Board
-from adapters.web.doors import SEND_BUFFER, Doors, Doorway
 from adapters.web.gate import COOKIE, TICKET, Caller, Gate
 from adapters.web.log_ins import LogIns
 from adapters.web.requests import (
@@ -39,7 +39,6 @@ from adapters.web.requests import (
 from adapters.web.routes import BY_PLACE, ROUTES
 from adapters.web.sessions import csrf_of
 from adapters.web.stream import HEARTBEAT_S, WRITE_DEADLINE_S, Streams
-from adapters.web.tls import Certificate
 from adapters.web.walls import LogInFirst, Problem, answer
 from gateway.errors import ChainBroken, FactorsBusy, LogInRefused, TooSoon
 from gateway.messages import (
@@ -74,10 +73,6 @@ NOT_IN = "not logged in: wrong id or password"
 """Whatever the cause: who does not get in learns nothing from it."""
 STREAMS_END_S = 1.0
 PROVED_WITHIN_S = 10.0
-AT_ONCE = 32
-"""So many are let in in one turn of the loop: it is the radios' loop as well."""
-BACKLOG = 1024
-"""Who finds this full comes again after one second, two, four: an operator in a crowd (W03)."""
 MOST_KEYS = 1000
 DEFAULT_INTERVAL_S = 30.0
 
@@ -171,30 +166,18 @@ class WebServer:
         await runner.setup()
         self._runner = runner
         assert runner.server is not None
-        server, loop = runner.server, asyncio.get_running_loop()
+        server = runner.server
         server.request_handler = walls.gated(server.request_handler)
-        family = socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        tls, host = self._certificate, self._settings.host
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # inherited
-            sock.bind((self._settings.host, self._settings.port))
-            tls = self._certificate
-            self._listening = await loop.create_server(
-                lambda: self._doors.open(server, tls=tls is not None),
-                sock=sock,
-                backlog=AT_ONCE,
-                ssl=tls.context if tls is not None else None,
-                ssl_handshake_timeout=self._settings.header_deadline_s if tls else None,
+            self._listening = await self._doors.listen(
+                server, host, self._settings.port, tls.context if tls is not None else None
             )
-            sock.listen(BACKLOG)
         except BaseException:
-            sock.close()
             await self.stop()
             raise
-        self.port = int(sock.getsockname()[1])
-        host = f"[{self._settings.host}]" if family == socket.AF_INET6 else self._settings.host
-        return f"{'https' if tls else 'http'}://{host}:{self.port}/"
+        self.port = int(self._listening.sockets[0].getsockname()[1])
+        return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     def renew(self) -> None:
         """Take over a renewed certificate. Raises OSError."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from adapters.http_doors import Doorway
 from adapters.web import shapes
 from adapters.web.board import Board
-from adapters.web.doors import Doorway
 from gateway.bus import Batch, Subscription
 from gateway.messages import Event, UnitEmergency, UnitFix, Viewer
 from gateway.ports import Clock, Meter

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from adapters.http_doors import WAY_OUT_S, Doorway
 from adapters.web import shapes
-from adapters.web.doors import WAY_OUT_S, Doorway
 from adapters.web.requests import Unclear
 from gateway.errors import LedgerUnavailable
 from gateway.settings import HttpSection

@@ -9,9 +9,9 @@ from collections.abc import Hashable
 
 from aiohttp import web
 
+from adapters.http_doors import Doors
 from adapters.observers.prometheus import PrometheusMeter
 from adapters.web import walls
-from adapters.web.doors import Doors
 from gateway.messages import Actor, CheckNow
 from gateway.settings import HttpSection
 from tests.adapters.web.board import FakeBoard, alarm, done, link, opened, unit

@@ -13,7 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from adapters.web import Certificate, WebServer
+from adapters.server_tls import Certificate
+from adapters.web import WebServer
 from gateway.settings import HttpSection
 from tests.adapters.web.board import FakeBoard, opened
 from tests.adapters.web.seats import as_seen, headers, token, web_server

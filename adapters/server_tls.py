@@ -1,4 +1,4 @@
-"""The page's own TLS: its certificate can be renewed without a restart."""
+"""TLS of whatever listens here: its certificate can be renewed without a restart."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections import Counter, deque
+from typing import Protocol
 
 from aiohttp import web
-
-from gateway.settings import HttpSection
 
 SEND_BUFFER = 64 * 1024
 """Kernel bytes per connection: more would hide minutes of events from a reader that stopped."""
@@ -27,6 +27,10 @@ WAY_OUT_S = 20.0
 LINGER_S = 2.0
 PATIENCE_S = 0.5
 """So long nobody has to give way: a header is on its way for a while."""
+AT_ONCE = 32
+"""So many are let in in one turn of the loop: it is the radios' loop as well."""
+BACKLOG = 1024
+"""Who finds this full comes again after one second, two, four: an operator in a crowd (W03)."""
 
 _FULL = b'{"type":"about:blank","title":"too many connections","status":503}\n'
 BUSY = (
@@ -35,10 +39,23 @@ BUSY = (
 )
 
 
+class Bounds(Protocol):
+    """What a section of the configuration says of its listener."""
+
+    @property
+    def max_connections(self) -> int: ...
+
+    @property
+    def max_per_address(self) -> int: ...
+
+    @property
+    def header_deadline_s(self) -> float: ...
+
+
 class Doors:
     """Counts who is in, and makes a Doorway for each who comes."""
 
-    def __init__(self, settings: HttpSection) -> None:
+    def __init__(self, settings: Bounds) -> None:
         self.settings = settings
         self.inside: Counter[str] = Counter()
         self._silent: dict[str, dict[Doorway, float]] = {}
@@ -61,6 +78,30 @@ class Doors:
                 raise ConnectionRefusedError
             greeted.append(now_s)
         return Doorway(self, server)
+
+    async def listen(
+        self, server: web.Server, host: str, port: int, context: ssl.SSLContext | None
+    ) -> asyncio.Server:
+        """Bind, and let in. Raises OSError when the port cannot be had."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        tls = context is not None
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # inherited
+            sock.bind((host, port))
+            listening = await asyncio.get_running_loop().create_server(
+                lambda: self.open(server, tls=tls),
+                sock=sock,
+                backlog=AT_ONCE,
+                ssl=context,
+                ssl_handshake_timeout=self.settings.header_deadline_s if tls else None,
+            )
+            sock.listen(BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return listening
 
     def came(self) -> None:
         """One is through with its handshake."""
