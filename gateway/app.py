@@ -85,7 +85,15 @@ from gateway.ports import (
 from gateway.projection import HISTORY, METRICS
 from gateway.receipts import export_detail, read_receipt
 from gateway.retention import Purge, Retention
-from gateway.settings import AuditSection, BrokerSection, Config, CotSection, MqttSection, resolve
+from gateway.settings import (
+    AuditSection,
+    BrokerSection,
+    Config,
+    CotSection,
+    MqttSection,
+    OsmandSection,
+    resolve,
+)
 from gateway.supervise import keep
 
 DRAIN_S = 4.0
@@ -386,6 +394,7 @@ class Gateway:
                 self._again[name] = asyncio.Event()
         self._again |= {cot.name: asyncio.Event() for cot in self.config.settings.cot}
         self._again |= {each.name: asyncio.Event() for each in self.config.settings.owntracks}
+        self._again |= {each.name: asyncio.Event() for each in self.config.settings.osmand}
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(
@@ -768,9 +777,15 @@ def _audit_of(config: Config) -> AuditSection:
 
 
 def _known_by(config: Config) -> dict[str, str]:
-    """Of each broker and TAK server, a fingerprint of the files by which we are known; blocks."""
+    """Of each broker, TAK server and listener, a fingerprint of the files by which we, or whoever
+    comes, are known; blocks."""
     settings = config.settings
-    sections: list[MqttSection | CotSection] = [*settings.mqtt, *settings.owntracks, *settings.cot]
+    sections: list[MqttSection | CotSection | OsmandSection] = [
+        *settings.mqtt,
+        *settings.owntracks,
+        *settings.cot,
+        *settings.osmand,
+    ]
     return {each.name: client_tls.fingerprint(config.path, each) for each in sections}
 
 
@@ -810,6 +825,7 @@ def _runner(core: Core, link: Link) -> Run:
 def _meter_for(config: Config) -> PrometheusMeter:
     section = config.settings
     kinds = {line.name: "serial" for line in section.serial}
+    kinds |= {each.name: "http" for each in section.osmand}
     kinds |= {broker.name: "mqtt" for broker in (*section.mqtt, *section.owntracks)}
     kinds |= {radio.name: "tetra" for radio in section.tetra}
     kinds |= {each.name: "gpsd" for each in section.gpsd}

@@ -18,7 +18,7 @@ Place = tuple[str | int, ...]
 _HEADER = re.compile(r"\s*(\[{1,2})\s*([^\[\]]+?)\s*\]{1,2}\s*(?:#.*)?")
 _PAIR = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*[A-Za-z0-9_"'-]+)*)\s*=""")
 _WORD = re.compile(r"[^.\[\]]+")
-_NAMED = re.compile(r"(serial|mqtt|tetra|gpsd|owntracks) ([a-z0-9-]+): ([a-z_]+):")
+_NAMED = re.compile(r"(serial|mqtt|tetra|gpsd|owntracks|osmand) ([a-z0-9-]+): ([a-z_]+):")
 
 
 def faults(value: Any, type_: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:

@@ -110,6 +110,7 @@ class Bearer(StrEnum):
     MQTT = "mqtt"
     TETRA = "tetra"
     GPSD = "gpsd"
+    HTTP = "http"
 
 
 class FixSource(StrEnum):

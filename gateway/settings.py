@@ -318,6 +318,31 @@ class GpsdSection(Section, frozen=True, kw_only=True):
     silent_s: float = 120.0
 
 
+class OsmandSection(Section, frozen=True, kw_only=True):
+    """A listener for trackers that send their positions over HTTP (OsmAnd, Traccar's clients)."""
+
+    name: str
+    host: str = "127.0.0.1"
+    """Off loopback only with a token file, and with TLS or allow_plain."""
+    port: int = 5055
+    token_file: str = ""
+    allow_plain: bool = False
+    """Tokens and positions go over the network in clear only by name."""
+    cert_file: str = ""
+    key_file: str = ""
+    min_tls: str = "1.3"
+    """1.3, or 1.2 for clients that know no better."""
+    speed_unit: str = "kn"
+    """Of a query's `speed`: kn, kmh or mps."""
+    max_connections: int = 500
+    max_per_address: int = 20
+    per_address_per_s: float = 10.0
+    """Requests of one address; what comes faster waits."""
+    header_deadline_s: float = 5.0
+    body_deadline_s: float = 10.0
+    silent_s: float = 600.0
+
+
 class PncSection(Section, frozen=True, kw_only=True):
     adapter: str = "mock"
     """mock (in process) or http."""
@@ -514,14 +539,18 @@ class Settings(Section, frozen=True, kw_only=True):
     tetra: tuple[TetraSection, ...] = ()
     gpsd: tuple[GpsdSection, ...] = ()
     owntracks: tuple[OwnTracksSection, ...] = ()
+    osmand: tuple[OsmandSection, ...] = ()
 
     @property
     def links(self) -> tuple[LinkSection, ...]:
         """Every line and broker, in the order of the file's kinds."""
-        return (*self.serial, *self.mqtt, *self.tetra, *self.gpsd, *self.owntracks)
+        told: tuple[LinkSection, ...] = (*self.gpsd, *self.owntracks, *self.osmand)
+        return (*self.serial, *self.mqtt, *self.tetra, *told)
 
 
-LinkSection = SerialSection | BrokerSection | TetraSection | GpsdSection | OwnTracksSection
+LinkSection = (
+    SerialSection | BrokerSection | TetraSection | GpsdSection | OwnTracksSection | OsmandSection
+)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -796,6 +825,7 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
     places += [(f"cot[{n}]", cot.name) for n, cot in enumerate(settings.cot)]
     places += [(f"tetra[{n}]", radio.name) for n, radio in enumerate(settings.tetra)]
     places += [(f"owntracks[{n}]", link.name) for n, link in enumerate(settings.owntracks)]
+    places += [(f"osmand[{n}]", link.name) for n, link in enumerate(settings.osmand)]
     names = [name for _, name in places]
     for place, name in places:
         if not _NAME.match(name):
@@ -825,6 +855,11 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         if known is not None and receiver.terminal not in known:
             found.append(f"gpsd {receiver.name}: terminal: not in the fleet file")
         found += [f"gpsd {receiver.name}: {text}" for text in _check_gpsd(receiver)]
+    for listener in settings.osmand:
+        found += [f"osmand {listener.name}: {text}" for text in _check_osmand(path, listener)]
+    doors = [(http.host, http.port), *((each.host, each.port) for each in settings.osmand)]
+    if len(set(doors)) != len(doors):
+        found.append("osmand.port: something else listens there already")
     for phones in settings.owntracks:
         found += [f"owntracks {phones.name}: {text}" for text in _check_phones(path, phones)]
     if settings.owntracks and fleet is not None:
@@ -1178,6 +1213,35 @@ def _check_gpsd(receiver: GpsdSection) -> list[str]:
         found.append("host: a name or an address")
     elif receiver.host not in _LOOPBACK and not receiver.allow_remote:
         found.append("host: not on loopback; set allow_remote = true to mean it")
+    return found
+
+
+def _check_osmand(path: Path, listener: OsmandSection) -> list[str]:
+    found = _out_of_range(
+        ("port", listener.port, 1, 65535),
+        ("max_connections", listener.max_connections, 1, 10_000),
+        ("max_per_address", listener.max_per_address, 1, 1000),
+        ("per_address_per_s", listener.per_address_per_s, 0.1, 10_000),
+        ("header_deadline_s", listener.header_deadline_s, 0.5, 60),
+        ("body_deadline_s", listener.body_deadline_s, 0.5, 60),
+        ("silent_s", listener.silent_s, 1, 86400),
+    )
+    if not _HOST.match(listener.host):
+        found.append("host: a name or an address")
+    elif listener.host not in _LOOPBACK:
+        if not listener.token_file:
+            found.append("token_file: needed off loopback: anybody could say where a unit is")
+        if not listener.cert_file and not listener.allow_plain:
+            found.append("cert_file: needed off loopback; or set allow_plain = true to mean it")
+    for one, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+        if getattr(listener, one) and not getattr(listener, other):
+            found.append(f"{one}: needs {other}")
+    for key in ("token_file", "cert_file", "key_file"):
+        found += _missing(path, listener, key)
+    if listener.min_tls not in ("1.3", "1.2"):
+        found.append("min_tls: 1.3 or 1.2")
+    if listener.speed_unit not in ("kn", "kmh", "mps"):
+        found.append("speed_unit: kn, kmh or mps")
     return found
 
 

@@ -23,6 +23,7 @@ REGISTRY = _each("""
     line_terminal.LineTerminal
     lip.Lip
     nmea0183.Nmea0183
+    osmand.Osmand
     owntracks.OwnTracks
     sds.Sds
     t55.T55

@@ -12,6 +12,7 @@ from typing import Any
 from adapters.links.gpsd import GpsdLink
 from adapters.links.intake import nameless, nobody
 from adapters.links.mqtt_broker import MqttLink
+from adapters.links.osmand_http import OsmandLink
 from adapters.links.owntracks import OwnTracksLink
 from adapters.links.pei_dialects import DIALECTS
 from adapters.links.serial_port import SerialLink
@@ -22,6 +23,7 @@ from gateway.settings import (
     BrokerSection,
     GpsdSection,
     LinkSection,
+    OsmandSection,
     OwnTracksSection,
     SerialSection,
     TetraSection,
@@ -35,6 +37,7 @@ REGISTRY: dict[type[Any], Callable[..., Link]] = {
     GpsdSection: GpsdLink,
     TetraSection: TetraLink,
     OwnTracksSection: OwnTracksLink,
+    OsmandSection: OsmandLink,
 }
 
 

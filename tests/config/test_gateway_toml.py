@@ -43,6 +43,7 @@ NOT_THE_DEFAULT = {
     "tetra.name",
     "tetra.port",
     "gpsd.name",
+    "osmand.name",
     "gpsd.terminal",
     "owntracks.name",
 }

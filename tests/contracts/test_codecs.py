@@ -68,7 +68,7 @@ STREAMS = [name for name in NAMES if codecs.takes_lines(name)]
 SIDES = ("gateway", "terminal")
 UP = ("up/check", "up/fix", "up/status", "up/ack", "up/text", "up/nmea")
 DOWN = ("down/receipt", "down/result", "down/notice")
-CHANNELS = (*UP, *DOWN, "up/strange", "", "sds4", "status", "sds1")
+CHANNELS = (*UP, *DOWN, "up/strange", "", "sds4", "status", "sds1", "query", "json")
 REASONS = {*FRAME_REASONS, *FIX_REASONS}
 DOWNLINKS = (Receipt, Result, Notice, TextPart, Locate)
 IGNORED = {
@@ -431,6 +431,7 @@ UPLINKS: list[Message] = [
 WORDS_UP = {
     "gpsd_json": 1,
     "nmea0183": 1,
+    "osmand": 1,
     "line_terminal": 16,
     "terminal_json": 26,
     "lip": 1,

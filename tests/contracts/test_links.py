@@ -1,4 +1,4 @@
-"""What every link promises: a line on a PTY, a gpsd, and brokers: a real mosquitto.
+"""What every link promises: a line on a PTY, a gpsd, trackers, and brokers: a real mosquitto.
 
 What is sent is promised by the fake as well. Nothing is said over it: tests hand over its envelopes
 themselves.
@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from adapters import codecs, links
+from adapters.links.osmand_http import OsmandLink
 from gateway.app import SystemClock
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Envelope, FixSource, LocationFix, Notice, StatusReport
@@ -26,6 +27,7 @@ from gateway.ports import Link, Plays
 from gateway.settings import (
     BrokerSection,
     GpsdSection,
+    OsmandSection,
     OwnTracksSection,
     SerialSection,
     TetraSection,
@@ -42,6 +44,7 @@ from tests.services.scripted_gpsd import ScriptedGpsd
 
 ISSI = "5001001"
 PHONE = "nora/phone"
+CALLED = {("owntracks", PHONE), ("osmand", "TRK1")}
 WITHIN_S = 10.0
 
 
@@ -106,7 +109,7 @@ def made(section: Any, ends: Ends, folder: Path) -> Link:
         journal=FakeJournal(),
         known=lambda issi: issi == ISSI,
         codecs=codecs.create,
-        named=lambda protocol, name: ISSI if (protocol, name) == ("owntracks", PHONE) else "",
+        named=lambda protocol, name: ISSI if (protocol, name) in CALLED else "",
         tap=lambda channel, data: ends.tapped.append((channel, data)),
     )
 
@@ -324,7 +327,34 @@ async def radio_ends(folder: Path) -> AsyncIterator[Ends]:
     radio.close()
 
 
-@pytest.fixture(params=["serial", "broker", "gpsd", "phones", "tetra"])
+async def tracker_ends(folder: Path) -> AsyncIterator[Ends]:
+    """A listener on loopback; whoever says something comes to it, and waits for the answer."""
+    ends = Ends()
+    ends.link = link = made(OsmandSection(name="line", port=0), ends, folder)
+    assert isinstance(link, OsmandLink)
+
+    async def say(data: bytes, channel: str) -> None:
+        del channel
+        reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
+        writer.write(b"GET /?%b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % data)
+        await reader.read()
+        writer.close()
+
+    fix = b"id=TRK1&lat=52.5725&lon=-0.2431"
+    ends.say = say
+    ends.words = SimpleNamespace(
+        status=(fix, ""),
+        said=LocationFix(lat=52.5725, lon=-0.2431, source=FixSource.PHONE),
+        type="fix",
+        fix=(fix, ""),
+        bad=(fix.replace(b"52.5", b"91.5"), ""),
+        noise=(fix.replace(b"52.5", b"5z.5"), ""),
+    )
+    yield ends
+    await ends.close()
+
+
+@pytest.fixture(params=["serial", "broker", "gpsd", "phones", "trackers", "tetra"])
 async def ends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ends]:
     """Whatever is heard."""
     match request.param:
@@ -332,6 +362,8 @@ async def ends(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             made_of = serial_ends(tmp_path)
         case "gpsd":
             made_of = gpsd_ends(tmp_path)
+        case "trackers":
+            made_of = tracker_ends(tmp_path)
         case "phones":
             made_of = phone_ends(tmp_path, request.getfixturevalue("mosquitto"))
         case "tetra":

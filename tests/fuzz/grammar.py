@@ -605,6 +605,61 @@ def gpsd_stream(r: Random) -> bytes:
     return noisy(r, b"".join(pieces), 6)
 
 
+def tracker_query(r: Random) -> bytes:
+    """As OsmAnd and Traccar's clients send it: parts missing, twisted, doubled, badly escaped."""
+    moments = ("1795342502", "1795342502000", "2026-11-22T10:15:02Z", "2026-11-22+10:15:02", "-1")
+    parts = [
+        f"{some(r, ('id', 'deviceid', 'device_id'))}={maybe(r, 'TRK1', 8)}",
+        f"lat={maybe(r, some(r, ('52.5725', '0', '-', '91', number(r))), 8)}",
+        f"lon={maybe(r, some(r, ('-0.2431', '0', '-', '181', number(r))), 8)}",
+        f"timestamp={maybe(r, some(r, moments), 15)}",
+        f"speed={some(r, ('10', '-1', '401', number(r)))}",
+        f"{some(r, ('bearing', 'heading'))}={some(r, ('90', '-1', '360', number(r)))}",
+        f"accuracy={some(r, ('8', '0', '-1', number(r)))}",
+        f"hdop={some(r, ('1.3', '99', number(r)))}",
+        f"location={some(r, ('52.5725,-0.2431', '52.5%2C-0.2', ',', number(r)))}",
+        f"valid={some(r, ('true', 'false', '1', '0', ''))}",
+        f"alarm={some(r, ('sos', 'SOS', 'lowBattery', ''))}",
+        f"mock={some(r, ('true', 'false'))}",
+    ]
+    kept = [part for part in parts if often(r, 45)] or parts[:3]
+    if often(r, 50):
+        kept = [*parts[:3], *(part for part in parts[3:8] if often(r, 40))]
+    if often(r, 8):
+        kept.append(some(r, kept))
+    if often(r, 3):
+        kept += ["x=" + "A" * some(r, (4000, 4096, 9000))]
+    r.shuffle(kept)
+    return noisy(r, "&".join(kept).encode("utf-8", "surrogatepass"), 10)
+
+
+def tracker_body(r: Random) -> bytes:
+    """As the newer client posts it."""
+    coords = json_object(
+        r,
+        [
+            ("latitude", some(r, ("52.5725", "0", "91", number(r)))),
+            ("longitude", some(r, ("-0.2431", "0", "-1", number(r)))),
+            ("accuracy", some(r, ("8", "-1", number(r)))),
+            ("speed", some(r, ("5.5", "-1", number(r)))),
+            ("heading", some(r, ("90", "-1", number(r)))),
+        ],
+        10,
+    ).decode("utf-8", "replace")
+    location = json_object(
+        r,
+        [
+            ("timestamp", some(r, (_moment(r), "1795342502000", number(r)))),
+            ("coords", coords),
+            ("mock", some(r, ("false", "true"))),
+            ("extras", some(r, ("{}", '{"alarm":"sos"}', any_json(r)))),
+        ],
+        10,
+    ).decode("utf-8", "replace")
+    device = some(r, ('"TRK1"', "123456", '""', any_json(r)))
+    return json_object(r, [("device_id", device), ("location", location)], 10)
+
+
 def fix_body(r: Random) -> bytes:
     return json_object(r, fix_members(r))
 

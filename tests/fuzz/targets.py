@@ -26,6 +26,7 @@ import msgspec
 from adapters import codecs
 from adapters.codecs import keysds, lip
 from adapters.codecs.lines import LineSplitter, TooLong
+from adapters.codecs.osmand import Osmand
 from adapters.links.intake import Intake
 from adapters.links.mqtt_broker import MqttLink
 from adapters.mqtt_client import Received
@@ -292,6 +293,31 @@ def _near(one: LocationFix, two: Any) -> None:
         return
     assert abs(one.lat - two.lat) < 1e-5
     assert abs(one.lon - two.lon) < 1e-5
+
+
+def tracker(channel: str) -> Callable[[bytes], Hashable]:
+    """A request to the listener: one place at most, an emergency first, and said again the same."""
+
+    def judge(data: bytes) -> Hashable:
+        codec, writer = Osmand(), Osmand(side="terminal")
+        said = codec.read(data, received_at_ms=NOW_MS, channel=channel)
+        short = declared(said.decoded)
+        assert 1 <= len(said.decoded) <= 2
+        assert len(said.device) <= 64
+        if len(said.decoded) == 2:
+            assert said.decoded[0] == StatusReport(code=0)
+            assert b"sos" in data.lower() or b"%" in data or b"\\u" in data
+        fix = said.decoded[-1]
+        if isinstance(fix, LocationFix):
+            assert (fix.lat, fix.lon) != (0.0, 0.0)
+            for frame in writer.encode(fix):
+                (again,) = codec.feed(frame.data, received_at_ms=NOW_MS, channel=frame.channel)
+                assert isinstance(again, LocationFix)
+                assert (again.lat, again.lon) == (fix.lat, fix.lon)
+                assert again.fixed_at_ms == fix.fixed_at_ms
+        return bool(said.device), short
+
+    return judge
 
 
 def splitter(data: bytes) -> Hashable:
@@ -691,6 +717,8 @@ TARGETS: dict[str, Target] = {
         Target("nmea0183", grammar.nmea_stream, stream("nmea0183")),
         Target("gpsd", grammar.gpsd_stream, stream("gpsd_json")),
         *(Target(name, _line_of(name), stream(name)) for name in OTHER_LINES),
+        Target("osmand-query", grammar.tracker_query, tracker("query")),
+        Target("osmand-json", grammar.tracker_body, tracker("json")),
         Target("lines", grammar.splitter_stream, splitter),
         Target("line-up", grammar.lines_of(grammar.line_up), stream("line_terminal")),
         Target(

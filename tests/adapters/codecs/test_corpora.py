@@ -9,6 +9,7 @@ import pytest
 
 from adapters import codecs
 from adapters.codecs import keysds
+from adapters.codecs.osmand import Osmand
 from adapters.codecs.sds import Sds
 from gateway.messages import Decoded
 from gateway.ports import Codec
@@ -68,6 +69,17 @@ def test_gpsd(case: dict[str, Any], way: str) -> None:
     )
     ((now_ms, data),) = steps(case)
     compare(fed(codec, data, way, now_ms, b'{"class":"TPV"'), case)
+
+
+@pytest.mark.parametrize("case", named("osmand"))
+def test_osmand(case: dict[str, Any]) -> None:
+    """What it says, and who it says that it is: nobody, where that cannot be read."""
+    codec = Osmand(speed_unit=case.get("speed_unit", "kn"))
+    data, now_ms, channel = payload(case), ms(case["now"]), case["channel"]
+    said = codec.read(data, received_at_ms=now_ms, channel=channel)
+    assert said.device == case["device"]
+    compare(list(said.decoded), case)
+    assert list(codec.feed(data, received_at_ms=now_ms, channel=channel)) == list(said.decoded)
 
 
 @pytest.mark.parametrize("case", named("keysds"))

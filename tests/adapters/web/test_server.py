@@ -12,8 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from adapters import http_doors
 from adapters.codecs import keysds
-from adapters.web import WebServer, doors, requests
+from adapters.web import WebServer, requests
 from gateway.errors import ChainBroken, LedgerUnavailable
 from gateway.messages import CheckNow
 from gateway.settings import HttpSection
@@ -728,7 +729,7 @@ async def ended(line: Line, within_s: float = 5.0) -> bool:
 async def test_connections_of_one_address_are_capped(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than the cap gets 503 at once, and nobody who is being served gives way; when one
     leaves there is room again."""
-    monkeypatch.setattr(doors, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(http_doors, "PATIENCE_S", 0.0)
     async with serving(max_per_address=3, header_deadline_s=5) as (server, _, http):
         open_ones = await lines(server, 3, STREAM)
         said = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -751,7 +752,7 @@ async def test_connections_of_one_address_are_capped(monkeypatch: pytest.MonkeyP
 
 async def test_connections_are_capped_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """The total has a cap of its own."""
-    monkeypatch.setattr(doors, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(http_doors, "PATIENCE_S", 0.0)
     async with serving(max_connections=2, header_deadline_s=5) as (server, _, _):
         open_ones = await lines(server, 2, STREAM)
         said = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -763,7 +764,7 @@ async def test_connections_are_capped_in_all(monkeypatch: pytest.MonkeyPatch) ->
 async def test_who_has_just_come_need_not_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """A header is on its way for a while: two hundred consoles that come at once do not throw each
     other out."""
-    monkeypatch.setattr(doors, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(http_doors, "PATIENCE_S", 60.0)
     async with serving(max_per_address=2, header_deadline_s=5) as (server, _, _):
         crowd = await lines(server, 2, b"")
         said = await raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -778,7 +779,7 @@ async def test_half_requests_give_way_to_who_comes(
 ) -> None:
     """W03: with every place of the address held by half requests, who asks is served, in place of
     the one that has been silent longest; who is being served keeps his place."""
-    monkeypatch.setattr(doors, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(http_doors, "PATIENCE_S", 0.0)
     async with serving(max_per_address=4, header_deadline_s=30, body_deadline_s=30) as (
         server,
         _,
@@ -798,7 +799,7 @@ async def test_half_requests_give_way_to_who_comes(
 async def test_the_largest_crowd_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """When all places are taken it is not the oldest in the room, but one of the many, and that at
     once: a crowd that comes back as fast as it is cut keeps nobody out."""
-    monkeypatch.setattr(doors, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(http_doors, "PATIENCE_S", 60.0)
     async with serving(max_connections=4, header_deadline_s=30) as (server, _, http):
         (alone,) = await lines(server, 1, HALF, "127.0.0.2")
         crowd = await lines(server, 3, HALF, "127.0.0.3")

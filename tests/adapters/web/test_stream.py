@@ -12,8 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from adapters import http_doors
 from adapters.observers.prometheus import EVENT_TYPES, PrometheusMeter
-from adapters.web import WebServer, doors, shapes
+from adapters.web import WebServer, shapes
 from adapters.web.stream import HEARTBEAT_S
 from gateway.messages import (
     ChallengeChanged,
@@ -324,8 +325,8 @@ async def test_a_client_that_goes_is_forgotten() -> None:
 async def test_a_client_that_vanished_is_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """W02: gone without a word, as of a cable pulled: what it leaves unacknowledged for so long
     ends its stream, though the kernel goes on taking what is written."""
-    assert HEARTBEAT_S + doors.DEAD_PEER_MS / 1000 < 30
-    monkeypatch.setattr(doors, "DEAD_PEER_MS", 300)
+    assert HEARTBEAT_S + http_doors.DEAD_PEER_MS / 1000 < 30
+    monkeypatch.setattr(http_doors, "DEAD_PEER_MS", 300)
     async with site(heartbeat_s=0.05) as here, between(here.server.port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}/api/v1/stream"
         seen = headers(token(here.server))
