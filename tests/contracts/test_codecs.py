@@ -14,7 +14,8 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial, reduce
+from operator import xor
 from pathlib import Path
 from typing import Any
 
@@ -273,31 +274,37 @@ def test_a_hundred_megabytes_without_an_end(name: str) -> None:
     assert len(codec.feed(b"\r\n" + GOODS.get(name, GOOD), received_at_ms=NOW_MS)) == 1
 
 
+@cache
+def lived(start: int, n: int) -> list[bytes]:
+    """A life of n seconds: each a fix in every way of saying one, and a damaged one."""
+    lines: list[bytes] = []
+    for at in range(start, start + n):
+        hour, minute, second = at // 3600 % 24, at // 60 % 60, at % 60
+        clock = f"{hour:02}{minute:02}{second:02}"
+        body = f"GPRMC,{clock},A,5234.{at % 10000:04},N,00014.5860,W,,,221126,,,A".encode()
+        check = reduce(xor, body)
+        report = (
+            b'{"class":"TPV","mode":3,"time":"2026-11-22T%02d:%02d:%02dZ","lat":52,"lon":1}\r\n'
+        )
+        lines.append(report % (hour, minute, second) + b"\r\n")
+        lines += [b"$%s*%02X\r\n" % (body, sum_) for sum_ in (check, check ^ 1)]
+    return lines
+
+
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_long_life_holds_no_more_than_a_short_one(name: str) -> None:
     """20,000 different fixes and rejections: what is remembered of them does not grow."""
-    codec = made(name)
+    codec, youth, age = made(name), lived(0, 200), lived(200, 10_000)
 
-    def live(start: int, n: int) -> int:
-        for at in range(start, start + n):
-            hour, minute, second = at // 3600 % 24, at // 60 % 60, at % 60
-            clock = f"{hour:02}{minute:02}{second:02}"
-            body = f"GPRMC,{clock},A,5234.{at % 10000:04},N,00014.5860,W,,,221126,,,A"
-            check = 0
-            for byte in body.encode():
-                check ^= byte
-            report = (
-                b'{"class":"TPV","mode":3,"time":"2026-11-22T%02d:%02d:%02dZ","lat":52,"lon":1}'
-            )
-            codec.feed(report % (hour, minute, second) + b"\r\n", received_at_ms=NOW_MS)
-            for sum_ in (check, check ^ 1):
-                codec.feed(f"${body}*{sum_:02X}\r\n".encode(), received_at_ms=NOW_MS)
+    def live(lines: Sequence[bytes]) -> int:
+        for line in lines:
+            codec.feed(line, received_at_ms=NOW_MS)
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
     try:
-        short = live(0, 200)
-        long = live(200, 10_000)
+        short = live(youth)
+        long = live(age)
     finally:
         tracemalloc.stop()
     assert long - short < 16384

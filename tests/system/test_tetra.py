@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from pathlib import Path
 
 import pytest
 
 from gateway.app import made_factor
-from gateway.locating import JUST_ASKED
 from simulators import tetra_air as air
 from simulators.tetra_cell import STILL, Air
 from simulators.tetra_mobile import Mobile
@@ -23,6 +23,7 @@ from tests.system.daemon import ROOT, until
 from tests.system.ledgers import audit
 from tests.system.tetra_officer import TetraOfficer
 
+EMERGENCY = air.EMERGENCY_REASON
 E101, E103, N201, S302 = "5001001", "5001003", "5001005", "5001011"
 PART_MOST = 73
 """Characters of one part at the default 668 bits."""
@@ -109,7 +110,8 @@ async def test_the_same_text_is_a_new_check_when_its_time_is_over(tmp_path: Path
 
 
 async def test_the_control_room_asks_a_radio_where_it_is(tmp_path: Path) -> None:
-    """By call-sign, on record, once: the radio hears the question, and its fix is on the screen."""
+    """By call-sign, on record, once: the radio hears the question, and its fix is on the
+    screen. Its next report says emergency in nothing but its reason, and that is heard, too."""
     async with cell(tmp_path, issis=(N201,)) as here:
         officer = here.radio(N201)
         officer.fix(52_570_000, -243_000)
@@ -123,8 +125,10 @@ async def test_the_control_room_asks_a_radio_where_it_is(tmp_path: Path) -> None
         await until(lambda: abs(found["N-201"][-1][1] - 52_570_900) < 20, WITHIN_S)
         status, said = await here.daemon.post(path.format("N-201"), {}, "k1")
         assert status == 200, "the same again is the same act"
-        status, said = await here.daemon.post(path.format("N-201"), {}, "k2")
-        assert (status, said["title"]) == (409, JUST_ASKED)
+        here.base.transmit(int(N201), air.short_position(52.5709, -0.243, reason=EMERGENCY))
+        officer.emergencies.append(time.monotonic())
+        await here.on_record("emergency", terminal=N201)
+        await until(lambda: "N-201" in here.console.emergencies, WITHIN_S)
         status, _ = await here.daemon.post(path.format("E-999"), {}, "k3")
         assert status == 404
         assert officer.located == 1
