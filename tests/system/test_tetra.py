@@ -15,7 +15,7 @@ import pytest
 
 from gateway.app import made_factor
 from simulators import tetra_air as air
-from simulators.tetra_cell import STILL, Air
+from simulators.tetra_cell import NEAR, STILL, Air
 from simulators.tetra_mobile import Mobile
 from simulators.tetra_pei import MOTOROLA_LIKE, SEPURA_LIKE
 from tests.system.cell import BOOK_OFF, BOOK_ON, FREE, WITHIN_S, Cell, cell
@@ -263,3 +263,44 @@ async def test_a_bad_network_a_reboot_and_a_pulled_cable(tmp_path: Path) -> None
         assert {base.pei.counts["overlapping"] for base in here.bases} == {0}
         assert sum(base.cell.lost for base in here.bases) > 0
         assert [officer.mobile.strange for officer in here.officers] == [0] * 4
+
+
+@pytest.mark.slow
+async def test_killed_while_answers_go_out(tmp_path: Path) -> None:
+    """A death in the middle of answers over a slow air: each officer gets each answer whole, and
+    nothing was said before its record. A report on what the last life said proves nothing now."""
+    async with cell(
+        tmp_path,
+        habits=(SEPURA_LIKE,),
+        air=NEAR,
+        issis=(N201, S302),
+        checks={"resend_s": 2.0},
+    ) as here:
+        done: list[str] = []
+        for officer in here.officers:
+            officer.resend_s = 2.0
+        async with asyncio.TaskGroup() as officers:
+            for officer in here.officers:
+                officers.create_task(ask_all(officer, done))
+            await until(lambda: here.base.pei.counts["accepted"] >= 4, WITHIN_S)
+            await until(lambda: here.base.pei.on_air, WITHIN_S)
+            await here.daemon.kill()
+            await here.daemon.start()
+        assert len(done) == len(SUBJECTS) * len(here.officers)
+        await here.settled()
+        assert here.verdict() == []
+        assert here.base.pei.counts["boots"] == 0, "no radio is reset to be set up"
+
+
+@pytest.mark.slow
+async def test_a_call_for_help_by_position_alone(tmp_path: Path) -> None:
+    """LIP's reason 2 is an emergency, recorded and shown, and its place with it."""
+    async with cell(tmp_path, habits=(SEPURA_LIKE,), issis=(N201,)) as here:
+        radio = here.radio(N201)
+        place = air.short_position(52.573, -0.241, reason=air.EMERGENCY_REASON)
+        here.base.transmit(int(N201), place)
+        radio.emergencies.append(0.0)
+        await here.on_record("emergency", terminal=N201)
+        await until(lambda: "N-201" in here.console.emergencies, WITHIN_S)
+        await until(lambda: here.console.positions.get("N-201"), WITHIN_S)
+        assert here.verdict() == []
