@@ -32,6 +32,7 @@ from gateway.messages import Secret, Viewer
 from simulators import scenario as scenarios
 from simulators.clock import RealClock
 from simulators.feed import LEGEND, Feed, Line
+from simulators.gpsd_server import GpsdVehicle
 from simulators.pnc_server import PncServer
 from simulators.radio import Radio
 from simulators.register_server import RegisterServer
@@ -104,6 +105,7 @@ def resolved_config(
     pnc_url: str,
     register_url: str,
     http_port: int,
+    gpsd_ports: Mapping[str, int],
 ) -> dict[str, Any]:
     """config/demo.toml with what is only known at run time. Passwords lie in folder/secrets."""
     tree: dict[str, Any] = dict(base)
@@ -138,6 +140,16 @@ def resolved_config(
         }
         for actor in scenario.actors
         if actor.bearer == "serial"
+    ]
+    tree["gpsd"] = [
+        {
+            **base["gpsd"][0],
+            "name": f"gpsd-{actor.callsign.lower()}",
+            "port": gpsd_ports[actor.callsign],
+            "terminal": actor.issi,
+        }
+        for actor in scenario.actors
+        if actor.bearer == "gpsd"
     ]
     main, status = GATEWAY_USERS
     tree["mqtt"] = [
@@ -209,11 +221,23 @@ def _write_secrets(folder: Path, passwords: Mapping[str, str]) -> None:
 
 
 def fleet_of(sample: Mapping[str, Any], scenario: Scenario) -> dict[str, Any]:
-    """The sample fleet, in which whoever is on TETRA in the play has the budget of such a radio."""
+    """The sample fleet, in which whoever is on TETRA in the play has the budget of such a radio,
+    and with the play's cars behind a gpsd."""
     on_tetra = {actor.issi for actor in scenario.actors if actor.bearer == "tetra"}
     rows = [
         {**row, "device_class": "tetra"} if row["issi"] in on_tetra else row
         for row in sample["terminals"]
+    ]
+    rows += [
+        {
+            "issi": actor.issi,
+            "callsign": actor.callsign,
+            "agency": "police",
+            "area": actor.area,
+            "device_class": "vehicle",
+        }
+        for actor in scenario.actors
+        if actor.bearer == "gpsd"
     ]
     return {**sample, "terminals": rows}
 
@@ -337,6 +361,11 @@ async def _demo(
         pnc_url=pnc.url,
         register_url=register.url,
         http_port=free_port(8080) if http_port is None else http_port,
+        gpsd_ports={
+            radio.callsign: radio.port
+            for radio in radios.values()
+            if isinstance(radio, GpsdVehicle)
+        },
     )
     path = folder / "demo.toml"
     path.write_text(to_toml(tree), "utf-8")
@@ -464,7 +493,7 @@ def _say_hello(
         out.write(f"log in   {name}  {password}\n")
     out.write(
         f"radios   {bearers['tetra']} on TETRA handsets behind {len(play.bases)} radios on PTYs, "
-        f"{bearers['mqtt']} over MQTT; synthetic data only\n"
+        f"{bearers['mqtt']} over MQTT, {bearers['gpsd']} car behind a gpsd; synthetic data only\n"
     )
     taken = {actor.issi for actor in play.actors}
     left = [t.issi for t in gateway.config.fleet.terminals if t.issi not in taken]

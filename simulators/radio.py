@@ -59,6 +59,8 @@ class Radio(ABC):
     """One officer's terminal. `run` leads its life until cancelled."""
 
     bearer = ""
+    asks = True
+    """Whether somebody sits there who could ask."""
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from adapters.pnc.mock import Latency
 from simulators import scenario as scenarios
 from simulators.clock import Clock, RealClock
+from simulators.gpsd_server import GpsdVehicle
 from simulators.lines import PtyLine
 from simulators.mqtt_terminal import MqttTerminal
 from simulators.patrol import Patrol
@@ -93,6 +94,14 @@ def build_radios(
                 fix_every_s=scenario.fix_every_s,
                 think_s=scenario.think_s,
             )
+        elif actor.bearer == "gpsd":
+            radios[actor.callsign] = GpsdVehicle(
+                issi=actor.issi,
+                callsign=actor.callsign,
+                clock=clock,
+                patrol=patrol,
+                fix_every_s=scenario.fix_every_s,
+            )
         else:
             radios[actor.callsign] = MqttTerminal(
                 issi=actor.issi,
@@ -124,8 +133,8 @@ def plug_in(
     folder: Path,
     kept: contextlib.AsyncExitStack,
 ) -> list[str]:
-    """Open the line of every serial radio and every base and have `kept` close it. Raises
-    OSError."""
+    """Open the line of every serial radio and every base, and the port of every gpsd, and have
+    `kept` close it. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     said = []
     for base in bases.values():
@@ -137,6 +146,10 @@ def plug_in(
             radio.plug()
             kept.callback(radio.unplug)
             said.append(f"{radio.callsign} on {radio.line.path}")
+        elif isinstance(radio, GpsdVehicle):
+            radio.plug()
+            kept.callback(radio.unplug)
+            said.append(f"{radio.callsign} behind a gpsd on 127.0.0.1:{radio.port}")
     return said
 
 

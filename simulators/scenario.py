@@ -56,7 +56,7 @@ class Actor(_Table, frozen=True, kw_only=True):
 
     callsign: str
     issi: str
-    bearer: Literal["serial", "tetra", "mqtt"]
+    bearer: Literal["serial", "tetra", "mqtt", "gpsd"]
     area: str
     pace: Pace = Pace.FOOT
     base: str = ""
@@ -162,6 +162,7 @@ def _check(scenario: Scenario) -> list[str]:
             found.append(f"actors[{place}].area: one of {', '.join(AREAS)}")
         if (actor.bearer == "tetra") != (actor.base in bases):
             found.append(f"actors[{place}].base: one of bases, for the bearer tetra alone")
+    mute = {actor.callsign for actor in scenario.actors if actor.bearer == "gpsd"}
     for place, step in enumerate(scenario.steps):
         where = f"steps[{place}]"
         if step.at_s < 0:
@@ -176,6 +177,8 @@ def _check(scenario: Scenario) -> list[str]:
             found.append(f"{where}.actor: not one of actors")
         if step.action == "check":
             found += _check_text(f"{where}.text", step.text)
+        if step.actor in mute and step.action not in ("say", "unplug", "plug"):
+            found.append(f"{where}.actor: nobody sits there who could do that")
     background = scenario.background
     if background is not None:
         if background.every_s <= 0:
@@ -308,7 +311,7 @@ async def _background(
     choices = {
         callsign: background.others.get(callsign, background.police)
         for callsign in radios
-        if callsign not in background.quiet
+        if callsign not in background.quiet and radios[callsign].asks
     }
     choices = {callsign: texts for callsign, texts in choices.items() if texts}
     await clock.sleep(background.from_s)

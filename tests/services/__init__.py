@@ -26,6 +26,7 @@ DEBIAN_PACKAGES = {
     "glewlwyd": "glewlwyd",
     "gpsd": "gpsd",
     "gpsfake": "gpsd-clients",
+    "gpspipe": "gpsd-clients",
 }
 EXTRA_FOLDERS = ("/usr/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin")
 

@@ -178,6 +178,7 @@ async def test_demo_answers_on_both_bearers_shows_it_and_ends_with_a_summary(
     for happening in ("stolen", "wanted", "no trace", "slow", "does not answer", "unplug"):
         assert happening in demo.text.lower(), f"no caption says {happening}"
     assert "NO ANSWER" in demo.text
+    assert re.search(r"link +gpsd-e-150 +up", demo.text), "the car behind a gpsd"
     assert four_screens(demo.lines, "stolen car") == STOLEN_CAR
     assert four_screens(demo.lines, "wanted person") == WANTED_PERSON
     assert demo.process is not None
