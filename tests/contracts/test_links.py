@@ -7,6 +7,7 @@ themselves.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tty
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,8 +23,16 @@ from adapters import codecs, links
 from adapters.links.osmand_http import OsmandLink
 from gateway.app import SystemClock
 from gateway.errors import LinkDown, SendFailed
-from gateway.messages import Envelope, FixSource, LocationFix, Notice, StatusReport
-from gateway.ports import Link, Plays
+from gateway.messages import (
+    Bearer,
+    Envelope,
+    FixSource,
+    Locate,
+    LocationFix,
+    Notice,
+    StatusReport,
+)
+from gateway.ports import Link, Locates, Plays
 from gateway.settings import (
     BrokerSection,
     GpsdSection,
@@ -300,6 +309,8 @@ async def radio_ends(folder: Path) -> AsyncIterator[Ends]:
 
     def hear(sdu: Sdu) -> None:
         said = tetra_air.read(sdu)
+        if isinstance(said, tetra_air.Locate):
+            return
         assert isinstance(said, tetra_air.Text)
         ends.heard.append(said.text.encode())
 
@@ -526,6 +537,16 @@ async def test_what_was_sent_is_counted(ends: Ends) -> None:
     await ends.link.send(ISSI, notice, expires_in_s=60, deadline_s=5)
     assert ends.meter.total("frames_sent_total", link="line", type="notice") == 1
     assert ends.meter.total("link_send_bytes_total", link="line") >= 1
+
+
+async def test_whoever_says_that_it_can_ask_where_a_radio_is_asks(ends: Ends) -> None:
+    """And whoever has no word for it does not say so: the control room is told at once."""
+    await ends.opened()
+    can = isinstance(ends.link, Locates) and ends.link.locates(ISSI)
+    with contextlib.suppress(SendFailed):
+        await ends.link.send(ISSI, Locate(), expires_in_s=60, deadline_s=5)
+    assert ends.meter.total("frames_sent_total", link="line", type="locate") == can
+    assert can == (ends.link.bearer is Bearer.TETRA)
 
 
 async def test_sending_and_reach(sending: Ends) -> None:
