@@ -9,17 +9,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
+import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from adapters import last_words
 from gateway import __version__
 from gateway.errors import EXIT_CHAIN, ChainBroken, ConfigError, LedgerError
+
+if TYPE_CHECKING:
+    from adapters.recordings import Recording
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -291,6 +296,16 @@ def _add_replay(commands: argparse._SubParsersAction[_Parser]) -> None:
     replay.add_argument("--config", type=Path, metavar="FILE", help="people and rules; the sample")
     replay.add_argument("--link", default="", metavar="NAME", help="only what this one heard")
     replay.add_argument("--events", action="store_true", help="print each event, too")
+    replay.add_argument(
+        "--corpus",
+        nargs=2,
+        metavar=("CODEC", "NAME"),
+        help="make a case of it instead: FOLDER/CODEC/NAME.jsonl, with identities made synthetic",
+    )
+    replay.add_argument("--from", dest="since", default="", metavar="T", help="of it, from then on")
+    replay.add_argument("--to", dest="until", default="", metavar="T", help="until then (UTC)")
+    replay.add_argument("--out", type=Path, default=Path("tests/corpus"), metavar="FOLDER")
+    replay.add_argument("--source", default="recorded in the field", metavar="TEXT")
     pace = replay.add_mutually_exclusive_group()
     pace.add_argument("--speed", type=float, default=None, metavar="N", help="times as fast")
     pace.add_argument("--as-it-happened", action="store_true", help="at its own pace")
@@ -310,6 +325,8 @@ def _replay(arguments: argparse.Namespace) -> int:
         return EXIT_USAGE
     try:
         found = replay.read(arguments.files, arguments.key)
+        if arguments.corpus:
+            return _corpus_case(arguments, found)
         config = replay.allowed(arguments.config or _sample())
         made = asyncio.run(replay.play(found, config, speed=speed, links_only=arguments.link))
     except replay.ReplayRefused as error:
@@ -319,6 +336,32 @@ def _replay(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"not replayed: {error}\n")
         return EXIT_FAILED
     replay.say(found, made, sys.stdout, events=arguments.events)
+    return EXIT_OK
+
+
+def _corpus_case(arguments: argparse.Namespace, found: Sequence[Recording]) -> int:
+    from gateway import corpus_case, replay
+
+    codec, name = arguments.corpus
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", name):
+        sys.stderr.write("NAME: a-z, 0-9, `-`, `_`, at most 41\n")
+        return EXIT_USAGE
+    since, until = (
+        datetime.fromisoformat(each).replace(tzinfo=UTC).timestamp() * 1000 if each else other
+        for each, other in ((arguments.since, -math.inf), (arguments.until, math.inf))
+    )
+    _, heard = replay.heard_by(found, arguments.link, since, until)
+    try:
+        made = corpus_case.cases(heard, codec, name, arguments.source)
+    except corpus_case.CannotBeMade as error:
+        sys.stderr.write(f"not made: {error}; nothing was written\n")
+        return EXIT_FAILED
+    file = arguments.out / codec / f"{name}.jsonl"
+    with file.open("x", encoding="utf-8") as out:
+        out.writelines(f"{json.dumps(each, ensure_ascii=False)}\n" for each in made)
+    sys.stdout.write(
+        f"{file}: {len(made)} cases. What they expect is what is decided now: look at it\n"
+    )
     return EXIT_OK
 
 

@@ -346,6 +346,30 @@ def _again(first: Heard, items: Iterator[recordings.Item]) -> Iterator[recording
     yield from items
 
 
+def heard_by(
+    found: Sequence[Recording], link: str, since_ms: float, until_ms: float
+) -> tuple[str, list[Heard]]:
+    """What one link heard in that time, and its codec. link: empty for the only one there is.
+
+    Raises RecordingUnreadable, ReplayRefused.
+    """
+    heard: list[Heard] = []
+    codec = ""
+    for recording in found:
+        abouts = recording.about.links
+        places = [n for n, each in enumerate(abouts) if link in ("", each.name)]
+        if len(places) != 1:
+            raise ReplayRefused("which link? " + ", ".join(each.name for each in abouts))
+        codec = abouts[places[0]].codec
+        heard += [
+            each
+            for each in recording.items()
+            if isinstance(each, Heard) and each.link == places[0] and each.data
+            if since_ms <= each.at_ms <= until_ms
+        ]
+    return codec, heard
+
+
 class _Instance:
     """One throw-away instance, for one file."""
 

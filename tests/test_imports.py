@@ -20,7 +20,14 @@ ROOT = Path(__file__).resolve().parents[1]
 LINTER = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
 CONTRACTS = {each["id"]: each for each in LINTER["contracts"]}
 
-ROOTS = {"gateway.app", "gateway.cli", "gateway.demo", "gateway.replay", "gateway.__main__"}
+ROOTS = {
+    "gateway.app",
+    "gateway.cli",
+    "gateway.demo",
+    "gateway.replay",
+    "gateway.corpus_case",
+    "gateway.__main__",
+}
 """The composition roots and the command line: they alone know adapters."""
 FLOOR = {
     "adapters.certificates",

@@ -33,6 +33,11 @@ def fed(codec: Codec, data: bytes, way: str, now_ms: int, tail: bytes) -> list[D
             return list(codec.feed(data + tail, received_at_ms=now_ms))
 
 
+def now_of(case: dict[str, Any]) -> int:
+    """Of a case that was recorded, when that was."""
+    return ms(case["now"]) if "now" in case else NOW_MS
+
+
 NAMED: set[str] = set()
 
 
@@ -91,7 +96,8 @@ def test_keysds(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", named("line_terminal"))
 def test_line_terminal(case: dict[str, Any], way: str) -> None:
     codec = codecs.create("line_terminal", side=case["side"])
-    compare(fed(codec, case["data"].encode(), way, NOW_MS, b"#S 1"), case)
+    data = payload(case) if "hex" in case else case["data"].encode()
+    compare(fed(codec, data, way, now_of(case), b"#S 1"), case)
 
 
 @pytest.mark.parametrize("case", named("terminal_json"))
@@ -99,7 +105,7 @@ def test_terminal_json(case: dict[str, Any]) -> None:
     codec = codecs.create(
         "terminal_json", identity="5001001", side=case.get("side", "gateway"), max_payload=16384
     )
-    found = codec.feed(payload(case), received_at_ms=NOW_MS, channel=case["channel"])
+    found = codec.feed(payload(case), received_at_ms=now_of(case), channel=case["channel"])
     compare(list(found), case)
 
 
