@@ -14,6 +14,7 @@ Rules of this module (docs/interfaces.md, OsmAnd)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -186,14 +187,7 @@ class OsmandLink:
         section = self._section
         tokens, certificate = await asyncio.to_thread(self._opened)
         self._tokens = tokens
-        self._intake = Intake(
-            link=self.name,
-            bearer=self.bearer,
-            clock=self._clock,
-            meter=self._meter,
-            handle=handle,
-            suspect=self._suspect,
-        )
+        self._intake = self._way_in(handle)
         server = web.Server(self._answer)
         try:
             listening = await Doors(section).listen(
@@ -211,6 +205,26 @@ class OsmandLink:
             listening.close()
             server.pre_shutdown()  # whoever asks nothing now
             await server.shutdown(STOP_WITHIN_S)
+
+    def _way_in(self, handle: Handle) -> Intake:
+        return Intake(
+            link=self.name,
+            bearer=self.bearer,
+            clock=self._clock,
+            meter=self._meter,
+            handle=handle,
+            suspect=self._suspect,
+        )
+
+    def played(self, handle: Handle) -> Tap:
+        """gateway.ports.Plays. No token is in a recording: each counts as right."""
+        intake = self._way_in(handle)
+
+        def hear(channel: str, data: bytes) -> None:
+            with contextlib.suppress(Refused):
+                self._decided(_Asked(channel, data, ""), intake, _nobody_waits, known=True)
+
+        return hear
 
     def _opened(self) -> tuple[Tokens | None, Certificate | None]:
         """What stands in the files; read anew each time. Blocks."""
@@ -275,8 +289,23 @@ class OsmandLink:
         return await self._judged(asked)
 
     async def _judged(self, asked: _Asked) -> int:
-        intake = self._intake
-        assert intake is not None
+        assert self._intake is not None
+        settled = asyncio.Event()
+        status = self._decided(asked, self._intake, settled.set)
+        if status != 200:
+            return status
+        try:
+            async with asyncio.timeout(TAKEN_WITHIN_S):
+                await settled.wait()
+        except TimeoutError:
+            raise Refused(503) from None
+        return 200
+
+    def _decided(
+        self, asked: _Asked, intake: Intake, settle: Callable[[], None], *, known: bool = False
+    ) -> int:
+        """Judged, and handed over: 200 when it is taken once `settle` was called, 204 when there
+        is nothing to wait for. Raises Refused. known: whatever its token is."""
         received_at_ms = self._clock.wall_ms()
         self._tap(asked.channel, asked.data)
         intake.heard(len(asked.data))
@@ -285,7 +314,8 @@ class OsmandLink:
         device, decoded = reader.read(
             asked.data, received_at_ms=received_at_ms, channel=asked.channel
         )
-        if self._tokens is not None and not self._tokens.open(device, asked.token):
+        closed = self._tokens is not None and not self._tokens.open(device, asked.token)
+        if closed and not known:
             intake.reject("auth")
             raise Refused(401)
         if intake.readable(decoded):
@@ -301,16 +331,8 @@ class OsmandLink:
         if not issi or not self._known(issi):
             intake.reject("unknown_terminal")
             raise Refused(404)
-        settled = asyncio.Event()
-        intake.take(decoded, issi, received_at_ms, settled.set)
-        if len(bad) == len(decoded):
-            return 204
-        try:
-            async with asyncio.timeout(TAKEN_WITHIN_S):
-                await settled.wait()
-        except TimeoutError:
-            raise Refused(503) from None
-        return 200
+        intake.take(decoded, issi, received_at_ms, settle)
+        return 204 if len(bad) == len(decoded) else 200
 
     async def _asked(self, request: web.BaseRequest) -> _Asked:
         """Read within its bounds, and told apart. Raises Refused."""
@@ -355,6 +377,10 @@ class OsmandLink:
     ) -> None:
         del terminal, message, expires_in_s, deadline_s
         raise SendFailed("a tracker has no screen")
+
+
+def _nobody_waits() -> None:
+    """What is played again is answered to nobody."""
 
 
 def _without_token(query: bytes) -> tuple[bytes, str]:
