@@ -26,7 +26,7 @@ from gateway.messages import (
     StatusReport,
     Uplink,
 )
-from gateway.ports import Handle
+from gateway.ports import SEND_S, Handle
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -37,6 +37,8 @@ IN_FLIGHT = 20
 
 class SimBearer:
     """gateway.ports.Link to some terminals: may be cut, may lose what it carries."""
+
+    send_s = SEND_S
 
     def __init__(self, world: World, name: str, bearer: Bearer, terminals: Iterable[Issi]) -> None:
         self.name, self.bearer, self.kind = name, bearer, bearer.value
