@@ -67,6 +67,27 @@ SHORT = bytes.fromhex("0A0FFE639A49F7914A4810")
 LONG = bytes.fromhex("0A4E0DFBED7FA0AFAA28F25F8005FE010100")
 TYPED = counted(0x82, b"V TE99ABC R1")
 
+TPVS = [
+    b'{"class":"TPV","device":"/dev/ttyACM0","mode":3,"time":"2026-11-22T10:15:%02d.000Z",'
+    b'"ept":0.005,"lat":52.572500000,"lon":-0.243100000,"altHAE":59.0000,"altMSL":12.0000,'
+    b'"epx":3.100,"epy":4.200,"epv":9.600,"track":358.5000,"magtrack":358.1823,"magvar":-0.3,'
+    b'"speed":13.787,"climb":0.000,"eps":8.40,"epc":96.60,"geoidSep":47.000,"eph":5.500,'
+    b'"sep":12.400}\r\n' % second
+    for second in range(60)
+]
+SKY = (
+    b'{"class":"SKY","device":"/dev/ttyACM0","time":"2026-11-22T10:15:09.000Z","hdop":0.9,'
+    b'"satellites":['
+    + b",".join(b'{"PRN":%d,"el":40.0,"az":83.0,"ss":46.0,"used":true}' % n for n in range(12))
+    + b"]}\r\n"
+)
+QUERY = b"id=TRK1&timestamp=1795342502&lat=52.5725&lon=-0.2431&speed=10.0&bearing=90.0&accuracy=8.0"
+POSTED = (
+    b'{"device_id":"TRK1","location":{"timestamp":"2026-11-22T10:15:02.000Z","coords":{'
+    b'"latitude":52.5725,"longitude":-0.2431,"accuracy":8,"speed":5.5,"heading":90,"altitude":12},'
+    b'"is_moving":true,"odometer":12,"battery":{"level":0.77,"is_charging":false}}}'
+)
+
 CASES = [
     Case("NMEA, RMC", datagrams("nmea0183"), [RMC]),
     Case("LIP, short report", datagrams("lip"), [SHORT]),
@@ -75,6 +96,10 @@ CASES = [
     ),
     Case("LIP, long: time, circle, altitude, velocity", datagrams("lip"), [LONG]),
     Case("LIP, heartbeat", datagrams("lip"), [bytes.fromhex("0A4C00408000")]),
+    Case("gpsd, a report of each second", datagrams("gpsd_json"), TPVS),
+    Case("gpsd, what is no position", datagrams("gpsd_json"), [SKY]),
+    Case("OsmAnd, a query", datagrams("osmand", "query"), [QUERY]),
+    Case("OsmAnd, a JSON body", datagrams("osmand", "json"), [POSTED]),
     Case("SDS, LIP in it", datagrams("sds", "sds4"), [SHORT]),
     Case("SDS, an enquiry as text", datagrams("sds", "sds4"), TYPED),
     Case("SDS, a status", datagrams("sds", "status"), [bytes.fromhex("800F")]),
