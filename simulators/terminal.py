@@ -29,6 +29,10 @@ from simulators.patrol import AREAS, Patrol
 from simulators.pty_radio import PtyRadio
 from simulators.radio import BadEnquiry, Radio
 from simulators.signals import stop_signals
+from simulators.tetra_cell import AIRS
+from simulators.tetra_handset import TetraHandset
+from simulators.tetra_pei import MAKES
+from simulators.tetra_radio import TetraRadio
 
 EXIT_ANSWERED = 0
 EXIT_FAILED = 1
@@ -177,6 +181,8 @@ async def terminal(
     wait_s: float = WAIT_S,
     script: Path | None = None,
     area: str = "",
+    make: str = "plain",
+    air: str = "near",
     stdin: TextIO = sys.stdin,
     out: TextIO = sys.stdout,
     err: TextIO = sys.stderr,
@@ -185,8 +191,9 @@ async def terminal(
     """Be the officer of terminal `issi`; returns the exit code.
 
     port: for mqtt the broker's TCP port (1883, with pki 8883); pki: the folder with its certificate
-    and the CA's; for serial the path of a device, or of the link
-    to make for a new PTY (empty: one in the temporary folder, printed). once: send one line; with
+    and the CA's; for serial and tetra the path of a device, or of the link to make for a new PTY
+    (empty: one in the temporary folder, printed). tetra: the gateway's own radio stands at that
+    port, of this make, in this air, and the officer is heard by it. once: send one line; with
     wait, stay until its answer or wait_s. area: send fixes of a walk there, else none.
     """
     clock = clock or RealClock()
@@ -207,6 +214,27 @@ async def terminal(
                 )
                 radio.plug()
                 err.write(f"radio on {radio.line.path}\n")
+            elif bearer == "tetra":
+                base = TetraRadio(
+                    name="base",
+                    line=_line(port, baud, kept),
+                    clock=clock,
+                    habits=MAKES[make],
+                    air=AIRS[air],
+                    seed=clock.wall_ms(),
+                )
+                base.plug()
+                kept.callback(base.close)
+                radio = TetraHandset(
+                    issi=issi,
+                    callsign=callsign or issi,
+                    base=base,
+                    clock=clock,
+                    patrol=patrol,
+                    think_s=think_s,
+                    resends=True,
+                )
+                err.write(f"TETRA radio on {base.line.path}\n")
             else:
                 radio = MqttTerminal(
                     issi=issi,
@@ -422,10 +450,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--as", dest="callsign", default="", metavar="CALLSIGN", help="see --fleet")
     who.add_argument("--issi", default="", metavar="N", help="the terminal's identity, 1-8 digits")
     parser.add_argument("--fleet", type=Path, default=Path("config/fleet.toml"), metavar="FILE")
-    parser.add_argument("--bearer", choices=("serial", "mqtt"), default="mqtt")
+    parser.add_argument("--bearer", choices=("serial", "tetra", "mqtt"), default="mqtt")
     parser.add_argument(
-        "--port", default="", help="mqtt: TCP port (1883); serial: a device, or the PTY to make"
+        "--port",
+        default="",
+        help="mqtt: TCP port (1883); serial, tetra: a device, or the PTY to make",
     )
+    parser.add_argument("--make", choices=tuple(MAKES), default="plain", help="tetra: whose radio")
+    parser.add_argument("--air", choices=tuple(AIRS), default="near", help="tetra: its network")
     parser.add_argument("--baud", type=int, default=9600)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--user", default="", help="default: the ISSI, when there is a password")
@@ -455,6 +487,8 @@ async def from_arguments(arguments: argparse.Namespace) -> int:
         issi=issi,
         callsign=arguments.callsign,
         bearer=arguments.bearer,
+        make=arguments.make,
+        air=arguments.air,
         port=arguments.port,
         baud=arguments.baud,
         host=arguments.host,

@@ -159,7 +159,8 @@ class TetraHandset(Radio):
                 return self.mobile.text(typed(message) or "")
 
     def _status(self, code: int) -> Sequence[Sdu]:
-        said = [air.status(self._statuses.get(code, STATUS_BASE + code) if code else EMERGENCY)]
+        value = EMERGENCY if code == EMERGENCY else self._statuses.get(code, STATUS_BASE | code)
+        said = [air.status(value)]
         if code != EMERGENCY or self._alarm == "status" or self._place is None:
             return said
         place = self._position(self._place, reason=air.EMERGENCY_REASON)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import re
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from simulators.handset import Reading
 from simulators.lines import PtyLine
 from simulators.patrol import Patrol
 from simulators.radio import BEAT_S
+from simulators.terminal import terminal
 from simulators.tetra_air import Report, Sdu, Status, Text
 from simulators.tetra_cell import Air
 from simulators.tetra_handset import TetraHandset
@@ -224,3 +226,39 @@ async def test_a_reboot_is_heard_on_the_line(clock: FakeClock, tmp_path: Path) -
     assert not base.pei.registered
     far.close()
     base.close()
+
+
+async def test_be_one_officer_on_a_handset(tmp_path: Path) -> None:
+    """`terminal --bearer tetra`: the gateway finds a radio at the port, the officer behind it. What
+    is typed before it has registered is lost, and said again."""
+    path, out = tmp_path / "R-3", io.StringIO()
+    being = asyncio.create_task(
+        terminal(
+            issi="5001001",
+            bearer="tetra",
+            port=str(path),
+            air="still",
+            script=script(tmp_path, "sleep 0.5", "V TE99AAA R1", "wait"),
+            wait_s=WITHIN_S,
+            out=out,
+            err=io.StringIO(),
+        )
+    )
+    async with asyncio.timeout(WITHIN_S):
+        while not path.is_symlink():  # noqa: ASYNC110 - the radio has no event for it
+            await asyncio.sleep(0.001)
+    far = FarEnd(path)
+    await far.begin()
+    issi, asked = await far.heard()
+    assert isinstance(asked, Text)
+    assert (issi, asked.text) == ("5001001", "V TE99AAA R1 Q1")
+    await far.send("5001001", air.text("Q1 C7F3 1/1 NO REPORTS TE99AAA", 1, request=1))
+    assert await being == 0
+    assert "NO REPORTS TE99AAA" in " ".join(out.getvalue().split())
+    far.close()
+
+
+def script(folder: Path, *lines: str) -> Path:
+    path = folder / "script.txt"
+    path.write_text("\n".join(lines), "utf-8")
+    return path
