@@ -36,7 +36,7 @@ async def daemon(tmp_path: Path, mosquitto: Mosquitto) -> AsyncIterator[Daemon]:
     (tmp_path / "lines").mkdir()
     daemon = Daemon(
         tmp_path,
-        lines={"serial-e-101": (str(tmp_path / "lines" / "E-101"), "5001001")},
+        tetra={"tetra-e": {"port": str(tmp_path / "lines" / "TETRA-E"), "rtscts": False}},
         broker=mosquitto.port,
     )
     await daemon.start()
@@ -86,7 +86,7 @@ async def test_a_scenario_against_a_daemon_that_is_up(
     assert "stolen" in out
     answered = [leaf for leaf in audit(daemon.state) if leaf["outcome"] == "answered"]
     assert "5001006" in {leaf["terminal"] for leaf in answered}
-    # The line appears after the daemon began to look for it: what is sure to come is a position.
+    # The radio appears after the daemon began to look for it: what is sure to come is a position.
     rows = {row[1]: row for row in (await daemon.snapshot())["units"]["rows"]}
     assert rows["E-101"][6] is not None
 
