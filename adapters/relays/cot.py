@@ -220,6 +220,7 @@ class Cot:
             turn = self._pacing.due(now_s, AT_ONCE)
             if turn:
                 await self._put(line, "fix", self._words(turn, now_s))
+                await asyncio.sleep(0)  # it is the radios' loop as well
                 continue
             if now_s >= self._look_due_s:
                 await self._look()

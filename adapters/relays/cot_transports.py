@@ -35,7 +35,9 @@ HEARD_MOST = 65536
 """Bytes without the end of an event: somebody who says no events at all."""
 USER_TIMEOUT_MS = 15_000
 END = b"</event>"
-_PING = re.compile(rb"""<event\b[^>]*\stype\s*=\s*(["'])t-x-c-t\1""")
+TAG_MOST = 1024
+"""Bytes of the tag `<event ...>` that are looked at: what pings is short."""
+_PING = re.compile(rb"""\stype\s*=\s*(["'])t-x-c-t\1""")
 
 
 class Line(Protocol):
@@ -75,10 +77,17 @@ class Events:
     def feed(self, data: bytes) -> None:
         *events, rest = (self._rest + data).split(END)
         for event in events:
-            if _PING.search(event):
+            if _is_ping(event):
                 self._pinged()
         # Of one that is too long nothing is kept: what pings is short.
         self._rest = rest if len(rest) <= HEARD_MOST else b""
+
+
+def _is_ping(event: bytes) -> bool:
+    """One look at one tag: what a server says must not cost more than it is worth."""
+    begin = event.find(b"<event")
+    tag, closed, _ = event[begin : begin + TAG_MOST].partition(b">")
+    return bool(begin >= 0 and closed and _PING.search(tag))
 
 
 # --------------------------------------------------------------------------- a stream

@@ -1060,6 +1060,21 @@ def export_reply(r: Random) -> bytes:
     )
 
 
+def tak_stream(r: Random) -> bytes:
+    """What a TAK server says to its clients: events, pings and answers among them, and noise."""
+    events = []
+    for _ in range(r.randrange(1, 5)):
+        type_ = maybe(r, some(r, ["t-x-c-t", "t-x-c-t-r", "a-f-G-U-C", "t-x-takp-v"]))
+        mark = some(r, ['"', "'"])
+        space = some(r, ["", " ", "\n"]) * r.randrange(1, 3)
+        header = some(r, ["", '<?xml version="1.0" encoding="UTF-8"?>\n'])
+        tag = f"<event uid={mark}{word(r)}{mark} type{space}={space}{mark}{type_}{mark}"
+        end = some(r, ["/>", "></event>", '><point lat="0"/></event>', "></event>\n", ""])
+        text = header + some(r, [tag, tag, "<event " * r.randrange(1, 300)]) + end
+        events.append(noisy(r, utf8(text), 20))
+    return b"".join(events)
+
+
 def toml(sample: str) -> Made:
     """The sample configuration with some of its lines changed, doubled, moved or gone."""
     lines = sample.splitlines()

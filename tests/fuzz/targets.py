@@ -31,6 +31,7 @@ from adapters.links.intake import Intake
 from adapters.links.mqtt_broker import MqttLink
 from adapters.mqtt_client import Received
 from adapters.pnc import wire
+from adapters.relays.cot_transports import Events
 from adapters.web import asking, requests
 from gateway import settings
 from gateway.errors import ConfigError, PncGarbled
@@ -342,6 +343,25 @@ def splitter(data: bytes) -> Hashable:
             assert len(lines) <= limit
         assert out == found
     return len(found), "long" in found
+
+
+def tak(data: bytes) -> Hashable:
+    """What a TAK server says: alike however it is cut, and as many pings as there are events at
+    most."""
+    r = lots(data)
+    heard: list[int] = []
+    for cuts in (
+        [0, len(data)],
+        sorted({0, len(data), *(r.randrange(len(data) + 1) for _ in "ab")}),
+    ):
+        pings: list[bool] = []
+        events = Events(lambda pings=pings: pings.append(True))  # type: ignore[misc]
+        for start, end in itertools.pairwise(cuts):
+            events.feed(data[start:end])
+        heard.append(len(pings))
+    assert len(set(heard)) == 1
+    assert heard[0] <= data.count(b"</event>")
+    return min(heard[0], 3)
 
 
 # --------------------------------------------------------------------------- what is typed
@@ -739,6 +759,7 @@ TARGETS: dict[str, Target] = {
         Target("http", grammar.http_request, http),
         Target("pnc", grammar.pnc_reply, pnc),
         Target("export-reply", grammar.export_reply, export),
+        Target("tak", grammar.tak_stream, tak),
         *(
             Target(
                 f"config-{name}",

@@ -27,6 +27,7 @@ from tests.fakes import FakeClock, FakeJournal, FakeMeter, FakePresent, settle
 CONFIG = load(Path(__file__).parents[3] / "config" / "gateway.toml")
 EAST, NORTH, COUNCIL = "5001001", "5001005", "5001008"
 """Police in Eastern and in Northern; the council in Northern."""
+PLACE = UnitFix(EAST, 52.5, -0.24, 1, 1, 8.0, 90.0, 1.0, FixSource.GNSS)
 UNIT, HELP, OVER, GONE = "a-f-G-U-C", "b-a-o-tbl", "b-a-o-can", "t-x-d-d"
 
 
@@ -231,6 +232,28 @@ async def test_who_goes_is_taken_off_the_map_once(rig: Rig) -> None:
     assert line.take() == [], "off duty"
     await rig.meta(EAST, status="AVL")
     assert line.take() == [(UNIT, "RADIO-5001001")]
+
+
+async def test_many_units_do_not_hold_the_loop(rig: Rig) -> None:
+    """Said in turns, also where the line never makes anybody wait."""
+    for n in range(1000):
+        terminal = str(6_000_000 + n)
+        rig.present.metas[terminal] = msgspec.structs.replace(
+            rig.present.metas[EAST], terminal=terminal
+        )
+        rig.present.fixes[terminal] = msgspec.structs.replace(PLACE, terminal=terminal)
+    line = rig.line = FakeLine()
+
+    async def turns() -> int:
+        found = 0
+        while len(line.events) < 1000:
+            found += 1
+            await asyncio.sleep(0)
+        return found
+
+    counting = asyncio.ensure_future(turns())
+    rig.task = asyncio.ensure_future(rig.relay.run(lambda: None))
+    assert await counting >= 1000 / cot.AT_ONCE
 
 
 async def test_one_that_cannot_be_said_costs_itself_alone(rig: Rig) -> None:
