@@ -14,6 +14,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.adapters.relays.cot_schema import checked
+from tests.adapters.relays.test_cot_transports import Client
 from tests.services import free_port
 from tests.system.daemon import ROOT, until
 from tests.system.seats import log_in
@@ -154,8 +156,11 @@ def left_behind(pgid: int, tmp: Path) -> list[str]:
 async def test_demo_answers_on_both_bearers_shows_it_and_ends_with_a_summary(
     tmp_path: Path,
 ) -> None:
-    """Within 10 s one check answered over TETRA and one over MQTT, and the page shows both."""
+    """Within 10 s one check answered over TETRA and one over MQTT, and the page shows both. A TAK
+    client on this host sees whoever is on the page."""
     demo = Demo(tmp_path, "--duration", "30", "--seed", "1")
+    tak = Client("udp://239.2.3.1:6969", PYTAK_MULTICAST_LOCAL_ADDR="127.0.0.1")
+    await tak.open()
     loop = asyncio.get_running_loop()
     started_s = loop.time()
     try:
@@ -166,9 +171,18 @@ async def test_demo_answers_on_both_bearers_shows_it_and_ends_with_a_summary(
             await asyncio.sleep(0.1)
         assert bearers == {"tetra", "mqtt"}, demo.text
         assert f"http://127.0.0.1:{demo.port}/" in demo.text
+        located = await located_units(demo.port, demo.text)
+        assert len(located) > 4, demo.text
         assert await demo.end(60) == 0, demo.text
     finally:
         await demo.kill()
+        await tak.close()
+    on_tak = {
+        contact.attrib["callsign"]
+        for event in (checked(tak.queue.get_nowait()) for _ in range(tak.queue.qsize()))
+        for contact in event.iter("contact")
+    }
+    assert located <= on_tak
     figures = summary(demo.text)
     assert figures["asked"] >= 10, demo.text
     assert figures["answered"] >= 5, demo.text
@@ -211,6 +225,18 @@ async def seat_at(port: int, said: str) -> dict[str, str] | None:
     """Logged in with what the demo says; None while it has not."""
     found = re.search(r"(?m)^log in +(operator) +(\S+)$", said)
     return await log_in(f"http://127.0.0.1:{port}", *found.groups()) if found else None
+
+
+async def located_units(port: int, said: str) -> set[str]:
+    """The call-signs of those whose position the page has."""
+    seat = await seat_at(port, said)
+    assert seat is not None
+    async with (
+        aiohttp.ClientSession(headers=seat) as http,
+        http.get(f"http://127.0.0.1:{port}/api/v1/units.geojson") as answer,
+    ):
+        features = json.loads(await answer.read())["features"]
+    return {each["properties"]["callsign"] for each in features if each["geometry"]}
 
 
 async def answered_bearers(port: int, said: str) -> set[str]:
