@@ -12,6 +12,7 @@ from tests.test_status import NODE, missing
 PAGE = ROOT / "docs" / "failure-modes.md"
 FAMILIES = {
     "Serial": ("S", 12),
+    "TETRA, phones, receivers, trackers, relays": ("T", 12),
     "MQTT": ("M", 18),
     "PNC": ("P", 8),
     "Storage": ("D", 12),
