@@ -212,7 +212,7 @@ class CheckMemory:
     ) -> Check | None:
         """The newest question of this terminal that has no outcome yet, as far as it may know."""
         for check in reversed(self._open.values()):
-            mine = check.terminal == terminal and (not ref or _is_called(check, ref))
+            mine = check.terminal == terminal and (not ref or is_called(check, ref))
             if mine and (check.state.stage in BEFORE_OUTCOME or hushed(check)):
                 return check
         return None
@@ -222,7 +222,7 @@ class CheckMemory:
         return any(
             check.terminal == terminal
             and (check.accepted_at_s >= since_s or check.id in self._open)
-            and _is_called(check, ref)
+            and is_called(check, ref)
             for check in self._known.values()
         )
 
@@ -234,5 +234,5 @@ def own_names(question: Check | CheckRequest) -> tuple[str, ...]:
     return tuple(name for name in names if name)
 
 
-def _is_called(check: Check, ref: str) -> bool:
+def is_called(check: Check, ref: str) -> bool:
     return ref in (check.short, check.id) or ref.upper() in own_names(check)

@@ -79,6 +79,13 @@ class CheckRepeats:
                 self._voice.withheld(check)
         settle()
 
+    async def recall(self, check: Check, settle: Callable[[], None]) -> None:
+        """Its officer asks for the answer, not anew: no receipt of it where it can be shown."""
+        if not _was_released(check) or not may_still_see(check, self._rules()):
+            await self.answer_again(check, settle)
+        elif await self.show_again(check):
+            settle()
+
     async def show_again(self, check: Check) -> bool:
         """Give the same bytes again. False when the process must stop."""
         assert check.result is not None

@@ -24,7 +24,7 @@ from gateway.admission import Admission, Rules, admit, decide
 from gateway.asking import Asking, AtRegister, Beside
 from gateway.breaker import Circuit
 from gateway.check_holds import CheckHolds
-from gateway.check_memory import CheckMemory, dedupe_key, own_names
+from gateway.check_memory import CheckMemory, dedupe_key, is_called, own_names
 from gateway.check_repeats import CheckRepeats, is_hit
 from gateway.check_rows import (
     Check,
@@ -144,6 +144,7 @@ from gateway.supervise import Crew
 from gateway.timers import Timer, Timers
 from gateway.trials import TRIALS_MOST, Trials
 
+NOTHING_TO_SHOW = "NOTHING TO SHOW. ASK AGAIN"
 RECEIPTS_MOST = 4
 """Receipts drawn for one check: that three are taken by chance, nobody lives to see."""
 REWRITE_S = 1.0
@@ -445,6 +446,54 @@ class CheckDesk:
         self._courier.tell(terminal, notice, expires_in_s=RECEIPT_EXPIRES_S)
         settle()
         return ref
+
+    def recall(self, terminal: Issi, ref: str, settle: Callable[[], None]) -> None:
+        """Show an answer again: the newest (or the one meant by `ref`) of whoever asked for it,
+        while it is not older than an answer may be when it is delivered. Never a second query."""
+        if self.crew.full:
+            self._meter.count("queue_dropped_total", queue="check", reason="full")
+            settle()
+            return
+        self._own(self._recall(terminal, ref.upper(), settle), settle)
+
+    async def _recall(self, terminal: Issi, ref: str, settle: Callable[[], None]) -> None:
+        check = await self._newest_told(terminal, ref)
+        if check is not None:
+            await self._repeats.recall(check, settle)
+            return
+        notice = Notice(kind="recall", text=NOTHING_TO_SHOW)
+        self._courier.tell(terminal, notice, expires_in_s=RECEIPT_EXPIRES_S)
+        settle()
+
+    async def _newest_told(self, terminal: Issi, ref: str) -> Check | None:
+        """The ledger says which: memory may hold an old one that is unread, and not the newest."""
+        oldest_ms = self._clock.wall_ms() - round(1000 * (self._settings.stale_s + LOOK_BACK_S))
+        try:
+            rows = await self._ledger.recent_checks(terminal, oldest_ms)
+        except LedgerUnavailable:
+            self._journal.warn("ledger.unavailable", stage="recall")
+            return None
+        for row in rows:
+            check = self._memory.find(row.id)
+            try:
+                check = check or read_row(row, self._clock)
+            except msgspec.DecodeError:
+                continue
+            if (not ref or is_called(check, ref)) and self._may_recall(check):
+                return self._repeats.known(check)
+        return None
+
+    def _may_recall(self, check: Check) -> bool:
+        """Whether its officer was told how it ended, on this radio, and not too long ago. Of what
+        was refused nothing was told but why."""
+        if check.result is None or check.state.outcome in (None, Outcome.REFUSED):
+            return False
+        if check.state.quiet or self.voice.hushed(check) or not self._same_holder(check):
+            return False
+        if check.settled_at_s is None or (check.settled_at_ms or 0) > self._clock.wall_ms():
+            return False  # our clock was set back: nobody can tell how old it is
+        heard_at_s = max(check.settled_at_s, check.slot_s or 0.0)
+        return self._clock.monotonic_s() - heard_at_s <= self._settings.stale_s
 
     def acknowledge(
         self, terminal: Issi, ref: str, part: int, state: AckState, settle: Callable[[], None]

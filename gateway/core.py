@@ -369,6 +369,7 @@ class Core:
         desks.submit = self.checks.submit
         desks.refuse_malformed = self.checks.refuse_malformed
         desks.cancel = self.checks.cancel
+        desks.recall = self.checks.recall
         desks.free_to_receive = self.checks.free_to_receive
         desks.acknowledge = self._acknowledge
         desks.note_time = self.checks.note_time

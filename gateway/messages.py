@@ -356,6 +356,12 @@ class EchoTest(Value, frozen=True, tag="echo"):
     text: str = ""
 
 
+class RecallRequest(Value, frozen=True, tag="recall"):
+    """KeySDS `A`: show an answer again. check: as of CancelRequest; empty: the newest answer."""
+
+    check: str = ""
+
+
 class BookOn(Value, frozen=True, tag="book_on"):
     """An officer takes this radio. officer: the collar number; empty for whoever held it last, who
     has just said so by status. second: one more aboard. sent_at_ms: by the radio's own clock, which
@@ -398,6 +404,7 @@ Uplink = (
     | CancelRequest
     | HelpRequest
     | EchoTest
+    | RecallRequest
     | BookOn
     | BookOff
     | Privacy
@@ -492,10 +499,10 @@ class Result(Value, frozen=True, tag="result"):
 class Notice(Value, frozen=True, tag="notice"):
     """Something without subject data: late reply, result waiting, help, echo, clock.
 
-    kind: late | waiting | unrecorded | help | echo | clock | cancelled | slow | operator | held |
-    challenge | booking | withheld | message. danger: danger words that are not held back with the
-    rest. id: of a message that is acknowledged on its own. texts: the same as messages of the
-    device's byte budget, each acknowledged; of a message only.
+    kind: late | waiting | unrecorded | help | echo | recall | clock | cancelled | slow | operator |
+    held | challenge | booking | withheld | message. danger: danger words that are not held back
+    with the rest. id: of a message that is acknowledged on its own. texts: the same as messages of
+    the device's byte budget, each acknowledged; of a message only.
     """
 
     kind: str

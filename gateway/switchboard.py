@@ -33,6 +33,7 @@ from gateway.messages import (
     Notice,
     Privacy,
     Reasoning,
+    RecallRequest,
     Receipt,
     StatusReport,
     Suspicion,
@@ -47,7 +48,8 @@ WHOLE = 0
 RECEIVED = "received"
 """Effect of a status (fleet file): the officer read the newest answer, or is free to receive it."""
 BOOKING = ("book_on", "book_off")
-HELP_TEXT = "V MARK R1 / N SURNAME/FORENAME/DDMMYYYY/M R1 / P TYPE/SERIAL R1 / X CANCEL"
+HELP_TEXT = "V MARK R1, N SURNAME/FORENAME/DDMMYYYY/M R1, P TYPE/SERIAL R1, X CANCEL, A LAST"
+"""At most 79: one SDS at TETRA's default."""
 NOTICE_EXPIRES_S = 60.0
 HOLD_S = 1.0
 
@@ -58,6 +60,7 @@ class Desks:
     submit: Callable[[Envelope, CheckRequest], None]
     refuse_malformed: Callable[[Envelope, MalformedCheck], None]
     cancel: Callable[[Issi, str, Callable[[], None]], str | None]
+    recall: Callable[[Issi, str, Callable[[], None]], None]
     free_to_receive: Callable[[Issi], bool]
     acknowledge: Callable[[Issi, str, int, AckState, Callable[[], None]], None]
     note_time: Callable[[Issi, int, Envelope], None]
@@ -233,6 +236,8 @@ class Switchboard:
                 if desks.cancel(terminal, ref, settle) is None:
                     self._say(terminal, "cancelled", "NOTHING TO CANCEL")
                     settle()
+            case RecallRequest(check=ref):
+                desks.recall(terminal, ref, settle)
             case BookOn() as booking:
                 self._hold(settle)
                 desks.book_on(_with_settle(envelope, settle), booking)

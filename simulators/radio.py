@@ -22,6 +22,7 @@ from gateway.messages import (
     HelpRequest,
     LocationFix,
     MalformedCheck,
+    RecallRequest,
     StatusReport,
     Uplink,
 )
@@ -97,9 +98,9 @@ class Radio(ABC):
         return exchange
 
     def key_in(self, text: str) -> Exchange | None:
-        """Whatever a keypad takes: a question, or help, cancel, echo. Raises BadEnquiry."""
+        """Whatever a keypad takes: a question, or help, cancel, echo, recall. Raises BadEnquiry."""
         match keysds.parse(text):
-            case HelpRequest() | CancelRequest() | EchoTest() as message:
+            case HelpRequest() | CancelRequest() | EchoTest() | RecallRequest() as message:
                 self.say(message)
                 return None
             case _:

@@ -22,7 +22,7 @@ from adapters.codecs.terminal_json import TerminalJson
 from gateway.messages import BookOff, BookOn, CheckRequest
 from gateway.ports import OPENED, Hush
 
-_ENQUIRIES = frozenset({"?", "X", "E", "J", "V", "T", "VIN", "N", "P"})
+_ENQUIRIES = frozenset({"?", "X", "A", "E", "J", "V", "T", "VIN", "N", "P"})
 _LONE_FIGURE = re.compile(r"(?<!\S)[0-9]{4,}(?!\S)")
 _HARMLESS = frozenset({"issi", "t", "code", "book", "second", "privacy", "check"})
 """Members of a status; one that is read and has no others holds no factor."""

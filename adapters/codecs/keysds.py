@@ -3,7 +3,7 @@
     V TE99 ABC R1          vehicle by mark            N TESTER/NORA/01011970/F R1   person
     VIN TSTZZZ00000000001 R2  by chassis number       P BIKE/TSTBIKE001 R5          property
     T TE99 ABC R8          its tax, MOT and insurance alone, of the register: no consultation
-    ?  help      X [ref]  cancel      E [text]  echo test
+    ?  help      X [ref]  cancel      E [text]  echo test      A [ref]  an answer again
     B 1001 4711 [CALLSIGN]  book on, with the factor    B+ 1002 0815  second aboard
     B OFF [1002]  book off                              PIN 4711  behind a status that books on
     options: R reason (mandatory), L place ('.' for a blank), O collar, Q client reference, F full,
@@ -41,6 +41,7 @@ from gateway.messages import (
     PersonKey,
     PropertyKey,
     Reasoning,
+    RecallRequest,
     Secret,
     VehicleKey,
 )
@@ -64,6 +65,7 @@ Parsed = (
     | CancelRequest
     | HelpRequest
     | EchoTest
+    | RecallRequest
     | BookOn
     | BookOff
     | Reasoning
@@ -117,6 +119,8 @@ def parse(text: str) -> Parsed:
             return HelpRequest()
         case "X":
             return CancelRequest(check=rest[0][:CALLED_MAX] if rest else "")
+        case "A":
+            return RecallRequest(check=rest[0][:CALLED_MAX] if rest else "")
         case "E":
             return EchoTest(text=" ".join(rest)[:ECHO_MAX].rstrip())
         case "J":
@@ -140,6 +144,8 @@ def written(message: Message) -> str | None:
             return text
         case CancelRequest(check=check):
             return f"X {check}".rstrip()
+        case RecallRequest(check=check):
+            return f"A {check}".rstrip()
         case HelpRequest():
             return "?"
         case EchoTest(text=text):

@@ -97,7 +97,7 @@ DROPS = (
 )
 UNUSABLE = ("malformed", "truncated", "oversize", "echo", "charset", "late", "second", "stray")
 UPLINKS = (
-    *("fix", "check", "malformed", "status", "ack", "cancel", "help", "echo"),
+    *("fix", "check", "malformed", "status", "ack", "cancel", "help", "echo", "recall"),
     *("book_on", "book_off", "privacy", "why", "heartbeat", "ignored"),
 )
 DOWNLINKS = ("receipt", "result", "notice", "locate")

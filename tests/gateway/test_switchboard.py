@@ -28,6 +28,7 @@ from gateway.messages import (
     Notice,
     Privacy,
     Reasoning,
+    RecallRequest,
     Receipt,
     Secret,
     StatusReport,
@@ -59,6 +60,7 @@ MESSAGES: list[Uplink] = [
     CancelRequest(check="C001"),
     HelpRequest(),
     EchoTest(text="A"),
+    RecallRequest(),
     BookOn(officer="1001", factor=Secret("4711")),
     BookOff(),
     Privacy(free=True),
@@ -85,6 +87,7 @@ class Board:
         desks.submit = lambda e, r: self._call("submit", e.settle, r)
         desks.refuse_malformed = lambda e, m: self._call("refuse", e.settle, m)
         desks.cancel = lambda t, ref, settle: self._cancel(t, ref, settle, cancels)
+        desks.recall = lambda t, ref, settle: self._call("recall", settle, t, ref)
         desks.free_to_receive = lambda t: self._call("free", None, t) or prompted
         desks.acknowledge = lambda t, ref, part, state, settle: self._call(
             "acknowledge", settle, t, ref, part, state
@@ -165,6 +168,7 @@ class Board:
                 ["cancel"],
                 ["tell"],
                 ["tell"],
+                ["recall"],
                 ["book_on"],
                 ["book_off"],
                 ["privacy"],
