@@ -20,6 +20,8 @@ from tests.fuzz.targets import TARGETS, Target
 
 SLOW = {"http": 60, **dict.fromkeys((name for name in TARGETS if name.startswith("config-")), 8)}
 """Examples where one costs milliseconds."""
+FEWER = {"gpsd": 40}
+"""Where one is many lines, each tried at every cut."""
 EXAMPLES = 120
 
 
@@ -28,7 +30,7 @@ def test_only_declared_outcomes(name: str) -> None:
     """What each judge of tests/fuzz/targets.py says, on inputs that hypothesis chooses."""
 
     @settings(
-        max_examples=SLOW.get(name, EXAMPLES),
+        max_examples=SLOW.get(name, FEWER.get(name, EXAMPLES)),
         deadline=None,
         suppress_health_check=list(HealthCheck),
         database=None,

@@ -55,7 +55,7 @@ NUMBER = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     mode=st.one_of(st.integers(-1, 5), NUMBER),
     status=st.one_of(st.integers(0, 12), NUMBER),
