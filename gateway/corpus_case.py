@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
@@ -60,6 +61,13 @@ _KEPT_WORDS = frozenset(
         *("_type", "class", "full", "second", "code", "tst", "conn", "mode", "status"),
     }
 )
+
+
+_FIGURES = frozenset(
+    {"speed", "bearing", "heading", "altitude", "accuracy", "hdop", "batt", "battery"}
+)
+_TIMES = frozenset({"tst", "timestamp", "created_at"})
+_LONG = 100_000
 
 
 class CannotBeMade(Exception):
@@ -121,6 +129,9 @@ class Synthetic:
     def callsign(self, text: str) -> str:
         return self._as("callsign", text, lambda n: f"E-{100 + n}")
 
+    def device(self, text: str) -> str:
+        return self._as("device", text, lambda n: f"TRK{n}")
+
     def free(self, text: str) -> str:
         """Its form alone."""
         return self._as("text", text, lambda _n: _blotted(text))
@@ -145,6 +156,10 @@ class Synthetic:
                 place = at + 2 * which
                 if place + 1 < len(fields):
                     fields[place : place + 2] = self._moved(fields[place], fields[place + 1], which)
+        elif kind == "CCR":  # of T55 trackers, in degrees
+            for which, place in ((0, 3), (1, 4)):
+                if place < len(fields):
+                    fields[place] = self._decimal(fields[place], which)
         elif kind not in _HARMLESS:
             fields[1:] = [re.sub(r"[0-9]", "0", _blotted(each)) for each in fields[1:]]
         made = ",".join(fields)
@@ -171,6 +186,25 @@ class Synthetic:
         if made != field:
             self.originals.add(field)
         return made, side
+
+    def _decimal(self, text: str, which: int) -> str:
+        """A position in degrees, with as many decimals as it had."""
+        if not re.fullmatch(r"[+-]?[0-9]{1,3}(?:\.[0-9]+)?", text) or not float(text):
+            return text if re.fullmatch(r"[-+0.]*", text) else re.sub(r"[0-9]", "9", text)
+        if abs(float(text)) > (90, 180)[which]:
+            return text
+        decimals = len(text.partition(".")[2])
+        made = f"{self.degrees(float(text), which):.{decimals}f}"
+        if made != text:
+            self.originals.add(text)
+        return made
+
+    def tracker(self, line: str) -> str:
+        """Of a T55: its number may stand in front, or alone."""
+        start = line.find("$")
+        head, rest = (line, "") if start < 0 else (line[:start], line[start:])
+        head = re.sub(r"[0-9A-Fa-f]{5,}", lambda found: "0" * len(found.group()), head)
+        return head + (self.sentence(rest) if rest else "")
 
     # ----------------------------------------------------------------- what is typed
 
@@ -251,8 +285,10 @@ class Synthetic:
     def value(self, name: str, value: object) -> object:
         """A member by its name; what has no rule keeps its form alone."""
         match name, value:
-            case ("lat" | "lon", int() | float()) if not isinstance(value, bool):
-                which = int(name == "lon")
+            case ("lat" | "lon" | "latitude" | "longitude", int() | float()) if not isinstance(
+                value, bool
+            ):
+                which = int(name.startswith("lon"))
                 inside = abs(value) <= (90, 180)[which] and value
                 moved = self.degrees(float(value), which) if inside else value
                 if moved != value:
@@ -266,6 +302,8 @@ class Synthetic:
                 return [self.value(name, each) for each in value]
             case (_, str()):
                 return self._said(name, str(value))
+            case (_, int() | float()) if name not in _TIMES and abs(value) >= _LONG:
+                return 0  # somebody's number, for all that we know
         return value
 
     def _said(self, name: str, text: str) -> str:
@@ -278,6 +316,7 @@ class Synthetic:
             "forenames": self.forenames,
             "officer": self.officer,
             "callsign": self.callsign,
+            "device_id": self.device,
             "dob": lambda text: self._as("dob", text, lambda _n: "1970-01-01"),
         }
         if name in _KEPT_WORDS or not text:
@@ -290,6 +329,28 @@ class Synthetic:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return blotted(data)
         return msgspec.json.encode(self.value("", raw))
+
+    def query(self, data: bytes) -> bytes:
+        """Of a tracker's address."""
+        try:
+            pairs = parse_qsl(data.decode("ascii"), keep_blank_values=True, errors="strict")
+        except ValueError:
+            return blotted(data)
+        return urlencode([(name, self._parameter(name, value)) for name, value in pairs]).encode()
+
+    def _parameter(self, name: str, value: str) -> str:
+        match name:
+            case "id" | "deviceid" | "device_id":
+                return self.device(value) if value else value
+            case "lat" | "lon":
+                return self._decimal(value.strip(), int(name == "lon"))
+            case "location":
+                lat, comma, lon = value.partition(",")
+                return f"{self._decimal(lat, 0)}{comma}{self._decimal(lon, 1)}"
+            case "timestamp" | "alarm" | "valid" | "mock":
+                return value
+        figure = re.fullmatch(r"-|[-+0-9.eE]+", value) and name in _FIGURES
+        return value if figure or not value else self.free(value)
 
     def json_line(self, line: str) -> str:
         return self.json(line.encode("latin-1")).decode("latin-1")
@@ -536,11 +597,55 @@ def _sds(heard: Sequence[Heard]) -> Iterator[Made]:
         yield case(), again
 
 
+def _owntracks(heard: Sequence[Heard]) -> Iterator[Made]:
+    for each in heard:
+        who = "/".join(each.channel.partition(":")[2].split("/")[1:])
+
+        def case(data: bytes, at_ms: int = each.at_ms, who: str = "nora/phone") -> Case:
+            codec = codecs.create("owntracks", identity=who)
+            said = {"payload": data.decode()} if data.isascii() else {"hex": data.hex()}
+            return Case(
+                {"now": _moment(at_ms), **said},
+                lambda: list(codec.feed(data, received_at_ms=at_ms)),
+            )
+
+        def again(
+            synthetic: Synthetic, data: bytes = each.data, case: Callable[..., Case] = case
+        ) -> Case:
+            return case(synthetic.json(data))
+
+        yield case(each.data, who=who), again
+
+
+def _osmand(heard: Sequence[Heard]) -> Iterator[Made]:
+    for each in heard:
+
+        def case(data: bytes, at_ms: int = each.at_ms, channel: str = each.channel) -> Case:
+            codec: Any = codecs.create("osmand")
+            said = codec.read(data, received_at_ms=at_ms, channel=channel)
+            told = {"payload": data.decode()} if data.isascii() else {"hex": data.hex()}
+            body = {"now": _moment(at_ms), "channel": channel, **told, "device": said.device}
+            return Case(body, lambda: list(said.decoded))
+
+        def again(
+            synthetic: Synthetic,
+            data: bytes = each.data,
+            channel: str = each.channel,
+            case: Callable[..., Case] = case,
+        ) -> Case:
+            return case(synthetic.json(data) if channel == "json" else synthetic.query(data))
+
+        yield case(each.data), again
+
+
 MAKERS: dict[str, Callable[[Sequence[Heard]], Iterator[Made]]] = {
     "line_terminal": _line_terminal,
     "nmea0183": _in_steps("nmea0183", "sentence"),
     "gpsd_json": _in_steps("gpsd_json", "json_line"),
+    "osmand": _osmand,
+    "owntracks": _owntracks,
     "sds": _sds,
+    "t55": _in_steps("t55", "tracker"),
     "terminal_json": _terminal_json,
 }
 

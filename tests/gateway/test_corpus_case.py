@@ -169,6 +169,54 @@ def test_messages_of_a_radio(tmp_path: Path) -> None:
     assert abs(fix["lon"] - sent["lon"] - (-3.199896 - 0.21646)) < 1e-3
 
 
+def test_phones_and_trackers(tmp_path: Path) -> None:
+    """OwnTracks, OsmAnd, T55: who they are goes, what they said of when and how fast stays."""
+
+    def only(codec: str, *said: tuple[str, bytes]) -> list[dict[str, Any]]:
+        heard = [Heard(BEGUN_MS + n, n, 0, channel, data) for n, (channel, data) in enumerate(said)]
+        found = cases(heard, codec, "f", "s")
+        for case in found:
+            match codec:
+                case "owntracks":
+                    corpora.test_owntracks(case)
+                case "osmand":
+                    corpora.test_osmand(case)
+                case _:
+                    corpora.test_each_other_protocol(codec, case, "whole")
+        text = json.dumps(found)
+        for each in ("51.1187", "0.2165", "AMBROSE", "355000111222333"):
+            assert each not in text
+        return found
+
+    topic = ":owntracks/AMBROSE/phone"
+    first, second = only(
+        "owntracks",
+        (topic, b'{"_type":"location","lat":51.1187,"lon":0.2165,"tst":1700000000,"tid":"AM"}'),
+        (topic, b'{"_type":"location","lat":51.1187,"lon":191,"tst":1700000000}'),
+    )
+    assert first["expect"][0]["is_"] == "fix"
+    assert second["expect"][0]["is_"] == "rejected"
+    by_query, by_body, void = only(
+        "osmand",
+        (
+            "query",
+            b"id=AMBROSE&lat=51.1187&lon=0.2165&timestamp=1700000000&speed=3&imei=355000111222333&alarm=sos",
+        ),
+        (
+            "json",
+            b'{"device_id":"AMBROSE","imei":355000111222333,"location":{"timestamp":1700000000,'
+            b'"coords":{"latitude":51.1187,"longitude":0.2165}}}',
+        ),
+        ("query", b"id=AMBROSE&lat=51.1187&lon=0.2165&valid=0"),
+    )
+    assert [each["is_"] for each in by_query["expect"]] == ["status", "fix"]
+    assert by_query["device"] == by_body["device"] == "TRK1"
+    assert void["expect"] == [{"is_": "rejected", "reason": "void"}]
+    own = sentence("TRCCR,20231114221320.000,A,51.118700,0.216500,2.40,90.00,12.00,50,")
+    (tracker,) = only("t55", ("", f"IMEI 355000111222333{own}\r\n355000111222333\r\n".encode()))
+    assert tracker["expect"][0]["is_"] == "fix"
+
+
 def test_what_would_be_decided_otherwise_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,7 +134,7 @@ def test_sds(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", named("owntracks"))
 def test_owntracks(case: dict[str, Any]) -> None:
     codec = codecs.create("owntracks", identity="nora/phone", passphrase=case.get("passphrase", ""))
-    compare(list(codec.feed(payload(case), received_at_ms=NOW_MS)), case)
+    compare(list(codec.feed(payload(case), received_at_ms=now_of(case))), case)
 
 
 OTHERS = [name for name in sorted(codecs.REGISTRY) if name not in NAMED]
