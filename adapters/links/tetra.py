@@ -398,8 +398,9 @@ class TetraLink:
         if session is None or not self._known(terminal):
             raise SendFailed("link down")
         until_s = self._clock.monotonic_s() + deadline_s
-        urgency = _urgency(message)
-        for frame in self._peer(terminal).encode(message):
+        frames = self._peer(terminal).encode(message)
+        for n, frame in enumerate(frames):
+            urgency = _urgency(message, frames, n)
             fault = await self._out(session, terminal, frame, urgency, until_s)
             if fault:
                 if fault in ("full", "too late"):
@@ -462,8 +463,12 @@ class TetraLink:
 _DROP = {"full": "full", "too late": "expired"}
 
 
-def _urgency(message: Downlink) -> int:
+def _urgency(message: Downlink, frames: Sequence[Frame], n: int) -> int:
+    """Of its nth message. Where each text is one, the first holds every danger word (rendering):
+    what is behind it waits for the danger words of others, and for who was not told SENT."""
     match message:
+        case Result(texts=texts, danger=danger) if danger and n and len(texts) == len(frames):
+            return ANSWER
         case Result(danger=danger) | Notice(danger=danger) if danger:
             return DANGER
         case Result():

@@ -183,7 +183,7 @@ async def test_sent_is_what_the_radio_sent(rig: Rig) -> None:
         await rig.say(Notice(kind="echo", text="A"), ssi=STRANGER)
 
 
-def answer(text: str, *danger: str) -> Result:
+def answer(*texts: str, danger: tuple[str, ...] = ()) -> Result:
     return Result(
         ref="",
         check="C1",
@@ -192,7 +192,7 @@ def answer(text: str, *danger: str) -> Result:
         result_class="",
         danger=danger,
         pages=(),
-        texts=(text,),
+        texts=texts,
         fields={},
         not_checked=(),
         as_of_ms=0,
@@ -202,7 +202,8 @@ def answer(text: str, *danger: str) -> Result:
 
 
 async def test_what_waits_for_the_air_goes_danger_first_then_who_was_not_told(rig: Rig) -> None:
-    """A receipt never waits behind other officers' answers, however many there are."""
+    """A receipt never waits behind other officers' answers, however many there are; nor do danger
+    words, or a receipt, behind what of another answer holds none."""
     rig.radio.cell.air = Air(delay_s=(0.2, 0.2))
     said = [rig.say(Notice(kind="late", text="FIRST"))]
     await rig.until(lambda: rig.radio.pei.on_air)
@@ -210,14 +211,14 @@ async def test_what_waits_for_the_air_goes_danger_first_then_who_was_not_told(ri
         rig.say(Notice(kind="late", text="NOTICE")),
         rig.say(answer("ANSWER"), OTTO),
         rig.say(Receipt(ref="", check="C2", short="C002", accepted=True)),
-        rig.say(answer("DANGER", "!!WEAPONS"), OTTO),
+        rig.say(answer("DANGER", "THE REST", danger=("WEAPONS",)), OTTO),
     ]
     order: list[str] = []
     for issi in (NORA, OTTO):
         rig.radio.attach(issi, lambda sdu: order.append(sdu.data[4:].decode()))
     await asyncio.gather(*said)
-    await rig.until(lambda: len(order) == 5)
-    assert order == ["FIRST", "DANGER", "Receipt", "ANSWER", "NOTICE"]
+    await rig.until(lambda: len(order) == 6)
+    assert order == ["FIRST", "DANGER", "Receipt", "ANSWER", "THE REST", "NOTICE"]
 
 
 async def test_a_report_that_is_due_goes_to_whoever_asked(rig: Rig) -> None:
