@@ -63,6 +63,15 @@ async def keyed(here: Cell, officer: TetraOfficer) -> None:
     assert re.search(r" AS AT \d\d:\d\d$", again[0]["text"]), "how old it is"
     assert len(here.pnc.queries) == asked + 1, "no second query"
 
+    since = len(officer.heard)
+    officer.say("A")
+    shown_again = await officer.until(
+        lambda: [h.body for h in officer.heard[since:] if h.channel == "result"][len(first) - 1 :],
+        WITHIN_S,
+    )
+    assert shown_again[0]["short"] == first[0]["short"], "the last answer, at a key"
+    assert len(here.pnc.queries) == asked + 1
+
     officer.say("?")
     await here.told(officer, "V ")
     officer.say("E HELLO")
