@@ -30,6 +30,7 @@ class TakServer:
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.port = free_port()
         self.events: list[bytes] = []
+        self.connections = 0
         self._context = context
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -72,6 +73,7 @@ class TakServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self.connections += 1
         rest = b""
         try:
             while await self._reads.wait() and (data := await reader.read(4096)):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import pytest
 
 from tests.adapters.relays.cot_schema import checked
 from tests.services.mosquitto import Mosquitto
-from tests.services.tak_server import TakServer
-from tests.system.daemon import until
+from tests.services.pki import Pki
+from tests.services.tak_server import TakServer, mutual
+from tests.system.daemon import Daemon, until
 from tests.system.watch import asking, go_on
 from tests.system.world import MQTT, World
 
@@ -99,3 +101,38 @@ async def test_a_tak_server_that_does_not_read_costs_no_radio_anything(
     for issi in MQTT:
         await until(lambda issi=issi: told(server, "a-f-G-U-C", issi, lat6), WITHIN_S)
     assert world.verdict() == []
+
+
+async def test_a_renewed_certificate_is_taken_up_by_a_reload(tmp_path: Path) -> None:
+    """The connection by the old one is closed and opened anew; when each runs out is a figure."""
+    pki = Pki(tmp_path / "pki")
+    for name in ("server", "gateway"):
+        pki.issue(name)
+    server = TakServer(mutual(pki))
+    await server.open()
+    tak = {"name": "tak", "transport": "tls", "port": server.port}
+    tak |= {"ca_file": pki.path("ca.crt"), "cert_file": pki.path("gateway.crt")}
+    daemon = Daemon(tmp_path, sections={"[cot]": {**tak, "key_file": pki.path("gateway.key")}})
+    await daemon.start()
+    try:
+        await until(lambda: server.connections == 1, WITHIN_S)
+        _, figures = await daemon.get("/metrics")
+        for cert in ("tak", "tak-ca"):
+            expiry = rf'gateway_cert_expiry_timestamp_seconds{{cert="{cert}"}} 1\.'
+            assert re.search(expiry, figures.decode()), cert
+        pki.issue("gateway")
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGHUP)
+        await until(lambda: server.connections == 2, WITHIN_S)
+        await until(lambda: server.clients == 1, WITHIN_S)
+        # One that nothing of was changed is left alone.
+        daemon.process.send_signal(signal.SIGHUP)
+        await until(lambda: loaded(daemon) == 2, WITHIN_S)
+        assert (server.connections, await daemon.stop()) == (2, 0)
+    finally:
+        await daemon.close()
+        await server.shut()
+
+
+def loaded(daemon: Daemon) -> int:
+    return sum(line["event"] == "config.loaded" for line in daemon.journal())
