@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from adapters.dialling import Lookup
 from adapters.relays import cot_events
 from adapters.relays.cot_events import Style
@@ -341,7 +343,7 @@ class Cot:
             terminal = shown.terminal if isinstance(shown, AlarmChanged) else ""
             if not terminal:
                 continue
-            fix, callsign = self._where(self._present.fix(terminal)), self._callsign(terminal)
+            fix, callsign = self._called_from(terminal, now_ms), self._callsign(terminal)
             self._calls[terminal] = callsign
             self._calls_over.pop(terminal, None)
             events.append(
@@ -353,9 +355,23 @@ class Cot:
             self._calls_over.setdefault(terminal, (now_s, callsign))
             while len(self._calls_over) > ENDED_MOST:
                 del self._calls_over[next(iter(self._calls_over))]
-            fix = self._where(self._present.fix(terminal))
+            fix = self._called_from(terminal, now_ms)
             events.append(cot_events.help_over(self._style, terminal, callsign, fix, now_ms=now_ms))
         await self._put(line, "emergency", events)
+
+    def _called_from(self, terminal: Issi, now_ms: int) -> UnitFix | None:
+        """Where the call comes from, as far as that may be shown: of another area's unit the place
+        alone, which a call for help tells wherever it is."""
+        fix = self._present.fix(terminal)
+        where = self._where(fix)
+        if where is not None or fix is None:
+            return where
+        age_s = max(0, now_ms - fix.fixed_at_ms) / 1000
+        call = UnitEmergency(terminal, "", True, now_ms, fix.lat, fix.lon, age_s)
+        shown = self._bus.projected(self._viewer, call)
+        if not isinstance(shown, UnitEmergency) or shown.lat is None or shown.lon is None:
+            return None
+        return msgspec.structs.replace(fix, accuracy_m=None, lat=shown.lat, lon=shown.lon)
 
     def _callsign(self, terminal: Issi) -> str:
         meta = self._present.meta(terminal)

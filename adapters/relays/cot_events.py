@@ -88,7 +88,10 @@ def call_for_help(
 ) -> bytes:
     """An emergency that stands. It goes stale within seconds: whoever says it says it again."""
     name = callsign or uid_of(style, terminal)
-    remarks = "" if fix is not None else "<remarks>NO POSITION</remarks>"
+    remarks = "NO POSITION"
+    if fix is not None:
+        # Not in `start`: the call is of now, though where it comes from may be an hour old.
+        remarks = f"POSITION {max(0, now_ms - fix.fixed_at_ms) // 1000} S OLD"
     return _event(
         style,
         uid=uid_of(style, terminal) + HELP_SUFFIX,
@@ -96,7 +99,7 @@ def call_for_help(
         times=(now_ms, now_ms, now_ms + HELP_STALE_MS),
         point=_POINT if fix is None else _point(fix),
         detail=_whose(style, terminal, name)
-        + f'<emergency type="911 Alert">{_text(name)}</emergency>{remarks}',
+        + f'<emergency type="911 Alert">{_text(name)}</emergency><remarks>{remarks}</remarks>',
     )
 
 

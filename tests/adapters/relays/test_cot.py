@@ -284,7 +284,14 @@ async def test_its_own_areas_bind_whatever_the_policy_shows_relays(
     assert line.take() == [(UNIT, "RADIO-5001001")]
     await rig.help(NORTH)
     (event,) = line.of(HELP)
-    assert event.findtext("detail/remarks") == "NO POSITION", "where it is, is its area's"
+    point = event.find("point")
+    assert point is not None
+    assert (point.attrib["lat"], point.attrib["ce"]) == ("52.5", "9999999.0")
+    rig.rights("identity", "emergency")
+    line.take()
+    await rig.clock.advance(6)
+    (event,) = line.of(HELP)
+    assert event.findtext("detail/remarks") == "NO POSITION", "without the right there is none"
     await rig.close()
 
 

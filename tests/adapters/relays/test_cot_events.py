@@ -161,7 +161,7 @@ def test_a_call_for_help_is_the_unit_s_and_soon_stale() -> None:
     }
     assert within(event, "detail/emergency") == {"type": "911 Alert"}
     assert event.findtext("detail/emergency") == "E-101"
-    assert event.find("detail/remarks") is None
+    assert event.findtext("detail/remarks") == "POSITION 7 S OLD"
 
 
 def test_a_call_without_a_position_says_that_it_has_none() -> None:
