@@ -314,6 +314,72 @@ def lip_pdu(r: Random) -> bytes:
     return noisy(r, data * (40 if often(r, 2) else 1), 15)
 
 
+# --------------------------------------------------------------------------- short data
+
+
+def sds_story(r: Random) -> bytes:
+    """What one TETRA terminal sends: PDU after PDU, each behind its channel, its length and how
+    many seconds after the last one."""
+    out = bytearray()
+    for _ in range(r.randrange(1, 7)):
+        for channel, pdu in _sds(r):
+            pdu = noisy(r, pdu, 10)[:255]
+            seconds = some(r, (0, 0, 0, 1, 9, 61))
+            out += bytes((channel, len(pdu), seconds)) + pdu
+    return bytes(out)
+
+
+def _sds(r: Random) -> list[tuple[int, bytes]]:
+    """channel: 0 a status, 1 an SDS of type 4, 2 user data."""
+    match r.randrange(10):
+        case 0:
+            value = some(r, (0, 1, 0x7BFF, 0x7C00, 0x7E01, 0x7FFF, 0x8000, 0x800F, 0xFFFF))
+            return [(0, value.to_bytes(2, "big"))]
+        case 1:
+            kind, status = some(r, (0x10, 0x18, 0x20)), some(r, (0, 1, 2, 3, 6, 0x4A, 0x50, 0x51))
+            return [(1, bytes((some(r, (0x82, 0x89, 0x8A)), kind, status, r.randrange(8))))]
+        case 2:
+            return [(1, some(r, (lip_pdu(r), b"\x03\x00" + sentence(r), r.randbytes(9))))]
+        case 3:
+            return [(2, r.randbytes(r.randrange(9)))]
+        case 4 | 5 | 6:
+            return [(1, part) for part in _parts_of(r)]
+        case _:
+            head = bytes((some(r, (0x02, 0x09)),))
+            if often(r, 70):
+                stored = some(r, (b"", b"", b"\x5f", b"\xff", b"\x59abc", b"\x5b\x03\x12\x30"))
+                flags = r.randrange(8) << 1 | bool(stored)
+                head = bytes((some(r, (0x82, 0x82, 0x89)), flags, r.randrange(256))) + stored
+            return [(1, head + _coded(r))]
+
+
+def _coded(r: Random) -> bytes:
+    text = keysds_text(r)[:120]
+    coding = some(r, (1, 1, 1, 26, 0, r.randrange(128)))
+    octets = text.encode("utf-16-be" if coding == 26 else "latin-1", "replace")
+    stamped = b"\x4b\xb3\x9e" if often(r, 20) else b""
+    return bytes((coding | 0x80 * bool(stamped),)) + stamped + octets
+
+
+def _parts_of(r: Random) -> list[bytes]:
+    """One message in parts: out of order, doubled, one of them missing; references come again."""
+    total, first, name = r.randrange(1, 5), r.randrange(256), r.randrange(3)
+    text = keysds_text(r).encode("latin-1", "replace")[:200]
+    size = len(text) // total + 1
+    pieces = [text[at * size : (at + 1) * size] for at in range(total)]
+    concatenated = often(r, 50)
+    if concatenated:
+        pieces[0] = bytes((some(r, (0x82, 0x89, 0x02, 0x0A)), 2, 9, 1)) + pieces[0]
+    parts = []
+    for n, piece in enumerate(pieces):
+        mr = (first + n) % 256
+        where = bytes((name, total, n + 1))
+        head = bytes((0x8C, 2, mr)) if concatenated else bytes((0x8A, 2, mr, 1, 5, 0, 3))
+        parts.append(head + where + piece)
+    r.shuffle(parts)
+    return parts[: r.randrange(1, len(parts) + 1)] + parts[: r.randrange(2)]
+
+
 # --------------------------------------------------------------------------- KeySDS and lines
 
 

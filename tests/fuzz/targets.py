@@ -24,9 +24,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from adapters import codecs
-from adapters.codecs import keysds, lip
+from adapters.codecs import keysds, lip, sds, sds_parts
+from adapters.codecs.hush import hushed_sds
 from adapters.codecs.lines import LineSplitter, TooLong
 from adapters.codecs.osmand import Osmand
+from adapters.codecs.sds import Sds
 from adapters.links.intake import Intake
 from adapters.links.mqtt_broker import MqttLink
 from adapters.mqtt_client import Received
@@ -440,6 +442,46 @@ def _place_of(text: str) -> str:
     return text[after : after + 49]
 
 
+# --------------------------------------------------------------------------- short data
+
+
+def short_data(data: bytes) -> Hashable:
+    """Of one terminal: only declared words, only reports of what it asked to have reported, never
+    more held than the bounds say, and no factor in what may be kept of it."""
+    codec, found, now_ms = Sds(), list[Decoded](), NOW_MS
+    octets: set[int] = set()
+    while len(data) > 3:
+        channel, length, seconds = ("status", "sds4", "sds1")[data[0] % 3], data[1], data[2]
+        pdu, data = data[3 : 3 + length], data[3 + length :]
+        now_ms += 1000 * seconds
+        said = list(codec.feed(pdu, received_at_ms=now_ms, channel=channel))
+        found += said
+        if channel == "sds4":
+            _no_factor_in(pdu, said)
+        octets |= set(pdu)
+        for reply in codec.replies():
+            assert len(reply.data) == 4
+            assert {reply.data[0], reply.data[3]} <= octets, "a report of nothing"
+        assert len(codec._copies) <= sds.COPIES_MOST
+        messages = codec._parts._messages.values()
+        assert len(messages) <= sds_parts.MESSAGES_MOST
+        for message in messages:
+            assert sum(len(part.data) for part in message.parts.values()) <= sds_parts.BYTES_MOST
+    found += codec.lapse(now_ms + sds_parts.WITHIN_MS)
+    assert codec.lapses_at_ms is None
+    return declared(found)
+
+
+def _no_factor_in(pdu: bytes, said: list[Decoded]) -> None:
+    kept = hushed_sds(pdu)
+    assert len(kept) == len(pdu)
+    for each in said:
+        if isinstance(each, BookOn) and len(each.factor.reveal()) > 3:
+            factor = each.factor.reveal()
+            if factor.strip("0Z") and factor not in each.officer + each.callsign:
+                assert factor.encode() not in kept, "a factor is kept"
+
+
 # --------------------------------------------------------------------------- MQTT bodies
 
 
@@ -746,6 +788,7 @@ TARGETS: dict[str, Target] = {
         ),
         Target("lip", grammar.lip_pdu, location("gateway")),
         Target("lip-down", grammar.lip_pdu, location("terminal")),
+        Target("sds", grammar.sds_story, short_data),
         Target("keysds", lambda r: grammar.utf8(grammar.keysds_text(r)), typed),
         *(_json(name, made) for name, made in grammar.BODIES.items()),
         *(

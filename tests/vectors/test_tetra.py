@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from adapters import codecs
-from adapters.codecs import lip
+from adapters.codecs import keysds, lip, sds_pdu, sds_text
+from adapters.codecs.sds import Sds
 from gateway.messages import BadFrame, Decoded, Heartbeat, Locate, LocationFix, StatusReport
 
 NOW_MS = 1_795_342_510_000
@@ -88,3 +89,64 @@ def _as_messages(id_: str, said: list[Decoded], expect: dict[str, Any]) -> None:
         assert last.lon == pytest.approx(expect["lon"], abs=1e-5), id_
         assert last.course_deg == expect.get("heading_deg"), id_
     assert len(said) == 1 + (emergency and not isinstance(last, StatusReport)), id_
+
+
+def test_every_short_data_message(folder: Path) -> None:
+    found = vectors(folder / "tetra" / "sds.jsonl")
+    assert len(found) == 38
+    for vector in found:
+        digits = vector["pdu_hex"]
+        header = vector.get("expect_header")
+        if header is not None:
+            digits = digits[: -(-header["length_bits"] // 4)]
+        data = bytes.fromhex(digits + "0" * (len(digits) % 2))
+        status = header is not None and header["ai_service"] == 13
+        (_one_status if status else _one_message)(vector["id"], data, vector["expect"])
+
+
+def _one_status(id_: str, data: bytes, expect: dict[str, Any]) -> None:
+    said = list(Sds().feed(data, received_at_ms=NOW_MS, channel="status"))
+    if expect["kind"] == "sds-short-report":
+        short = sds_pdu.short_report(int.from_bytes(data, "big"))
+        assert short == sds_pdu.ShortReport(expect["report_type"], expect["message_reference"]), id_
+    elif expect["meaning"] == "reserved":
+        assert said == [BadFrame("reserved")], id_
+    else:
+        assert said == [StatusReport(code=expect["value"])], id_
+
+
+def _one_message(id_: str, data: bytes, expect: dict[str, Any]) -> None:
+    kind = expect.get("kind", "lip")
+    said = list(Sds().feed(data, received_at_ms=NOW_MS, channel="sds4"))
+    if kind in ("lip", "location-system") or "nmea" in expect:
+        assert any(isinstance(each, LocationFix) for each in said), id_
+        return
+    if kind == "status":
+        return  # to a radio, as a status: no SDS of type 4
+    if kind == "simple-text":
+        assert sds_text.decoded(data[1], data[2:]) == expect["text"], id_
+        return
+    pdu = sds_pdu.read(data)
+    assert pdu is not None, id_
+    assert (pdu.pid, pdu.reference) == (expect["pid"], expect["message_reference"]), id_
+    if not isinstance(pdu, sds_pdu.Transfer):
+        assert pdu.status == expect["delivery_status"], id_
+        assert getattr(pdu, "ack", False) == bool(expect.get("ack_required")), id_
+        return
+    assert pdu.wanted == expect["delivery_report_request"], id_
+    assert pdu.selection == expect["service_selection"], id_
+    assert pdu.validity == expect.get("validity"), id_
+    assert pdu.forward == expect.get("forward_address_type", sds_pdu.NO_ADDRESS), id_
+    if "forward_ssi" in expect:
+        assert int.from_bytes(pdu.address, "big") == expect["forward_ssi"], id_
+    if "timestamp" in expect:
+        stamp = sds_text.stamp(pdu.data[1:4])
+        assert {name: getattr(stamp, name) for name in expect["timestamp"]} == expect["timestamp"]
+    if "text" in expect and "udh" not in expect:
+        text = pdu.data[4 if "timestamp" in expect else 1 :]
+        assert sds_text.decoded(expect["coding"], text) == expect["text"], id_
+        assert said == [keysds.parse(expect["text"])], id_
+    elif "udh" in expect:
+        assert pdu.data.endswith(expect["text"].encode()), id_
+    else:
+        assert pdu.data[3:].hex().upper() == expect["payload_hex"], id_
