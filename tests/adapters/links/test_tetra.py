@@ -268,3 +268,20 @@ async def test_cancelled_it_is_not_begun(rig: Rig) -> None:
     await first
     await rig.say(Notice(kind="echo", text="C"))
     assert [data[4:] for data in rig.heard[NORA]] == [b"A", b"C"]
+
+
+async def test_the_same_figure_in_another_network_is_a_stranger(tmp_path: Path) -> None:
+    """Its SSI is that of one of ours; who says so is not. Nor is anybody who is not named."""
+    rig = Rig(tmp_path, mcc="234", mnc="14")
+    await rig.open()
+    for calling in ("09990001405001001", "02340001505001001", "", "16777215"):
+        rig.radio.says(f"\r\n+CTSDSR: 13,{calling},1,6000001,0,16\r\n0000\r\n".encode())
+    rig.radio.says(b"\r\n+CTSDSR: 13,5001001,16\r\n0000\r\n")
+    rig.radio.says(b"\r\n+CTSDSR: 13,02340001405001001,1,6000001,0,16\r\n8002\r\n")
+    await rig.until(lambda: rig.envelopes)
+    assert [(e.terminal, e.message) for e in rig.envelopes] == [
+        (str(NORA), StatusReport(code=0x8002))
+    ]
+    assert rig.meter.total("frames_rejected_total", reason="identity") == 5
+    assert {cause for cause, _, _ in rig.suspected} == {Suspicion.IDENTITY}
+    await rig.close()
