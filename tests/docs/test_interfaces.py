@@ -6,14 +6,17 @@ import json
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from adapters.codecs import keysds
+from adapters.codecs.sds import Sds
 from adapters.codecs.terminal_json import TerminalJson
 from adapters.relays import mqtt_feed
 from adapters.web import openapi
 from gateway import __version__
 from gateway.messages import (
+    AckState,
     AlarmChanged,
     BookOff,
     BookOn,
@@ -48,7 +51,54 @@ UP: dict[str, type[Any]] = {
     "up/ack": DeliveryAck,
 }
 BOOKING = (BookOn, BookOn, BookOff, Privacy)
+CLEAR = Result(
+    ref="",
+    check="01JD6Q8ZK7M2V9X4T0C7F4",
+    short="C7F4",
+    outcome=Outcome.ANSWERED,
+    result_class="",
+    danger=(),
+    pages=(),
+    texts=("C7F4 1/1 NO REPORTS TE99AAA. AS AT 05:24",),
+    fields={},
+    not_checked=(),
+    as_of_ms=NOW_MS,
+    level="L3",
+    receipt="",
+)
+DANGER = msgspec.structs.replace(
+    CLEAR,
+    check="01JD6Q8ZK7M2V9X4T0C8A1",
+    danger=("WEAPONS", "VIOLENT"),
+    texts=(
+        "C8A1 1/2 !!WEAPONS !!VIOLENT TESTER TED 12/04/86",
+        "C8A1 2/2 SCAR L CHEEK. AS AT 05:24",
+    ),
+)
 DOWN: dict[str, type[Any]] = {"down/receipt": Receipt, "down/result": Result, "down/notice": Notice}
+
+
+def test_what_a_tetra_radio_sends_is_understood() -> None:
+    (text,) = marked(PAGE, "example: sds up")
+    codec = Sds(first_reference=0x2A)
+    codec.encode(DANGER)
+    found, owed = list[object](), list[str]()
+    for line in text.splitlines():
+        channel, hex_ = line.split()[:2]
+        found += codec.feed(bytes.fromhex(hex_), received_at_ms=NOW_MS, channel=channel)
+        owed += [frame.data.hex().upper() for frame in codec.replies()]
+    question = keysds.parse("V TE99ABC R1")
+    part = DeliveryAck(check=DANGER.check, part=1, state=AckState.DELIVERED)
+    assert found == [StatusReport(0), StatusReport(0x800F), question, question, part]
+    assert owed == ["82100007"]
+
+
+def test_what_a_tetra_radio_is_sent_is_as_the_page_says() -> None:
+    (text,) = marked(PAGE, "example: sds down")
+    sent = Receipt(ref="", check=CLEAR.check, short="C7F4", accepted=True)
+    frames = [frame.data for each in (CLEAR, DANGER, sent) for frame in Sds().encode(each)]
+    for line, data in zip(text.splitlines(), frames, strict=True):
+        assert line.startswith(f"{data[:2].hex().upper()}..{data[3]:02X} {data[4:].decode()} ")
 
 
 @pytest.mark.parametrize("channel", UP)
