@@ -479,7 +479,7 @@ class Gateway:
         abouts = link_abouts(self.config, section.links)
         return recordings.Recorder(
             section,
-            folder=resolve(self.config.path, section.folder),
+            folder=self.config.state_dir / section.folder,
             key=_recording_key(self.config),
             instance=self.config.settings.gateway.instance,
             version=__version__,

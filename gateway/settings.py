@@ -501,7 +501,7 @@ class RecordSection(Section, frozen=True, kw_only=True):
     """Who switched it on, and why: on record at each start."""
     why: str = ""
     folder: str = "recordings"
-    """Relative to this file unless absolute."""
+    """Relative to the state folder unless absolute."""
     public_key_file: str = ""
     """Sealed to this key: the host itself cannot read it."""
     key_file: str = ""

@@ -19,7 +19,7 @@ from adapters.codecs import keysds, sds_pdu, sds_text
 from adapters.codecs.line_terminal import LINE_MAX
 from adapters.codecs.sds_parts import PARTS_MOST
 from adapters.codecs.terminal_json import TerminalJson
-from gateway.messages import BookOff, BookOn, CheckRequest
+from gateway.messages import BookOff, BookOn, CheckRequest, Secret
 from gateway.ports import OPENED, Hush
 
 _ENQUIRIES = frozenset({"?", "X", "A", "E", "J", "V", "T", "VIN", "N", "P"})
@@ -427,5 +427,15 @@ HUSHES: dict[str, Callable[[], Hush]] = {
 
 
 def hush_of(codec: str) -> Callable[[], Hush]:
-    """For a link that runs this codec."""
-    return HUSHES.get(codec, NothingToHush)
+    """For a link that runs this codec. KeyError for a name that is neither in HUSHES nor a codec in
+    which nobody can book: what is not known to hold no factor is not recorded."""
+    if codec in HUSHES:
+        return HUSHES[codec]
+    from adapters.codecs import create  # each codec is there only after this module is
+
+    terminal = create(codec, side="terminal")
+    booking = BookOn(officer="1", factor=Secret("0000"))
+    sent = msgspec.structs.replace(booking, sent_at_ms=0)
+    if terminal.encode(booking) or terminal.encode(sent):
+        raise KeyError(codec)
+    return NothingToHush

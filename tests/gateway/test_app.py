@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app import SystemClock, SystemIds, anchors_of, calm_collector, load
+from adapters import links
+from adapters.codecs.hush import JsonHush, LineHush, NothingToHush, PeiHush, hush_of
+from gateway.app import (
+    SystemClock,
+    SystemIds,
+    anchors_of,
+    calm_collector,
+    link_abouts,
+    link_sections,
+    load,
+)
 from gateway.errors import ConfigError
 
 SHORT_FORMS = 8 * 4096
@@ -110,6 +120,29 @@ def test_a_name_in_a_protocol_that_nobody_speaks_is_told(tmp_path: Path) -> None
         (found,) = caught.value.findings
         assert found.startswith(f"fleet.toml: terminals[0].names.{protocol}: no such protocol; ")
         assert finding in found
+
+
+def test_every_kind_of_link_can_be_recorded_without_factors(tmp_path: Path) -> None:
+    """What a recording calls its codec is what the hush knows: by another name a PIN would stay."""
+    path = configured(tmp_path, "training", "")
+    with path.open("a") as file:
+        for table, more in (
+            ("serial", 'port = "/dev/a"\nterminal = "5001001"'),
+            ("mqtt", ""),
+            ("tetra", 'port = "/dev/b"'),
+            ("gpsd", 'terminal = "5001001"'),
+            ("owntracks", ""),
+            ("osmand", ""),
+        ):
+            file.write(f'[[{table}]]\nname = "{table}"\n{more}\n')
+    config = load(path)
+    abouts = link_abouts(config, [each.name for _, each in link_sections(config)])
+    assert {type(each) for _, each in link_sections(config)} == set(links.REGISTRY)
+    found = {each.kind: hush_of(each.codec) for each in abouts}
+    assert found["serial"] is LineHush
+    assert found["mqtt"] is JsonHush
+    assert found["tetra"] is PeiHush
+    assert {found[each] for each in ("gpsd", "owntracks", "osmand")} == {NothingToHush}
 
 
 def test_production_needs_an_anchor_off_this_disk(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ async def test_a_line_is_recorded(
     (on,) = [each for each in audit(files.state) if each["operation"] == "recording.on"]
     assert on["operator"] == "synthA"
     assert on["detail"].startswith("line sealed with " if sealed else "line not sealed")
-    (path,) = (tmp_path / "recordings").glob("*.rgrec")
+    (path,) = (files.state / "recordings").glob("*.rgrec")
     data = path.read_bytes()
     assert PIN.encode() not in data
     assert (b"#S 4" in data) != sealed

@@ -132,6 +132,16 @@ def test_whoever_can_say_a_booking_has_a_hush_of_its_own(codec: str) -> None:
         assert PIN.encode() not in b"".join(data for _, data in kept)
 
 
+def test_what_may_hold_one_has_a_hush_or_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is no codec, and a codec in which somebody books but which was forgotten."""
+    assert hush_of("nmea0183") is hush_of("t55")
+    with pytest.raises(KeyError):
+        hush_of("nobody knows")
+    monkeypatch.delitem(HUSHES, "line_terminal")
+    with pytest.raises(KeyError):
+        hush_of("line_terminal")
+
+
 def test_what_holds_no_factor_stays_as_it_came() -> None:
     """Every case of the corpora that is no booking and no unreadable text."""
     kept = 0
