@@ -329,11 +329,18 @@ class TetraLink:
             decoded = peer.feed(
                 sds.payload, received_at_ms=received_at_ms, channel=CHANNELS[sds.ai_service]
             )
-            intake.take(decoded, issi, received_at_ms, _nothing)
+            owed = peer.replies()
             self._note_gathering(issi, peer)
-            now_s = self._clock.monotonic_s()
-            for frame in peer.replies():
-                self._submit(session, issi, frame, REPORT, now_s + REPORT_UNTIL_S)
+            intake.take(decoded, issi, received_at_ms, lambda: self._report(session, issi, owed))
+
+    def _report(self, session: PeiSession, issi: Issi, owed: Sequence[Frame]) -> None:
+        """A handset hears that its message was received once that is so: on record, as far as it
+        must be. One that hears nothing says it again."""
+        if session is not self._session:
+            return
+        until_s = self._clock.monotonic_s() + REPORT_UNTIL_S
+        for frame in owed:
+            self._submit(session, issi, frame, REPORT, until_s)
 
     def _peer(self, issi: Issi) -> Peer:
         peer = self._peers.get(issi)
@@ -487,4 +494,4 @@ def _figure(text: str) -> int | None:
 
 
 def _nothing() -> None:
-    """The radio waits for no acknowledgement; the handset's is in the codec's replies."""
+    """Nobody asked for a report of what never came whole."""

@@ -98,6 +98,7 @@ class Rig:
         self.envelopes: list[Envelope] = []
         self.tapped: list[tuple[str, bytes]] = []
         self.suspected: list[tuple[Suspicion, str, str]] = []
+        self.settles = True
         self.up = asyncio.Event()
         self.link = TetraLink(
             TetraSection(name="tetra", port=str(folder / "radio"), **options),
@@ -115,8 +116,13 @@ class Rig:
 
     async def open(self) -> None:
         self.up.clear()
-        self.task = asyncio.ensure_future(self.link.run(self.envelopes.append, self.up.set))
+        self.task = asyncio.ensure_future(self.link.run(self.handle, self.up.set))
         await self.until(self.up.is_set)
+
+    def handle(self, envelope: Envelope) -> None:
+        self.envelopes.append(envelope)
+        if self.settles:
+            envelope.settle()
 
     async def close(self) -> None:
         if self.task is not None:
@@ -225,6 +231,19 @@ async def test_a_report_that_is_due_goes_to_whoever_asked(rig: Rig) -> None:
     rig.radio.transmit(NORA, Sdu(12, b"\x82\x04\x2a\x01X", 40))
     await rig.until(lambda: rig.heard[NORA])
     assert rig.heard[NORA] == [b"\x82\x10\x00\x2a"]
+
+
+async def test_a_report_waits_until_what_it_reports_is_on_record(rig: Rig) -> None:
+    rig.settles = False
+    rig.radio.transmit(NORA, Sdu(12, b"\x82\x04\x2a\x01X", 40))
+    await rig.until(lambda: rig.envelopes)
+    rig.radio.transmit(NORA, Sdu(STATUS, b"\x80\x04", 16))
+    await rig.until(lambda: len(rig.envelopes) == 2)
+    await rig.say(Notice(kind="echo", text="AFTER"))
+    assert [data[4:] for data in rig.heard[NORA]] == [b"AFTER"]
+    rig.envelopes[0].settle()
+    await rig.until(lambda: len(rig.heard[NORA]) == 2)
+    assert rig.heard[NORA][1] == b"\x82\x10\x00\x2a"
 
 
 async def test_what_a_codec_chokes_on_costs_itself_alone(rig: Rig) -> None:
