@@ -45,6 +45,7 @@ _CODE = re.compile(rf"\+(?:{'|'.join(sorted(UNSOLICITED))})\s*:|\+?CM[ES] ERROR"
 _NAMED = re.compile(r"\+([A-Z]{2,8})\s*:\s*(.*)", re.IGNORECASE)
 _ERROR = re.compile(r"\+?(CM[ES] ERROR)\s*:?\s*([0-9]{1,4})?.*", re.IGNORECASE)
 _HEX = re.compile(r"[0-9A-Fa-f]+")
+_PARTY = re.compile(r"[0-9]{0,24}")
 _NUMBER = re.compile(r"[0-9]{1,6}")
 _BARE = {"0": "OK", "4": "ERROR"}
 """Of a radio that was left without words (ATV0); only behind a command that has no other answer."""
@@ -344,6 +345,8 @@ def _header(fields: list[str]) -> _Header | None:
         case _:
             return None
     if not (_NUMBER.fullmatch(service) and _NUMBER.fullmatch(bits)):
+        return None
+    if not (_PARTY.fullmatch(calling) and _PARTY.fullmatch(called)):
         return None
     if int(service) not in SERVICES or not 1 <= int(bits) <= BITS_MOST:
         return None

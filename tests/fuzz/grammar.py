@@ -380,6 +380,45 @@ def _parts_of(r: Random) -> list[bytes]:
     return parts[: r.randrange(1, len(parts) + 1)] + parts[: r.randrange(2)]
 
 
+# --------------------------------------------------------------------------- TETRA, the interface
+
+
+def pei_line(r: Random) -> bytes:
+    """What a radio says on its PEI, without its line end: a message's header or payload, a result,
+    an answer, voice signalling; now and then several on one line."""
+    party = some(r, ("5001001", "5001002", "05001001", "02340001405001001", "", number(r)))
+    bits = some(r, ("16", "32", "84", "136", "0", "2048", number(r)))
+    service = some(r, ("12", "12", "13", "9", "0", number(r)))
+    digits = r.randbytes(some(r, (2, 4, 11, 17))).hex().upper()
+    match r.randrange(8):
+        case 0 | 1:
+            fields = some(
+                r,
+                (
+                    (service, party, "0", "6000001", "0", bits),
+                    (service, party, "0", "6000001", "0", bits, "0"),
+                    (service, "6000001", bits),
+                    (service, "6000001", "0", bits),
+                    (service, party, "0", "6000001", "0", bits, digits),
+                    (service, party, bits, digits, party),
+                ),
+            )
+            text = some(r, ("+CTSDSR: ", "+CTSDSR:", "+ctsdsr : ")) + ",".join(fields)
+        case 2 | 3:
+            text = digits[: len(digits) - r.randrange(2)]
+        case 4:
+            text = f"+CMGS: {r.randrange(4)}" + some(r, ("", ",4,7", ",5,8", ",3,1", ",4", ",x"))
+        case 5:
+            text = some(
+                r, ("OK", "ERROR", "+CME ERROR: 35", "CME ERROR: 38", "+CMS ERROR", "> ", "0")
+            )
+        case 6:
+            text = some(r, ("+CREG: 1", "+CTOM: 0", "+CTICN: 0,0,0,5", "+GMI: X", "+CTTCT:1"))
+        case _:
+            text = twisted(r, "+CTSDSR: 12,5001001,0,6000001,0,32")
+    return utf8(text) + (pei_line(r) if often(r, 10) else b"")
+
+
 # --------------------------------------------------------------------------- KeySDS and lines
 
 

@@ -29,8 +29,11 @@ from adapters.codecs.hush import hushed_sds
 from adapters.codecs.lines import LineSplitter, TooLong
 from adapters.codecs.osmand import Osmand
 from adapters.codecs.sds import Sds
+from adapters.links import tetra_pei
 from adapters.links.intake import Intake
 from adapters.links.mqtt_broker import MqttLink
+from adapters.links.pei_dialects import DIALECTS
+from adapters.links.pei_session import Part, PeiSession
 from adapters.mqtt_client import Received
 from adapters.pnc import wire
 from adapters.relays.cot_transports import Events
@@ -434,6 +437,69 @@ def location(side: str) -> Callable[[bytes], Hashable]:
     return judge
 
 
+def pei(data: bytes) -> Hashable:
+    """A radio's own line: read alike however it is cut; whose a message is stands in the header in
+    front of it; and the dialogue goes on whatever comes, with each message ended once."""
+    found = _pei_read([data])
+    lot = lots(data)
+    cuts = sorted(lot.randrange(len(data) + 1) for _ in range(4))
+    parts = [data[start:end] for start, end in itertools.pairwise([0, *cuts, len(data)])]
+    assert _pei_read(parts) == found, "cut otherwise, read otherwise"
+    clean = "".join(chr(c) for c in data if c in (10, 13) or (c >= 32 and c != 127)).upper()
+    short = []
+    for each in found:
+        short.append(type(each).__name__)
+        if isinstance(each, tetra_pei.Sds):
+            assert len(each.digits) == -(-each.length_bits // 4), "longer or shorter than was said"
+            place = clean.find(each.digits)
+            assert place > 0, "a payload that nobody said"
+            heads = re.findall(r"\+CTSDSR\s*:((?:(?!CM[ES] ERROR)[^\r\n+])*)", clean)
+            assert any(_pei_names(head, each) for head in heads), "a party that nobody named"
+        if isinstance(each, tetra_pei.Unreadable):
+            assert each.reason in REASONS, "a reason that nobody knows"
+    return tuple(dict.fromkeys(short))[:6], _pei_talk(data)
+
+
+def _pei_read(parts: Iterable[bytes]) -> list[tetra_pei.Event]:
+    reader = tetra_pei.TetraPei()
+    reader.expect("AT+CMGS=5001001,32", "82040001")
+    found = [each for part in parts for each in reader.feed(part, 0.0)]
+    return [each for each in found if not isinstance(each, tetra_pei.Prompt)]
+
+
+def _pei_names(head: str, sds: tetra_pei.Sds) -> bool:
+    fields = [field.strip() for field in head.split(",")]
+    return sds.length_bits in [
+        int(each) for each in fields if re.fullmatch("[0-9]{1,6}", each)
+    ] and (sds.calling == fields[1] if len(fields) > 5 else not sds.calling)
+
+
+def _pei_talk(data: bytes) -> str:
+    session, now_s = PeiSession(DIALECTS["plain"]), 1000.0
+    session.start(now_s)
+    for token in range(3):
+        session.submit(
+            Part(
+                token=token,
+                called=ISSI,
+                service=12,
+                length_bits=32,
+                digits="82040001",
+                urgency=token,
+                until_s=now_s + 100,
+            ),
+            now_s,
+        )
+    for start in range(0, len(data), 64):
+        session.feed(data[start : start + 64], now_s)
+        assert session.next_at_s < now_s + 400, "it waits for ever"
+        session.take()
+        now_s += 0.5
+    session.close("link down")
+    assert sorted(each.token for each in session.ended) == [0, 1, 2], "ended twice, or never"
+    return session.stage.value
+
+
 def _place_of(text: str) -> str:
     if text.startswith("00"):
         return text[4:53]
@@ -789,6 +855,7 @@ TARGETS: dict[str, Target] = {
         Target("lip", grammar.lip_pdu, location("gateway")),
         Target("lip-down", grammar.lip_pdu, location("terminal")),
         Target("sds", grammar.sds_story, short_data),
+        Target("pei", grammar.lines_of(grammar.pei_line), pei),
         Target("keysds", lambda r: grammar.utf8(grammar.keysds_text(r)), typed),
         *(_json(name, made) for name, made in grammar.BODIES.items()),
         *(

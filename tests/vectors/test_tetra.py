@@ -12,6 +12,7 @@ from adapters import codecs
 from adapters.codecs import keysds, lip, sds_pdu, sds_text
 from adapters.codecs.sds import Sds
 from gateway.messages import BadFrame, Decoded, Heartbeat, Locate, LocationFix, StatusReport
+from tests.adapters.links.test_tetra_pei import heard
 
 NOW_MS = 1_795_342_510_000
 """2026-11-22T10:15:10Z."""
@@ -150,3 +151,11 @@ def _one_message(id_: str, data: bytes, expect: dict[str, Any]) -> None:
         assert pdu.data.endswith(expect["text"].encode()), id_
     else:
         assert pdu.data[3:].hex().upper() == expect["payload_hex"], id_
+
+
+def test_every_dialogue_with_a_radio(folder: Path) -> None:
+    found = vectors(folder / "tetra" / "pei.jsonl")
+    assert len(found) == 21
+    for vector in found:
+        chunks = [chunk.encode("latin-1") for chunk in vector["chunks"]]
+        assert heard(vector, chunks) == vector["expect"], vector["id"]
