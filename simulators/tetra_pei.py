@@ -396,8 +396,12 @@ class Pei:
             case "same":
                 return f"\r\n{colon}{header},{digits}\r\n".encode()
             case "late":
-                self._late.append((now_s + self.habits.late_s, f"{digits}\r\n".encode()))
-                return f"\r\n{colon}{header}\r\n".encode()
+                # One after the other: no radio says a second header before the first one's payload.
+                at_s = max(now_s, self._late[-1][0]) if self._late else now_s
+                said = f"\r\n{colon}{header}\r\n".encode()
+                self._late.append((at_s, said))
+                self._late.append((at_s + self.habits.late_s, f"{digits}\r\n".encode()))
+                return self.due(now_s)
             case _:
                 return f"\r\n{colon}{header}\r\n{digits}\r\n".encode()
 

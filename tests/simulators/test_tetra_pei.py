@@ -250,8 +250,10 @@ def test_a_payload_that_comes_by_itself() -> None:
     assert (
         pei.deliver(5_001_001, air.status(0), 1.0) == b"\r\n+CTSDSR: 13,5001001,0,6000001,0,16\r\n"
     )
+    assert pei.deliver(5_001_005, air.status(0x8004), 1.1) == b"", "not before the first is whole"
     assert pei.due(1.4) == b""
-    assert pei.due(1.5) == b"0000\r\n"
+    assert pei.due(1.5) == b"0000\r\n\r\n+CTSDSR: 13,5001005,0,6000001,0,16\r\n"
+    assert pei.due(2.0) == b"8004\r\n"
 
 
 def test_atz_boots_a_sepura_and_a_boot_forgets_everything() -> None:

@@ -11,14 +11,15 @@ import re
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.app import made_factor
 from simulators import tetra_air as air
 from simulators.tetra_cell import NEAR, STILL, Air
 from simulators.tetra_mobile import Mobile
-from simulators.tetra_pei import MOTOROLA_LIKE, SEPURA_LIKE
-from tests.system.cell import BOOK_OFF, BOOK_ON, FREE, WITHIN_S, Cell, cell
+from simulators.tetra_pei import MOTOROLA_LIKE, PLAIN, SEPURA_LIKE
+from tests.system.cell import BOOK_OFF, BOOK_ON, FREE, STATUS, WITHIN_S, Cell, cell
 from tests.system.daemon import ROOT, until
 from tests.system.ledgers import audit
 from tests.system.tetra_officer import TetraOfficer
@@ -209,7 +210,7 @@ async def test_booked_prompted_and_acknowledged_by_status(tmp_path: Path) -> Non
 # --------------------------------------------------------------------------- faults
 
 WEATHER = Air(
-    delay_s=(0.02, 0.3),
+    delay_s=(0.02, 0.2),
     lost=0.1,
     twice=0.1,
     overtakes=0.2,
@@ -241,12 +242,12 @@ async def test_a_bad_network_a_reboot_and_a_pulled_cable(tmp_path: Path) -> None
         habits=(MOTOROLA_LIKE, SEPURA_LIKE),
         air=WEATHER,
         mobiles={E103: Mobile(short=True), S302: Mobile(asks=air.ASK_RECEIVED)},
-        section={"air_s": 3.0, "keep_alive_s": 5.0},
-        checks={"resend_s": 2.0},
+        section={"air_s": 2.0, "keep_alive_s": 5.0},
+        checks={"resend_s": 1.0},
     ) as here:
         motorola, sepura = here.bases
         for officer in here.officers:
-            officer.resend_s = 2.0
+            officer.resend_s = 1.0
         done: list[str] = []
         async with asyncio.TaskGroup() as officers:
             for officer in here.officers:
@@ -313,3 +314,37 @@ async def test_a_call_for_help_by_position_alone(tmp_path: Path) -> None:
         await until(lambda: "N-201" in here.console.emergencies, WITHIN_S)
         await until(lambda: here.console.positions.get("N-201"), WITHIN_S)
         assert here.verdict() == []
+
+
+MAKES = (
+    msgspec.structs.replace(PLAIN, digits=15, payload="late", late_s=0.1),
+    msgspec.structs.replace(PLAIN, digits=16, fields=7, payload="same", blank=""),
+    msgspec.structs.replace(MOTOROLA_LIKE, digits=17, prompt=True),
+    msgspec.structs.replace(SEPURA_LIKE, payload="late", late_s=0.1),
+)
+
+
+@pytest.mark.slow
+async def test_every_way_in_which_makes_differ(tmp_path: Path) -> None:
+    """Identities of 15, 16 and 17 digits and plain ones; the payload late, or on the same line; a
+    prompt; odd digits: four radios, an officer behind each, danger reported as read by all."""
+    async with cell(tmp_path, habits=MAKES) as here:
+        for officer in here.officers:
+            officer.ask("V TE99STV R1")
+        for officer in here.officers:
+            parts = await officer.until(lambda o=officer: o.parts("1"), WITHIN_S)  # type: ignore[misc]
+            assert parts[0]["text"].startswith("!!STOLEN !!VIOLENT OCCUPANT TE99STV")
+            await here.on_record("read", terminal=officer.issi)
+            officer.fix(52_573_000, -241_000)
+        for callsign in ("E-101", "E-103", "N-201", "S-302"):
+            await until(lambda c=callsign: here.console.positions.get(c), WITHIN_S)  # type: ignore[misc]
+        await here.settled()
+        assert here.verdict() == []
+        # Who calls is not said in a header of three or four fields: nobody is taken for another.
+        for fields in (3, 4):
+            here.base.pei.habits = msgspec.structs.replace(MAKES[0], fields=fields)
+            here.radio(E101).status(STATUS + 4)
+        here.base.pei.habits = MAKES[0]
+        here.radio(E101).status(STATUS + 5)
+        await until(lambda: "RTE" in str(here.console.of("unit.meta")[-1:]), WITHIN_S)
+        assert "REF" not in str(here.console.of("unit.meta"))
