@@ -109,6 +109,7 @@ class Cot:
         self._look_due_s = 0.0
         self._ping_due_s = 0.0
         self._pong_due = False
+        self._wakes_at_s = 0.0
 
     async def run(self, up: Callable[[], None]) -> None:
         """Open, then relay until the far side is gone. Raises LinkDown."""
@@ -180,7 +181,14 @@ class Cot:
             replaced = self._pacing.news(fix.terminal, now_s, position=True)
             if replaced:
                 self._lost("fix", replaced)
-        self._news.set()
+        # A position whose time it is not yet wakes nobody: of most of them that is so.
+        next_s = self._pacing.next_s()
+        if (
+            self._pacing.ready
+            or self._calls_due_s <= now_s
+            or (next_s is not None and next_s < self._wakes_at_s)
+        ):
+            self._news.set()
 
     def _all_again(self) -> None:
         now_s = self._clock.monotonic_s()
@@ -237,7 +245,8 @@ class Cot:
         next_s = self._pacing.next_s()
         if next_s is not None:
             due.append(next_s)
-        left_s = min(due) - self._clock.monotonic_s()
+        self._wakes_at_s = min(due)
+        left_s = self._wakes_at_s - self._clock.monotonic_s()
         if left_s <= 0:
             await asyncio.sleep(0)
             return

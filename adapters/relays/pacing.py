@@ -68,6 +68,11 @@ class Pacing:
         """When the first of those that wait is due; None when none does."""
         return self._later[0][0] if self._later else None
 
+    @property
+    def ready(self) -> int:
+        """How many are to be said now."""
+        return len(self._ready)
+
     def forget(self, terminal: Issi) -> None:
         """It is no longer there, or nothing was to be said of it."""
         self._said_at_s.pop(terminal, None)

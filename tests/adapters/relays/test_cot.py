@@ -196,6 +196,20 @@ async def test_a_unit_is_said_on_change_and_not_before_its_time(rig: Rig) -> Non
     assert UNIT not in {type_ for type_, _ in line.take()}, "nothing changed"
 
 
+async def test_positions_whose_time_it_is_not_wake_nobody(rig: Rig) -> None:
+    """A fleet that reports each second to a server that is told each five costs that much less."""
+    line = await rig.open()
+    await rig.fix(EAST)
+    await rig.fix(EAST)
+    sleeps = rig.clock._n
+    for _ in range(50):
+        await rig.fix(EAST, 52.6)
+    assert rig.clock._n == sleeps
+    line.take()
+    await rig.clock.advance(5)
+    assert line.take() == [(UNIT, "RADIO-5001001")]
+
+
 async def test_another_status_or_call_sign_is_a_change(rig: Rig) -> None:
     line = await rig.open()
     await rig.fix(EAST)
