@@ -24,7 +24,7 @@ from adapters.codecs.line_terminal import down_lines, read_down
 from adapters.codecs.lip import Lip
 from adapters.codecs.nmea0183 import Nmea0183, rmc
 from adapters.codecs.sds_parts import Gatherer, Lost, Part, cut
-from adapters.codecs.sds_pdu import BOTH, NOTHING, WHEN_RECEIVED
+from adapters.codecs.sds_pdu import BOTH, NOTHING, WHEN_CONSUMED, WHEN_RECEIVED
 from adapters.codecs.sds_references import References, Reported, Sent
 from adapters.codecs.sds_text import LATIN1, UTF16, decoded, encoded, undecorated
 from gateway.messages import (
@@ -347,7 +347,7 @@ class Sds:
         match status:
             case 0x00 | 0x06:
                 state = AckState.DELIVERED
-            case 0x02:
+            case 0x02 if sent.wanted & WHEN_CONSUMED:
                 state = AckState.READ
             case 0x50:
                 self._unsupported.add(sent.pid)
@@ -357,7 +357,8 @@ class Sds:
                 self._codings = left or self._codings
                 return [Ignored("rep")]
             case _:
-                # It failed, or the network has it: the Courier will send it again.
+                # It failed, or the network has it: the Courier will send it again. Or it was opened
+                # and nobody asked for that: then it means another message, of a life before ours.
                 return [Ignored("rep")]
         if state is AckState.READ or sent.wanted == WHEN_RECEIVED:
             self._references.settle(reference)

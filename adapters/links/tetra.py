@@ -14,7 +14,6 @@ import contextlib
 import itertools
 import math
 import os
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -60,6 +59,8 @@ from gateway.settings import TetraSection
 PEERS_MOST = 2_000
 """Calling parties whose message references are remembered; the one unheard for longest goes."""
 CLOSE_WITHIN_S = 0.5
+REFERENCE_MS = 125
+"""No handset is sent messages as fast as that."""
 REPORT_UNTIL_S = 20.0
 """A delivery report that could not be sent by then is of no use."""
 DANGER, REPORT, ANSWER, NOTICE = range(4)
@@ -356,8 +357,9 @@ class TetraLink:
                     concatenation=section.concatenation,
                     undecorate=section.undecorate,
                     accept_estimated=section.accept_estimated,
-                    # Another one in each life: a late report is not of what this one said.
-                    first_reference=secrets.randbelow(256),
+                    # Another one in each life: a late report is not of what this one said. They run
+                    # faster than messages do, so that a life that was short is left behind.
+                    first_reference=self._clock.wall_ms() // REFERENCE_MS % 256,
                 ),
             )
             if len(self._peers) > PEERS_MOST:

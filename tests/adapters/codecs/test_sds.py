@@ -207,6 +207,15 @@ def test_what_failed_or_is_on_its_way_acknowledges_nothing(status: str) -> None:
     assert report(codec, f"8210{status}00") == [Ignored("rep")]
 
 
+def test_what_nobody_asked_to_have_reported_means_another_message() -> None:
+    """An old one that is opened after our restart, under the same reference."""
+    codec = Sds()
+    codec.encode(CLEAR)
+    assert report(codec, "82100200") == [Ignored("rep")]
+    assert report(codec, "7F00", "status") == [Ignored("rep")]
+    assert report(codec, "82100000") == [DeliveryAck(CLEAR.check, 1, AckState.DELIVERED)]
+
+
 def test_a_report_of_another_kind_of_message_is_not_of_ours() -> None:
     codec = Sds()
     codec.encode(CLEAR)
