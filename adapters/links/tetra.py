@@ -412,8 +412,6 @@ class TetraLink:
             urgency = _urgency(message, frames, n)
             fault = await self._out(session, terminal, frame, urgency, until_s)
             if fault:
-                if fault in ("full", "too late"):
-                    self._meter.count("queue_dropped_total", queue="outbox", reason=_DROP[fault])
                 raise SendFailed(fault)
             self._meter.count("frames_sent_total", link=self.name, type=word_of(message))
 
@@ -427,6 +425,7 @@ class TetraLink:
             async with asyncio.timeout(max(0.0, until_s - self._clock.monotonic_s())):
                 return await future
         except TimeoutError:
+            self._dropped("too late")
             return "too late"
         finally:
             self._waiting.pop(token, None)
@@ -464,9 +463,15 @@ class TetraLink:
         """Tell whoever waits what became of theirs."""
         ended, session.ended = session.ended, []
         for each in ended:
+            self._dropped(each.fault)
             future = self._waiting.pop(each.token, None)
             if future is not None and not future.done():
                 future.set_result(each.fault)
+
+    def _dropped(self, fault: str) -> None:
+        """What never left the queue is counted, a report for which nobody waits too."""
+        if fault in _DROP:
+            self._meter.count("queue_dropped_total", queue="outbox", reason=_DROP[fault])
 
 
 _DROP = {"full": "full", "too late": "expired"}

@@ -304,3 +304,22 @@ async def test_the_same_figure_in_another_network_is_a_stranger(tmp_path: Path) 
     assert rig.meter.total("frames_rejected_total", reason="identity") == 5
     assert {cause for cause, _, _ in rig.suspected} == {Suspicion.IDENTITY}
     await rig.close()
+
+
+async def test_what_the_queue_gives_up_is_counted_waited_for_or_not(tmp_path: Path) -> None:
+    """Reports, for which nobody waits; a notice that is pushed out; one whose time is over."""
+    rig = Rig(tmp_path, queue=8)
+    await rig.open()
+    rig.radio.pei.inhibited = True
+    notices = [rig.say(Notice(kind="echo", text="A"), deadline_s=1.0) for _ in range(2)]
+    await rig.until(lambda: rig.radio.pei.counts["cme 41"])
+    for n in range(9):
+        rig.radio.transmit(NORA, Sdu(12, bytes((0x82, 4, n, 1)) + b"X", 40))
+    await rig.until(lambda: rig.meter.total("queue_dropped_total", reason="full") == 3)
+    for each in notices:
+        with pytest.raises(SendFailed, match="full"):
+            await each
+    with pytest.raises(SendFailed, match="too late"):
+        await rig.say(Notice(kind="echo", text="B", danger=("X",)), deadline_s=0.2)
+    assert rig.meter.total("queue_dropped_total", reason="expired") == 1
+    await rig.close()
