@@ -617,16 +617,20 @@ class Core:
     def link_for(self, terminal: Issi) -> Link | None:
         """Where the terminal was heard last, else its own line, else any link that may reach it.
 
-        A terminal with a line of its own is not looked for elsewhere unless it was heard there: a
-        broker would take its answer for nobody, and it would count as sent.
+        A terminal with a line of its own, or known by the name of a phone or a tracker, is not
+        looked for elsewhere unless it was heard there: a broker would take its answer for nobody,
+        and it would count as sent.
         """
-        if self.roster.terminal(terminal) is None:
+        held = self.roster.terminal(terminal)
+        if held is None:
             return None  # a link may know one that is revoked: it is heard, never answered
         for name in self.roster.links_of(terminal):
             link = self.links.get(name)
             if link is not None and link.reaches(terminal):
                 return link
         own = {each.name for each in self.config.settings.serial if each.terminal == terminal}
+        if held.names and not own:
+            return None
         found = (self.links[name] for name in own or self.links if name in self.links)
         return next((link for link in found if link.reaches(terminal)), None)
 

@@ -88,6 +88,26 @@ async def test_a_terminal_is_reached_where_it_was_heard_last(house: House) -> No
     assert house.core.link_for(ISSI) is broker, "it was heard there"
 
 
+async def test_a_phone_is_not_sent_to_a_broker_for_nobody(house: House) -> None:
+    """Known by a name, it is answered where it was heard, if that can show anything."""
+    phones, broker = FakeLink("phones"), FakeLink("air")
+    phones.reaches = lambda _terminal: False  # type: ignore[method-assign]
+    house.core.links.clear()
+    house.core.links.update({"phones": phones, "air": broker})
+    fleet = house.core.roster.fleet
+    named = tuple(
+        msgspec.structs.replace(each, names={"owntracks": "a/b"}) if each.issi == ISSI else each
+        for each in fleet.terminals
+    )
+    fleet = msgspec.structs.replace(fleet, terminals=named)
+    house.core.roster.replace(fleet, house.config.people, house.config.areas)
+    house.core.roster.heard(ISSI, "phones", house.clock.monotonic_s())
+    assert house.core.link_for(ISSI) is None
+    assert house.core.link_for(OTHER) is broker
+    house.core.roster.heard(ISSI, "air", house.clock.monotonic_s())
+    assert house.core.link_for(ISSI) is broker, "it was heard there"
+
+
 async def test_answers_go_out_as_soon_as_their_link_is_back(house: House) -> None:
     """After a long failure the back-off is long; an officer does not wait for that (M02)."""
     house.link.up = False
