@@ -29,13 +29,19 @@ def authority(folder: Path, *names: str) -> Authority:
 
 
 class Hardened(Mosquitto):
-    """`folder` holds what mosquitto writes; `pki` the certificates of its users."""
+    """`folder` holds what mosquitto writes; `pki` the certificates of its users. phones: with the
+    rules that stand there for them, off."""
 
-    def __init__(self, folder: Path, pki: Authority, *, instance: str = "gwt") -> None:
+    def __init__(
+        self, folder: Path, pki: Authority, *, instance: str = "gwt", phones: bool = False
+    ) -> None:
         super().__init__(folder, lines=("# replaced",))
         self.pki = pki
         acl = folder / "acl"
-        acl.write_text(_changed("acl", **{"gateway/gw1/": (f"gateway/{instance}/", 4)}), "utf-8")
+        rules = _changed("acl", **{"gateway/gw1/": (f"gateway/{instance}/", 4)})
+        if phones:
+            rules = rules.replace("\n#: ", "\n").replace("gateway/gw1/", f"gateway/{instance}/")
+        acl.write_text(rules, "utf-8")
         acl.chmod(0o600)
         text = _changed(
             "mosquitto.conf",
@@ -86,8 +92,8 @@ def _changed(name: str, **words: tuple[str, int]) -> str:
 
 
 @contextlib.contextmanager
-def running(folder: Path, pki: Authority) -> Iterator[Hardened]:
-    broker = Hardened(folder, pki)
+def running(folder: Path, pki: Authority, *, phones: bool = False) -> Iterator[Hardened]:
+    broker = Hardened(folder, pki, phones=phones)
     broker.start()
     try:
         yield broker

@@ -25,10 +25,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from adapters import codecs
+from adapters.links.owntracks import OwnTracksLink
 from adapters.pki.authority import Authority, _pem_of
+from gateway.app import SystemClock
 from gateway.errors import SendFailed
-from gateway.messages import Notice
+from gateway.messages import Envelope, Notice
+from gateway.settings import OwnTracksSection
 from tests.adapters.links.test_mqtt_broker import Rig
+from tests.fakes import FakeJournal, FakeMeter
 from tests.services import hardened, raw_mqtt
 from tests.services.hardened import GATEWAY, READER, Hardened
 
@@ -209,6 +214,78 @@ async def test_what_reaches_whom_is_what_the_interfaces_say(broker: Hardened, re
             heard = {who: await client.barrier() for who, client in clients.items()}
             # Of a shared subscription nobody gets what lies there; the others do.
             assert wrong(heard, said) == []
+
+
+PHONE, PHONES = "e105", "radio-gateway-owntracks"
+
+
+async def test_a_phone_says_where_its_own_devices_are_to_the_gateway_alone(
+    pki: Authority, tmp_path: Path
+) -> None:
+    """With the rules for phones: nobody speaks for it, and nobody else hears it, another phone as
+    little as a terminal; what it lays there is there for the gateway."""
+    for who in (PHONE, "f106", PHONES):
+        pki.issue(who)
+    own, others = f"owntracks/{PHONE}/phone", "owntracks/f106/phone"
+    everyone = (A, READER, *GATEWAY, PHONES, PHONE, "f106")
+    with hardened.running(tmp_path / "broker", pki, phones=True) as broker:
+        async with contextlib.AsyncExitStack() as stack:
+            clients = {}
+            for who in everyone:
+                clients[who] = await stack.enter_async_context(Client(broker, who))
+                for each in ("#", "owntracks/#", "owntracks/+/+", own, "$share/g/owntracks/+/+"):
+                    await clients[who].subscribe(each, qos=1)
+            topics = (own, others, f"{own}/event", f"{own}/cmd", "owntracks/e105", f"/{own}")
+            for who, topic in product(everyone, topics):
+                with contextlib.suppress(aiomqtt.MqttError):
+                    await clients[who].publish(topic, who.encode(), qos=1, retain=True)
+            heard = {who: await client.barrier() for who, client in clients.items()}
+        due = {(own, PHONE.encode()), (others, b"f106")}
+        assert heard.pop(PHONES) == due
+        assert {who: got for who, got in heard.items() if got} == {}
+        async with Client(broker, PHONES) as late:
+            await late.subscribe("owntracks/+/+", qos=1)
+            assert await late.barrier() == due
+        await _a_link_hears(broker, {"e105/phone": A})
+
+
+async def _a_link_hears(broker: Hardened, phones: dict[str, str]) -> None:
+    """The gateway's own link, as the rules let it: with its certificate, and its word to itself."""
+    heard: list[Envelope] = []
+    up, meter = asyncio.Event(), FakeMeter()
+    pem = broker.pki.folder
+    section = OwnTracksSection(
+        name="phones",
+        port=broker.port,
+        tls=True,
+        ca_file=str(pem / "ca.crt"),
+        cert_file=str(pem / f"{PHONES}.crt"),
+        key_file=str(pem / f"{PHONES}.key"),
+    )
+    link = OwnTracksLink(
+        section,
+        instance="gwt",
+        config_path=Path("/x/gateway.toml"),
+        clock=SystemClock(),
+        meter=meter,
+        journal=FakeJournal(),
+        known=lambda _issi: True,
+        codecs=codecs.create,
+        named=lambda _protocol, name: phones.get(name, ""),
+    )
+    running = asyncio.ensure_future(link.run(heard.append, up.set))
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            await up.wait()
+            body = b'{"_type":"location","lat":52.5725,"lon":-0.2431,"tst":1795342502}'
+            async with Client(broker, PHONE) as phone:
+                await phone.publish("owntracks/e105/phone", body, qos=1)
+            while not heard:  # noqa: ASYNC110 - it comes from a broker, without an event
+                await asyncio.sleep(0.02)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert [(each.terminal, each.stored) for each in heard] == [(A, False)]
 
 
 @pytest.mark.parametrize("speaker", [A, READER])
