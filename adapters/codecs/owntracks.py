@@ -144,6 +144,7 @@ class OwnTracks:
         if too_deep(data):
             return BadFrame("decode")
         try:
+            data.decode("utf-8")  # also where the reader below does not look
             said = _said.decode(data)
         except msgspec.ValidationError as error:
             return self._misfit(data, error, sealed=sealed)

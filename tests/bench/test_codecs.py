@@ -17,6 +17,7 @@ import pytest
 from adapters import codecs
 from adapters.links.tetra_pei import TetraPei
 from gateway.messages import LocationFix
+from simulators.phone import sealed
 from tests.bench import rig
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
@@ -50,6 +51,16 @@ def pei() -> Feed:
     return lambda data: feed(data, 0.0)
 
 
+def phone(passphrase: str = "") -> Callable[[], Feed]:
+    """A codec for each message, as the link has it."""
+
+    def feed(data: bytes) -> object:
+        codec = codecs.create("owntracks", identity="nora/phone", passphrase=passphrase)
+        return codec.feed(data, received_at_ms=NOW_MS)
+
+    return lambda: feed
+
+
 def counted(pid: int, text: bytes) -> list[bytes]:
     """A text with delivery reports asked for, as a handset sends it: 256 references."""
     return [bytes((pid, 0x06, reference, 0x01)) + text for reference in range(256)]
@@ -65,6 +76,11 @@ def on_pei(data: bytes) -> bytes:
 RMC = b"$GPRMC,101559.00,A,5234.3500,N,00014.5860,W,2.40,090.0,221126,,,A*76\r\n"
 SHORT = bytes.fromhex("0A0FFE639A49F7914A4810")
 LONG = bytes.fromhex("0A4E0DFBED7FA0AFAA28F25F8005FE010100")
+PHONE = (
+    b'{"_type":"location","acc":12,"alt":14,"batt":71,"bs":1,"cog":268,"conn":"m",'
+    b'"created_at":1795342503,"lat":52.5725,"lon":-0.2431,"m":2,"t":"u","tid":"ne",'
+    b'"tst":1795342502,"vac":3,"vel":36,"_id":"a1b2c3d4"}'
+)
 TYPED = counted(0x82, b"V TE99ABC R1")
 
 TPVS = [
@@ -105,6 +121,9 @@ CASES = [
     Case("SDS, a status", datagrams("sds", "status"), [bytes.fromhex("800F")]),
     Case("PEI, the lines of a position", pei, [on_pei(SHORT)]),
     Case("PEI, the lines of an enquiry", pei, [on_pei(each) for each in TYPED]),
+    Case("OwnTracks, location", phone(), [PHONE]),
+    Case("OwnTracks, location, encrypted", phone("s3cr3t"), [sealed(PHONE, "s3cr3t")]),
+    Case("OwnTracks, last will", phone(), [b'{"_type":"lwt","tst":1795340000}']),
 ]
 
 

@@ -765,6 +765,29 @@ def tracker_body(r: Random) -> bytes:
     return json_object(r, [("device_id", device), ("location", location)], 10)
 
 
+def owntracks_body(r: Random) -> bytes:
+    """What a phone says, or something like it. `E` in front: it is to be encrypted first."""
+    kind = some(r, ("location", "location", "location", "lwt", "transition", "card", "x"))
+    body = json_object(
+        r,
+        [
+            ("_type", _q(r, kind, 8)),
+            ("lat", some(r, ("52.5725", "-52", "0", "90", "null", number(r)))),
+            ("lon", some(r, ("-0.2431", "0", "180", "-122", number(r)))),
+            ("tst", some(r, ("1795342502", "1795342502.5", "0", "1795342502000", number(r)))),
+            ("acc", some(r, ("12", "0", "-1", '"x"', "null", number(r)))),
+            ("vel", some(r, ("36", "0", "-1", "true", number(r)))),
+            ("cog", some(r, ("268", "360", "-1", number(r)))),
+            ("t", some(r, ('"p"', '"u"', '"t"', '"l"', "null", number(r)))),
+            ("topic", some(r, ('"owntracks/nora/phone"', '"owntracks/eve/phone"', number(r)))),
+            ("data", some(r, ('"AAAA"', '"%"', '""', number(r)))),
+        ],
+    )
+    if often(r, 8):
+        body = body[: r.randrange(len(body) + 1)]
+    return some(r, (b"E", b"")) + noisy(r, body, 12)
+
+
 def fix_body(r: Random) -> bytes:
     return json_object(r, fix_members(r))
 

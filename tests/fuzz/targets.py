@@ -8,6 +8,7 @@ that the same bytes are judged alike everywhere.
 from __future__ import annotations
 
 import atexit
+import base64
 import itertools
 import json
 import re
@@ -22,9 +23,10 @@ from random import Random
 from typing import Any, NamedTuple
 
 import msgspec
+from nacl.secret import SecretBox
 
 from adapters import codecs
-from adapters.codecs import keysds, lip, sds, sds_parts
+from adapters.codecs import keysds, lip, owntracks, sds, sds_parts
 from adapters.codecs.hush import hushed_sds
 from adapters.codecs.lines import LineSplitter, TooLong
 from adapters.codecs.osmand import Osmand
@@ -49,6 +51,7 @@ from gateway.messages import (
     CheckRequest,
     Decoded,
     Envelope,
+    Heartbeat,
     Ignored,
     Locate,
     LocationFix,
@@ -82,7 +85,10 @@ GOODS = {
 """A frame that each stream reads as a fix; the sentence where nothing else is said."""
 REASONS = {*FRAME_REASONS, *FIX_REASONS}
 DOWN = (Receipt, Result, Notice, TextPart, Locate)
-IGNORED = {*lip.OTHERS.values(), lip.RESERVED, lip.REPORT}
+IGNORED = {
+    *(*lip.OTHERS.values(), lip.RESERVED, lip.REPORT),
+    *(*owntracks.NOT_FOR_US, owntracks.OTHER, owntracks.CLEARED),
+}
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 BLANK = b"\r\n\x00\xff \t"
 """What says nothing in a line of sentences."""
@@ -400,6 +406,45 @@ def _as_typed(text: str, check: CheckRequest) -> None:
         shown = re.sub(r"[\s.\-]", "", rest)
         assert shown[: len(mark)].isascii(), "a look-alike was asked as what it looks like"
         assert shown.upper().startswith(mark), "not what was typed"
+
+
+# --------------------------------------------------------------------------- phones
+
+
+def phone(data: bytes) -> Hashable:
+    """By another reader: no fix that nobody said, none of another phone, and with a key none that
+    was not encrypted."""
+    wrapped, body = data[:1] == b"E", data[1:] if data[:1] == b"E" else data
+    key = "s3cr3t".ljust(32, "\0").encode()
+    said = body
+    if wrapped:
+        box = SecretBox(key).encrypt(body, zlib.crc32(body).to_bytes(24, "big"))
+        text = base64.b64encode(bytes(box)).decode()
+        said = json.dumps({"_type": "encrypted", "data": text}).encode()
+    shorts = []
+    for passphrase in ("", "s3cr3t"):
+        codec = codecs.create("owntracks", identity="nora/phone", passphrase=passphrase)
+        found = list(codec.feed(said, received_at_ms=NOW_MS))
+        assert len(found) == 1, "one message, one word"
+        shorts.append(declared(found, down=False))
+        if not isinstance(found[0], LocationFix | Heartbeat):
+            continue
+        assert wrapped == bool(passphrase), "believed though it was not encrypted, or not for us"
+        read = json.loads(body, parse_int=float)
+        assert read["_type"] == "location"
+        assert str(read.get("topic") or "nora/phone").endswith("nora/phone"), "of another phone"
+        if isinstance(found[0], Heartbeat):
+            assert read["t"] in ("p", "l", "L")
+            continue
+        assert read.get("t") not in ("p", "l", "L"), "where somebody was is not where they are"
+        assert (found[0].lat, found[0].lon) == (float(read["lat"]), float(read["lon"]))
+        assert abs(found[0].lat) <= 90
+        assert abs(found[0].lon) <= 180
+        assert found[0].fixed_at_ms == round(read["tst"] * 1000), "another time"
+        speed_mps, kmh = found[0].speed_mps, read.get("vel")
+        assert speed_mps is None or abs(speed_mps * 3.6 - kmh) < 1e-6 * abs(kmh) + 1e-9
+        assert found[0].accuracy_m is None or found[0].accuracy_m > 0
+    return tuple(shorts)
 
 
 # --------------------------------------------------------------------------- location reports
@@ -852,6 +897,7 @@ TARGETS: dict[str, Target] = {
         Target(
             "line-down", grammar.lines_of(grammar.line_down), stream("line_terminal", "terminal")
         ),
+        Target("owntracks", grammar.owntracks_body, phone),
         Target("lip", grammar.lip_pdu, location("gateway")),
         Target("lip-down", grammar.lip_pdu, location("terminal")),
         Target("sds", grammar.sds_story, short_data),
