@@ -50,7 +50,8 @@ STOP_WITHIN_S = 6.0
 FEED_TURN_S = 1.0
 ACCOUNTS = ("operator", "supervisor")
 """Who may log in to the demo's page; each has the role that it is called."""
-GATEWAY_USERS = ("radio-gateway-demo", "radio-gateway-demo-status")
+GATEWAY_USERS = ("radio-gateway-demo", "radio-gateway-demo-status", "radio-gateway-demo-phones")
+PHONE_KEYS = "phone-keys"
 MEND_AMQTT = "the demo's broker is missing; mend it with: pip install 'amqtt>=0.11.3,<0.13'"
 
 RIGHTS = frozenset({"class", "callsign", "position", "identity", "emergency"})
@@ -151,7 +152,7 @@ def resolved_config(
         for actor in scenario.actors
         if actor.bearer == "gpsd"
     ]
-    main, status = GATEWAY_USERS
+    main, status, phones = GATEWAY_USERS
     tree["mqtt"] = [
         {
             **base["mqtt"][0],
@@ -160,6 +161,15 @@ def resolved_config(
             "password_file": str(folder / "secrets" / main),
             "status_username": status,
             "status_password_file": str(folder / "secrets" / status),
+        }
+    ]
+    tree["owntracks"] = [
+        {
+            **base["owntracks"][0],
+            "port": broker_port,
+            "username": phones,
+            "password_file": str(folder / "secrets" / phones),
+            "keys_file": str(folder / "secrets" / PHONE_KEYS),
         }
     ]
     return {key: value for key, value in tree.items() if value != []}
@@ -240,6 +250,12 @@ def fleet_of(sample: Mapping[str, Any], scenario: Scenario) -> dict[str, Any]:
         if actor.bearer == "gpsd"
     ]
     return {**sample, "terminals": rows}
+
+
+def _write_phone_keys(folder: Path, passphrases: Mapping[str, str]) -> None:
+    """By which phones encrypt: `user-device passphrase`, a line each."""
+    lines = [f"{phone.replace('/', '-')} {phrase}\n" for phone, phrase in passphrases.items()]
+    (folder / "secrets" / PHONE_KEYS).write_text("".join(lines), "utf-8")
 
 
 def _write_people(folder: Path, sample: Path) -> dict[str, str]:
@@ -324,8 +340,12 @@ async def _demo(
     fleet = tomllib.loads((source / base["gateway"]["fleet"]).read_text("utf-8"))
     passwords = {str(row["issi"]): secrets.token_urlsafe(12) for row in fleet["terminals"]}
     passwords |= {name: secrets.token_urlsafe(24) for name in GATEWAY_USERS}
+    phones = [actor for actor in play.actors if actor.phone]
+    passwords |= {actor.phone.partition("/")[0]: passwords[actor.issi] for actor in phones}
+    passphrases = {actor.issi: secrets.token_urlsafe(12) for actor in phones}
     _write_secrets(folder, passwords)
     (folder / "fleet.toml").write_text(to_toml(fleet_of(fleet, play)), "utf-8")
+    _write_phone_keys(folder, {actor.phone: passphrases[actor.issi] for actor in phones})
 
     pnc = PncServer(source / "pnc", "127.0.0.1", 0)
     await pnc.start()
@@ -349,6 +369,7 @@ async def _demo(
         broker_version="3.1.1",
         passwords=passwords,
         retain_presence=False,
+        passphrases=passphrases,
     )
     plug_in(radios, bases, folder / "lines", kept)
     logins = await asyncio.to_thread(_write_people, folder, source / base["gateway"]["people"])
@@ -493,7 +514,8 @@ def _say_hello(
         out.write(f"log in   {name}  {password}\n")
     out.write(
         f"radios   {bearers['tetra']} on TETRA handsets behind {len(play.bases)} radios on PTYs, "
-        f"{bearers['mqtt']} over MQTT, {bearers['gpsd']} car behind a gpsd; synthetic data only\n"
+        f"{bearers['mqtt']} over MQTT, {bearers['owntracks']} phone with OwnTracks, "
+        f"{bearers['gpsd']} car behind a gpsd; synthetic data only\n"
     )
     taken = {actor.issi for actor in play.actors}
     left = [t.issi for t in gateway.config.fleet.terminals if t.issi not in taken]

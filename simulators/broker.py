@@ -43,11 +43,14 @@ class NamedUsers(BaseAuthPlugin):  # type: ignore[misc]  # amqtt is untyped
 def allowed(user: str, topic: str, action: str, *, prefix: str, staff: frozenset[str]) -> bool:
     """Whether a user may publish to, subscribe to or receive a topic.
 
-    Staff (the gateway's two sessions) may do all. A terminal may speak below its own `up/` and
+    Staff (the gateway's sessions) may do all. A terminal may speak below its own `up/` and
     hear its own `down/` and the gateway's state; its identity is thereby bound to its credential.
+    So is a phone's: it may say where it is, as `owntracks/user/device`.
     """
     if user in staff:
         return True
+    if topic.startswith(f"owntracks/{user}/") and topic.count("/") == 2:
+        return bool(action == Action.PUBLISH)
     if action == Action.PUBLISH:
         return topic.startswith(f"{prefix}/{user}/up/") or topic == f"{prefix}/{user}/presence"
     return topic.startswith((f"{prefix}/{user}/down/", "gateway/"))

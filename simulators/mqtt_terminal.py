@@ -137,7 +137,7 @@ class MqttTerminal(Radio):
         while True:
             await self._wanted.wait()
             try:
-                async with _connected(self._client()) as client:
+                async with connected(self._client()) as client:
                     attempt = 0
                     await self._serve(client)
             except aiomqtt.MqttError:
@@ -158,7 +158,7 @@ class MqttTerminal(Radio):
             kept.SessionExpiryInterval = SESSION_S
             options = {"clean_start": False, "properties": kept}
             protocol = aiomqtt.ProtocolVersion.V5
-        return _Client(
+        return Patient(
             self._host,
             self._port,
             identifier=identity,
@@ -226,7 +226,7 @@ class MqttTerminal(Radio):
             self._unsent = None
 
 
-class _Client(aiomqtt.Client):
+class Patient(aiomqtt.Client):
     """Its waits are `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes
     with the result: a terminal that should stop would go on."""
 
@@ -239,7 +239,7 @@ class _Client(aiomqtt.Client):
 
 
 @contextlib.asynccontextmanager
-async def _connected(client: aiomqtt.Client) -> AsyncIterator[aiomqtt.Client]:
+async def connected(client: aiomqtt.Client) -> AsyncIterator[aiomqtt.Client]:
     """The client, connected; a connection that has begun is finished before it is given up.
 
     Cancelled while it connects, aiomqtt leaves its socket with the loop, where each byte raises in

@@ -17,6 +17,7 @@ from simulators.gpsd_server import GpsdVehicle
 from simulators.lines import PtyLine
 from simulators.mqtt_terminal import MqttTerminal
 from simulators.patrol import Patrol
+from simulators.phone import Phone
 from simulators.pnc_server import PncServer
 from simulators.pty_radio import PtyRadio
 from simulators.radio import Radio, tally
@@ -32,6 +33,8 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 64
 REPORT_EVERY_S = 10.0
+PHONE_EVERY_S = 3.0
+"""Between two positions of a phone, at least: it minds its battery."""
 
 
 def build_bases(
@@ -65,11 +68,13 @@ def build_radios(
     passwords: Mapping[str, str],
     prefix: str = "radio",
     retain_presence: bool = True,
+    passphrases: Mapping[str, str] | None = None,
 ) -> dict[str, Radio]:
     """The actors as radios, by call-sign; serial ones on PTYs linked as `folder/callsign`, TETRA
     ones in the cells of `bases`.
 
-    passwords: ISSI -> password; an ISSI that is not there connects without one.
+    passwords: ISSI -> password; an ISSI that is not there connects without one. passphrases: ISSI
+    of a phone -> what it encrypts with; one that is not there speaks in plain words.
     """
     radios: dict[str, Radio] = {}
     for actor in scenario.actors:
@@ -101,6 +106,21 @@ def build_radios(
                 clock=clock,
                 patrol=patrol,
                 fix_every_s=scenario.fix_every_s,
+            )
+        elif actor.bearer == "owntracks":
+            radios[actor.callsign] = Phone(
+                issi=actor.issi,
+                callsign=actor.callsign,
+                phone=actor.phone,
+                host=broker_host,
+                port=broker_port,
+                password=passwords.get(actor.issi, ""),
+                passphrase=(passphrases or {}).get(actor.issi, ""),
+                clock=clock,
+                patrol=patrol,
+                fix_every_s=max(scenario.fix_every_s, PHONE_EVERY_S),
+                retain=retain_presence,
+                seed=seed,
             )
         else:
             radios[actor.callsign] = MqttTerminal(

@@ -52,14 +52,16 @@ class Base(_Table, frozen=True, kw_only=True):
 
 class Actor(_Table, frozen=True, kw_only=True):
     """One radio. issi and callsign as in the fleet file of the gateway that is played against.
-    base: of a TETRA handset, the gateway's radio that it is heard by."""
+    base: of a TETRA handset, the gateway's radio that it is heard by. phone: `user/device`, of a
+    phone with OwnTracks, which tells where it is and does nothing else."""
 
     callsign: str
     issi: str
-    bearer: Literal["serial", "tetra", "mqtt", "gpsd"]
+    bearer: Literal["serial", "tetra", "mqtt", "gpsd", "owntracks"]
     area: str
     pace: Pace = Pace.FOOT
     base: str = ""
+    phone: str = ""
 
 
 class Step(_Table, frozen=True, kw_only=True):
@@ -162,7 +164,9 @@ def _check(scenario: Scenario) -> list[str]:
             found.append(f"actors[{place}].area: one of {', '.join(AREAS)}")
         if (actor.bearer == "tetra") != (actor.base in bases):
             found.append(f"actors[{place}].base: one of bases, for the bearer tetra alone")
-    mute = {actor.callsign for actor in scenario.actors if actor.bearer == "gpsd"}
+        if (actor.bearer == "owntracks") != (actor.phone.count("/") == 1):
+            found.append(f"actors[{place}].phone: user/device, for the bearer owntracks alone")
+    mute = {actor.callsign for actor in scenario.actors if actor.bearer in ("gpsd", "owntracks")}
     for place, step in enumerate(scenario.steps):
         where = f"steps[{place}]"
         if step.at_s < 0:

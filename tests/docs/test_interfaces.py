@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from adapters.codecs import keysds
+from adapters.codecs.owntracks import OwnTracks
 from adapters.codecs.sds import Sds
 from adapters.codecs.terminal_json import TerminalJson
 from adapters.relays import mqtt_feed
@@ -137,6 +138,13 @@ def test_every_typed_example_is_understood() -> None:
     assert len(lines) >= 6
     for line in lines:
         assert not isinstance(keysds.parse(line), MalformedCheck), line
+
+
+def test_what_a_phone_says_is_understood() -> None:
+    (text,) = marked(PAGE, "example: owntracks")
+    (fix,) = OwnTracks(identity="ne/phone").feed(text.encode(), received_at_ms=NOW_MS)
+    assert isinstance(fix, LocationFix)
+    assert (fix.lat, fix.speed_mps, fix.accuracy_m) == (52.5725, 5.0, 12.0)
 
 
 def members(topic: str) -> set[str]:

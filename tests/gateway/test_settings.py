@@ -69,7 +69,7 @@ def test_its_digest_is_that_of_its_files(folder: Folder) -> None:
 def test_the_shipped_data_files_load(folder: Folder) -> None:
     """Fleet, policy and words of the sample stand every check, with every default."""
     config = load(folder.main)
-    assert len(config.fleet.terminals) == len(config.people.standing) == 14
+    assert len(config.fleet.terminals) == len(config.people.standing) == 15
     assert config.settings.tracking.staleness_s["vehicle"] == 15.0
     assert config.state_dir == folder.path / "var"
     assert config.settings.http.host == "127.0.0.1"
@@ -598,7 +598,7 @@ def test_a_radio_that_was_struck_off_is_no_fault_of_the_people(folder: Folder) -
     head, first, *others = text.split("[[terminals]]")
     assert "5001001" in first
     folder.write("[[terminals]]".join([head, *others]), "fleet.toml")
-    assert len(load(folder.main).fleet.terminals) == 13
+    assert len(load(folder.main).fleet.terminals) == 14
 
 
 def test_what_a_console_role_may_see_is_of_closed_sets(folder: Folder) -> None:

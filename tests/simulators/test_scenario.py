@@ -58,11 +58,13 @@ def test_actors_are_in_the_fleet(name: str) -> None:
     """Every actor is a terminal of the sample fleet, under its call-sign and in its area."""
     rows = tomllib.loads((CONFIG / "fleet.toml").read_text("utf-8"))["terminals"]
     fleet = {row["issi"]: (row["callsign"], row["area"]) for row in rows}
+    phones = {row["issi"]: row.get("names", {}).get("owntracks", "") for row in rows}
     for actor in scenarios.load(name).actors:
         if actor.bearer == "gpsd":  # a car that the play brings along
             assert actor.issi not in fleet
             continue
         assert fleet[actor.issi] == (actor.callsign, actor.area)
+        assert actor.phone == phones[actor.issi]
 
 
 def test_the_demo_has_its_cast_and_its_captions() -> None:
@@ -72,6 +74,7 @@ def test_the_demo_has_its_cast_and_its_captions() -> None:
     bearers = [actor.bearer for actor in scenario.actors]
     assert bearers.count("tetra") >= 4
     assert bearers.count("mqtt") >= 8
+    assert bearers.count("owntracks") >= 1
     assert {base.make for base in scenario.bases} == {"plain", "motorola", "sepura"}
     bearer = {actor.callsign: actor.bearer for actor in scenario.actors}
     checks = [step for step in scenario.steps if step.action == "check"]
@@ -230,6 +233,45 @@ def test_bases_and_who_is_heard_by_them(tmp_path: Path, change: tuple[str, str],
     path.write_text((TETRA + BASE).replace(*change), "utf-8")
     if not says:
         assert scenarios.load(str(path)).bases[0].ssi == 6_000_001
+        return
+    with pytest.raises(ScenarioError) as caught:
+        scenarios.load(str(path))
+    assert says in str(caught.value)
+
+
+PHONE = """
+title = "t"
+[[actors]]
+callsign = "E-105"
+issi = "5001016"
+bearer = "owntracks"
+phone = "e105/phone"
+area = "Eastern"
+[[steps]]
+at_s = 1.0
+actor = "E-105"
+action = "unplug"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("", ""), ""),
+        (('phone = "e105/phone"\n', ""), "actors[0].phone: user/device"),
+        (('"e105/phone"', '"phone"'), "actors[0].phone: user/device"),
+        (('"owntracks"', '"mqtt"'), "actors[0].phone: user/device"),
+        (('action = "unplug"', 'action = "emergency"'), "steps[0].actor: nobody sits there"),
+        (('action = "unplug"', 'action = "check"\ntext = "V TE99ABC R1"'), "steps[0].actor"),
+    ],
+)
+def test_a_phone_is_lost_and_found_and_asks_nothing(
+    tmp_path: Path, change: tuple[str, str], says: str
+) -> None:
+    path = tmp_path / "phone.toml"
+    path.write_text(PHONE.replace(*change), "utf-8")
+    if not says:
+        assert scenarios.load(str(path)).actors[0].phone == "e105/phone"
         return
     with pytest.raises(ScenarioError) as caught:
         scenarios.load(str(path))

@@ -154,7 +154,7 @@ async def test_reload_good_then_bad(daemon: Daemon) -> None:
     """SIGHUP: a good file is taken over and on record; a bad one changes nothing and says why."""
     await daemon.start()
     before = await daemon.snapshot()
-    assert len(before["units"]["rows"]) == 14
+    assert len(before["units"]["rows"]) == 15
     fleet = daemon.folder / "fleet.toml"
     text = fleet.read_text("utf-8")
     fleet.write_text(text.replace('callsign = "E-101"', 'callsign = "E-199"'), "utf-8")
