@@ -382,7 +382,7 @@ class Core:
         desks.book_by_status = self._book_by_status
         desks.privacy = self._privacy
         desks.reasoning = self.challenges.explain
-        desks.heard = self.courier.heard
+        desks.heard = self._heard
         desks.alive = self.lone.heard
         desks.tell = lambda terminal, message, expires_in_s: self.courier.tell(
             terminal, message, expires_in_s=expires_in_s
@@ -613,6 +613,14 @@ class Core:
             id=name, kind=kind, state=state, since_ms=self.clock.wall_ms(), detail=reason
         )
         self.bus.publish(event)
+
+    def _heard(self, terminal: Issi) -> None:
+        """What waits for it may be tried again, if what it was heard over can bear it anything. A
+        receiver, a tracker, a phone say each second that they live, and nothing of its radio: what
+        failed there would be tried on the air as often."""
+        link = self.links.get(self.roster.link_of(terminal))
+        if link is None or link.reaches(terminal):
+            self.courier.heard(terminal)
 
     def link_for(self, terminal: Issi) -> Link | None:
         """Where the terminal was heard last, else its own line, else any link that may reach it.

@@ -33,6 +33,7 @@ class FakeLink:
         self.heard_at_s: float | None = None
         self.up = True
         self.failing = False
+        self.tries = 0
         self.error: Exception | None = None
         self.unreached: set[Issi] = set()
         self.located: set[Issi] = set()
@@ -67,6 +68,7 @@ class FakeLink:
         self, terminal: Issi, message: Downlink, *, expires_in_s: float, deadline_s: float
     ) -> None:
         del deadline_s  # the fake clock decides how long anything takes
+        self.tries += 1
         await self.gate.wait()
         await asyncio.sleep(0)
         if self.error is not None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from gateway.messages import LinkChanged, LinkState, StatusReport
+from gateway.messages import LinkChanged, LinkState, LocationFix, StatusReport
 from gateway.settings import BrokerSection, SerialSection, Settings
 from tests.fake_link import FakeLink
 from tests.fakes import settle
@@ -119,3 +119,29 @@ async def test_answers_go_out_as_soon_as_their_link_is_back(house: House) -> Non
     house.core.link_seen("air", "mqtt", LinkState.UP, "")
     await house.clock.advance(1)
     assert len(house.results) == 1
+
+
+async def test_a_receiver_that_is_heard_each_second_hurries_no_radio(house: House) -> None:
+    """What failed over the radio is tried again when the radio is heard: not as often as the car's
+    receiver says where it is, which would be once a second on the air, for as long as it waits."""
+    radio, car = house.link, FakeLink("car")
+    car.unreached = {ISSI}
+    house.core.links["car"] = car
+    tries: list[str] = []
+    radio.took = lambda _terminal, message: tries.append(type(message).__name__)
+    radio.failing = True
+    await house.ask()
+    await house.clock.advance(1)
+    before = radio.tries
+    assert before, "nothing waits"
+    for n in range(9):
+        house.link = car
+        house.say(LocationFix(lat=52.5 + n / 1e4, lon=-0.25))
+        house.link = radio
+        await house.clock.advance(1)
+    hurried = radio.tries - before
+    radio.failing = False
+    house.say(LocationFix(lat=52.51, lon=-0.25))
+    await settle()
+    assert hurried <= 2, "tried as often as the receiver spoke"
+    assert "Result" in tries, "the radio itself was heard"
