@@ -38,6 +38,10 @@ DEAD_RECKONING = 5
 MEASURED = frozenset({0, 1, 2, 3, 4, 6, 9})
 """Statuses of a position that a receiver measured. Not 5 (dead reckoning alone), 7 (a surveyed
 place that it was told) or 8 (simulated), nor what a later gpsd may mean by another."""
+OF_DEVICE = frozenset({"TPV", "SKY", "ATT", "IMU", "GST"})
+"""What gpsd says of one receiver, and names it."""
+OTHER = "OTH"
+"""What another receiver said: of that one nobody asked, and this one may be dead."""
 _SHORT = {
     "ERROR": "ERR",
     "VERSION": "VER",
@@ -50,6 +54,7 @@ _SHORT = {
 
 class _Head(msgspec.Struct):
     class_: str = msgspec.field(name="class")
+    device: str = ""
 
 
 class _Tpv(msgspec.Struct):
@@ -63,7 +68,6 @@ class _Tpv(msgspec.Struct):
     eph: float | None = None
     epx: float | None = None
     epy: float | None = None
-    device: str = ""
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -108,7 +112,10 @@ class GpsdJson:
     def _report(self, line: bytes, received_at_ms: int) -> Decoded:
         try:
             line.decode()  # msgspec looks at no member that it does not want
-            name = _HEAD.decode(line).class_
+            head = _HEAD.decode(line)
+            name = head.class_
+            if self._device and name in OF_DEVICE and head.device != self._device:
+                return Ignored(OTHER)
             if name != "TPV":
                 return Ignored(_SHORT.get(name, "?"))
             return self._fix(_TPV.decode(line), received_at_ms)
@@ -118,8 +125,6 @@ class GpsdJson:
             return BadFrame("decode")
 
     def _fix(self, said: _Tpv, received_at_ms: int) -> Decoded:
-        if self._device and said.device != self._device:
-            return Ignored("TPV")
         if said.mode is None or said.mode in NO_FIX:
             raise Rejected("void")
         if said.mode not in (FIX_2D, FIX_3D):

@@ -214,6 +214,9 @@ class GpsdLink:
         try:
             decoded = codec.feed(data, received_at_ms=received_at_ms)
             self._mind_answers(decoded)
+            if not self._are_watchers():
+                # Whoever has not said that it is one is no gpsd: what it says is of nobody.
+                decoded = [each for each in decoded if isinstance(each, BadFrame)]
             if any(_of_receiver(each) for each in decoded):
                 self.heard_at_s = self._word_at_s
             if decoded and not self._known(self._section.terminal):
@@ -236,10 +239,14 @@ class GpsdLink:
                 if isinstance(each, Ignored) and each.type == ERROR:
                     self._journal.warn("link.state", link=self.name, kind=self.kind, state="error")
                 continue
-            if isinstance(each, BadFrame):
+            if isinstance(each, BadFrame) and each.reason not in TOLD:
                 watched.set_result(STRANGER)
             elif isinstance(each, Ignored) and each.type in (ERROR, WATCHED):
                 watched.set_result(REFUSES if each.type == ERROR else "")
+
+    def _are_watchers(self) -> bool:
+        watched = self._watched
+        return watched is not None and watched.done() and not watched.result()
 
     def _flooding(self, more: bool) -> None:
         say = self._journal.warn if more else self._journal.note

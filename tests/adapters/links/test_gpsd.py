@@ -120,6 +120,39 @@ async def test_whoever_is_no_gpsd_is_tried_seldom(ends: Ends, gpsd: ScriptedGpsd
     ended = await down(ends.start())
     assert (ended.reason, ended.refused) == ("is no gpsd", True)
     assert not ends.up.is_set()
+    assert ends.envelopes == []
+    assert ends.meter.total("frames_rejected_total", reason="decode") == 1
+
+
+async def test_a_place_before_we_are_its_watchers_is_of_nobody(
+    ends: Ends, gpsd: ScriptedGpsd
+) -> None:
+    """A void report is no stranger's word, either."""
+    void = FIX.replace(b'"mode":3', b'"mode":1')
+    gpsd.hello += FIX + b"\r\n" + void + b"\r\n"
+    gpsd.alive = False
+    assert (await down(ends.start())).reason == "does not answer"
+    assert ends.envelopes == []
+    assert ends.link.heard_at_s is not None
+
+
+async def test_another_receiver_of_that_gpsd_is_not_ours(
+    ends: Ends, gpsd: ScriptedGpsd, tmp_path: Path
+) -> None:
+    """It moves nothing, and does not hide that ours is silent."""
+    section = GpsdSection(
+        name="line", port=gpsd.port, terminal=ISSI, device="/dev/ttyACM1", ask_after_s=SOON_S
+    )
+    ends.link = made(section, ends, tmp_path)
+    await ends.opened()
+    other = FIX.replace(b'"mode"', b'"device":"/dev/ttyACM0","mode"')
+    gpsd.say(other)
+    gpsd.say(SKY.replace(b'"satellites"', b'"device":"/dev/ttyACM0","satellites"'))
+    await ends.until(lambda: any(b"satellites" in data for _, data in ends.tapped))
+    assert ends.link.heard_at_s is None
+    gpsd.say(other.replace(b"ACM0", b"ACM1"))
+    await ends.until(lambda: ends.envelopes)
+    assert len(ends.envelopes) == 1
 
 
 async def test_an_error_later_costs_nothing(ends: Ends, gpsd: ScriptedGpsd) -> None:
