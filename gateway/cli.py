@@ -366,9 +366,9 @@ def _corpus_case(arguments: argparse.Namespace, found: Sequence[Recording]) -> i
 
 
 def _sample() -> Path:
-    from gateway.demo import config_folder
+    from gateway.settings import sample_folder
 
-    return config_folder() / "gateway.toml"
+    return sample_folder() / "gateway.toml"
 
 
 def _add_terminal(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -204,13 +204,6 @@ def _pairs(table: Mapping[str, Any]) -> list[str]:
     return pairs
 
 
-def config_folder() -> Path:
-    """config/ of the checkout, or the copy that the package carries."""
-    here = Path(__file__).resolve().parent
-    beside = here.parent / "config"
-    return beside if beside.is_dir() else here / "_data" / "config"
-
-
 def free_port(wanted: int) -> int:
     """`wanted` when nobody has it on loopback, else one that is free."""
     for port in (wanted, 0):
@@ -335,7 +328,7 @@ async def _demo(
     kept: contextlib.AsyncExitStack,
 ) -> int:
     """Start from the outside in (PNC, broker, lines, gateway), stop in the reverse order."""
-    source = config_folder()
+    source = settings.sample_folder()
     base = tomllib.loads((source / "demo.toml").read_text("utf-8"))
     fleet = tomllib.loads((source / base["gateway"]["fleet"]).read_text("utf-8"))
     passwords = {str(row["issi"]): secrets.token_urlsafe(12) for row in fleet["terminals"]}

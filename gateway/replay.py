@@ -57,7 +57,16 @@ from gateway.ports import (
     Record,
     Tap,
 )
-from gateway.settings import Config, HistorySection, LedgerSection, RecordSection, Settings
+from gateway.settings import (
+    Config,
+    HistorySection,
+    LedgerSection,
+    PncSection,
+    RecordSection,
+    RegisterSection,
+    Settings,
+    sample_folder,
+)
 
 T = TypeVar("T")
 
@@ -313,12 +322,19 @@ def throw_away(config: Config, about: About) -> Config:
         ledger=LedgerSection(own_process=False),
         history=HistorySection(enabled=False),
         record=RecordSection(),
-        pnc=msgspec.structs.replace(before.pnc, adapter="mock"),
+        pnc=msgspec.structs.replace(before.pnc, adapter="mock", records=_records(before.pnc)),
         register=msgspec.structs.replace(
-            before.register, adapter="mock" if http else before.register.adapter
+            before.register,
+            adapter="mock" if http else before.register.adapter,
+            records=_records(before.register),
         ),
     )
     return msgspec.structs.replace(config, settings=settings)
+
+
+def _records(section: PncSection | RegisterSection) -> str:
+    """Those of the sample, where the configuration asks somebody else."""
+    return section.records if section.adapter == "mock" else str(sample_folder() / "pnc")
 
 
 async def play(

@@ -575,6 +575,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return resolve(self.path, self.settings.gateway.state_dir)
 
 
+def sample_folder() -> Path:
+    """config/ of the checkout, or the copy that the package carries."""
+    here = Path(__file__).resolve().parent
+    beside = here.parent / "config"
+    return beside if beside.is_dir() else here / "_data" / "config"
+
+
 def resolve(base: Path, value: str) -> Path:
     """A path of the file `base`: relative ones are relative to its folder."""
     path = Path(value)

@@ -16,12 +16,15 @@ from adapters.recordings import Heard, Recorder, opened, read_key
 from gateway import app, replay
 from gateway.app import Gateway, load
 from gateway.messages import Event, LinkChanged, LinkState
+from simulators import tetra_air as air
+from simulators.tetra_mobile import Mobile
 from tests.chain import audit
 from tests.fakes import FakeJournal
+from tests.system.cell import cell
 from tests.system.daemon import Daemon
 from tests.system.test_recorded_logs import play, until
 
-ISSI = "5001001"
+ISSI, N201 = "5001001", "5001005"
 PIN = "4711"
 SAID = f"B 1001 {PIN}\r\n#S 4\r\n$GPRMC,damaged*00\r\n".encode()
 
@@ -95,3 +98,37 @@ def decided(text: str) -> dict[str, float]:
         for name, n in found
         if float(n) and "sent" not in name
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("coding", [air.LATIN_1, air.GSM_7BIT, air.UTF_16])
+async def test_a_radio_is_recorded_and_played_again(tmp_path: Path, coding: int) -> None:
+    """Booked over the air: in no coding is the factor in the recording, and what was made of it
+    is made again, with a configuration that asks a PNC elsewhere."""
+    handset = Mobile(coding=coding)
+    async with cell(
+        tmp_path,
+        issis=(N201,),
+        mobiles={N201: handset},
+        sections={"record": {"links": ["tetra-0"], "by": "synthA", "why": "fault 7"}},
+    ) as here:
+        officer = here.radio(N201)
+        officer.say(f"B 1001 {PIN}")
+        await here.told(officer, "B")
+        assert await here.answered(officer, "V TE99STV R1")
+        officer.emergency(sure=True)
+        await here.on_record("emergency", terminal=N201)
+        config, state = here.daemon.config, here.daemon.state
+        assert await here.daemon.stop() == 0  # a crash may cost the last quarter of a second
+    (path,) = (state / "recordings").glob("*.rgrec")
+    recording = opened(path.read_bytes())
+    text = b"".join(e.data for e in recording.items() if isinstance(e, Heard)).decode("latin-1")
+    factor = air.text(f"B 1001 {PIN}", 1, coding=coding).data.hex().upper()[-8:]
+    assert factor not in text
+    said = air.text("B 1001 0000", 1, coding=coding).data.hex().upper()
+    assert said[-12:] in text, "its form is there"
+    made = await replay.play(replay.read([path], None), load(config))
+    assert made.counts['frames_received_total{link="tetra-0",type="book_on"}'] == 1
+    assert made.counts['frames_received_total{link="tetra-0",type="check"}'] == 1
+    assert made.events["unit.emergency"] == 1
+    assert made.events["check.done"] == 1
