@@ -283,10 +283,19 @@ class Cot:
 
     # ----------------------------------------------------------------- units
 
+    def _spelt(self, queue: str, words: Callable[..., bytes | None], *about: Any) -> bytes | None:
+        """What cannot be said costs itself alone."""
+        try:
+            return words(*about)
+        except Exception as error:  # noqa: BLE001 - one bad unit must not keep all others off the map
+            self._lost(queue, "poison")
+            self._journal.warn("task.restarted", task="relay", error=type(error).__name__)
+            return None
+
     def _words(self, turn: list[Issi], now_s: float) -> list[bytes]:
         found = []
         for terminal in turn:
-            event = self._worded(terminal, now_s)
+            event = self._spelt("fix", self._worded, terminal, now_s)
             if event is None:
                 self._pacing.forget(terminal)  # nothing was said: its next news has not to wait
             else:
@@ -294,18 +303,13 @@ class Cot:
         return found
 
     def _worded(self, terminal: Issi, now_s: float) -> bytes | None:
-        """What is to be said of this unit now. One that cannot be said costs itself alone."""
-        try:
-            now_ms = self._clock.wall_ms()
-            seen = self._seen(terminal)
-            if seen is None:
-                return self._taken_off(terminal, now_s, now_ms)
-            stale_s = self._section.stale_s or self._present.stale_s(terminal)
-            event = cot_events.unit(self._style, *seen, now_ms=now_ms, stale_s=stale_s)
-        except Exception as error:  # noqa: BLE001 - one bad unit must not keep all others off the map
-            self._lost("fix", "poison")
-            self._journal.warn("task.restarted", task="relay", error=type(error).__name__)
-            return None
+        """What is to be said of this unit now."""
+        now_ms = self._clock.wall_ms()
+        seen = self._seen(terminal)
+        if seen is None:
+            return self._taken_off(terminal, now_s, now_ms)
+        stale_s = self._section.stale_s or self._present.stale_s(terminal)
+        event = cot_events.unit(self._style, *seen, now_ms=now_ms, stale_s=stale_s)
         self._on_map[terminal] = None
         self._off_map.pop(terminal, None)
         return event
@@ -334,11 +338,17 @@ class Cot:
     async def _look(self) -> None:
         """A unit that may no longer be seen brings no news of that: nobody tells us of it."""
         for place, terminal in enumerate(tuple(self._on_map)):
-            if self._seen(terminal) is None:
+            if not self._still_seen(terminal):
                 self._pacing.at_once((terminal,))
                 self._news.set()
             if place % AT_ONCE == 0:
                 await asyncio.sleep(0)
+
+    def _still_seen(self, terminal: Issi) -> bool:
+        try:
+            return self._seen(terminal) is not None
+        except Exception:  # noqa: BLE001 - it is told and counted where it is to be said
+            return False
 
     # ----------------------------------------------------------------- calls for help
 
@@ -352,21 +362,26 @@ class Cot:
             terminal = shown.terminal if isinstance(shown, AlarmChanged) else ""
             if not terminal:
                 continue
-            fix, callsign = self._called_from(terminal, now_ms), self._callsign(terminal)
-            self._calls[terminal] = callsign
+            self._calls.setdefault(terminal, "")
             self._calls_over.pop(terminal, None)
-            events.append(
-                cot_events.call_for_help(self._style, terminal, callsign, fix, now_ms=now_ms)
-            )
+            events.append(self._spelt("emergency", self._call, terminal, now_ms))
         open_ = {alarm.terminal for alarm in alarms}
         for terminal in [each for each in self._calls if each not in open_]:
             callsign = self._calls.pop(terminal)
             self._calls_over.setdefault(terminal, (now_s, callsign))
             while len(self._calls_over) > ENDED_MOST:
                 del self._calls_over[next(iter(self._calls_over))]
-            fix = self._called_from(terminal, now_ms)
-            events.append(cot_events.help_over(self._style, terminal, callsign, fix, now_ms=now_ms))
-        await self._put(line, "emergency", events)
+            events.append(self._spelt("emergency", self._over, terminal, callsign, now_ms))
+        await self._put(line, "emergency", [event for event in events if event is not None])
+
+    def _call(self, terminal: Issi, now_ms: int) -> bytes:
+        fix, callsign = self._called_from(terminal, now_ms), self._callsign(terminal)
+        self._calls[terminal] = callsign
+        return cot_events.call_for_help(self._style, terminal, callsign, fix, now_ms=now_ms)
+
+    def _over(self, terminal: Issi, callsign: str, now_ms: int) -> bytes:
+        fix = self._called_from(terminal, now_ms)
+        return cot_events.help_over(self._style, terminal, callsign, fix, now_ms=now_ms)
 
     def _called_from(self, terminal: Issi, now_ms: int) -> UnitFix | None:
         """Where the call comes from, as far as that may be shown: of another area's unit the place

@@ -113,7 +113,9 @@ class _Stream:
     async def put(self, events: Sequence[bytes]) -> None:
         self._writer.write(b"".join(events))
         try:
-            await asyncio.wait_for(self._writer.drain(), self._deadline_s)
+            # Not wait_for: in Python 3.11 it swallows a cancellation that comes with the result.
+            async with asyncio.timeout(self._deadline_s):
+                await self._writer.drain()
         except TimeoutError as error:
             raise LinkDown("does not read") from error
         except OSError as error:  # ssl.SSLError is one

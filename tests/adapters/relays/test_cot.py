@@ -416,6 +416,26 @@ async def test_a_right_taken_away_is_no_all_clear(rig: Rig) -> None:
     assert not {HELP, OVER} & {type_ for type_, _ in line.take()}
 
 
+async def test_a_call_that_cannot_be_said_costs_itself_alone(rig: Rig) -> None:
+    """And neither does it end the relay, when it is looked at again."""
+    line = await rig.open()
+    await rig.fix(EAST)
+    line.take()
+
+    def fix(terminal: Issi) -> UnitFix | None:
+        if terminal == EAST:
+            raise ValueError("a defect")
+        return None
+
+    rig.present.fix = fix  # type: ignore[method-assign]
+    await rig.help(EAST)
+    await rig.help(NORTH)
+    assert (HELP, "RADIO-5001005-9-1-1") in line.take()
+    assert rig.lost("emergency", "poison") == 2
+    await rig.clock.advance(cot.LOOK_EVERY_S)
+    assert (HELP, "RADIO-5001005-9-1-1") in line.take()
+
+
 async def test_a_call_without_a_position_is_said(rig: Rig) -> None:
     line = await rig.open()
     await rig.help(EAST)
