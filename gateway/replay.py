@@ -312,7 +312,11 @@ def throw_away(config: Config, about: About) -> Config:
         inner = types.get(link.kind, ())
         if not inner or inner[0] not in links.REGISTRY:
             raise ReplayRefused(f"link {link.name}: this program has no links of kind {link.kind}")
-        section = msgspec.convert(link.section, inner[0], strict=False)
+        try:
+            section = msgspec.convert(link.section, inner[0], strict=False)
+        except msgspec.ValidationError as error:
+            said = f"link {link.name}: recorded by another version: its section does not fit"
+            raise ReplayRefused(said) from error
         tables.setdefault(link.kind, []).append(section)
     empty = {name: () for name, inner in types.items() if inner and inner[-1] is Ellipsis}
     http = before.register.adapter == "http"

@@ -263,7 +263,14 @@ def opened(data: bytes, key: Key | None = None) -> Recording:
     about = next(items, None)
     if not isinstance(about, About):
         raise RecordingUnreadable("it ends before it says what it is of")
-    return Recording(about, items, header)
+    return Recording(about, _of_its_links(items, len(about.links)), header)
+
+
+def _of_its_links(items: Iterator[Item], links: int) -> Iterator[Item]:
+    for each in items:
+        if isinstance(each, Heard) and not 0 <= each.link < links:
+            raise RecordingUnreadable("it speaks of a link that it does not have")
+        yield each
 
 
 def _framed(data: bytes, at: int) -> Iterator[bytes]:

@@ -214,6 +214,21 @@ def test_production_takes_no_replay(folder: Folder, tmp_path: Path) -> None:
         replay.allowed(folder.main)
 
 
+@pytest.mark.parametrize(
+    ("kind", "section", "told"),
+    [
+        ("pigeons", {}, "this program has no links of kind pigeons"),
+        ("serial", {"name": "a", "port": "/x", "wings": 2}, "its section does not fit"),
+    ],
+)
+def test_a_link_of_another_program(
+    folder: Folder, kind: str, section: dict[str, object], told: str
+) -> None:
+    about = About("gw1", "0", "abc", 1, (LinkAbout("a", kind, "x", section),))
+    with pytest.raises(ReplayRefused, match=told):
+        replay.throw_away(replay.allowed(folder.main), about)
+
+
 def test_a_live_instance_takes_no_replay(
     folder: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from adapters.recordings import About, End, Heard, Key, LinkAbout, RecordingUnreadable
+from adapters.recordings import About, End, Heard, Key, LinkAbout, Lost, RecordingUnreadable
 from adapters.recordings.container import MAGIC, Writing, make_key, opened, read_key
 
 ABOUT = About("gw1", "0", "abc", 1, (LinkAbout("line", "serial", "line_terminal", {"baud": 9600}),))
@@ -112,6 +117,34 @@ def test_blocks_cannot_be_left_out_or_exchanged(tmp_path: Path) -> None:
     for order in ([about, second, *rest], [about, second, first, *rest]):
         with pytest.raises(RecordingUnreadable, match="block 1: it was changed"):
             list(opened(MAGIC + header + b"".join(order), private).items())
+
+
+def framed(*blocks: bytes, header: bytes = b'{"format":1,"sealed":"none","begun_ms":0}') -> bytes:
+    whole = [header, *(zlib.crc32(each).to_bytes(4, "big") + each for each in blocks)]
+    return MAGIC + b"".join(len(each).to_bytes(4, "big") + each for each in whole)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=60))
+def test_whatever_bytes_come_it_is_read_or_unreadable(block: bytes, header: bytes) -> None:
+    """Nobody vouches for a file that is not sealed."""
+    about = msgspec.msgpack.encode([ABOUT])
+    for data in (
+        framed(block),
+        framed(about, block),
+        framed(about, header=header),
+        framed(about, header=b'{"format":1,"sealed":"none","begun_ms":0,"salt":"' + header + b'"}'),
+        MAGIC + block,
+    ):
+        with contextlib.suppress(RecordingUnreadable):
+            assert all(
+                isinstance(each, Heard | Lost | End | About) for each in opened(data).items()
+            )
+
+
+def test_a_link_that_it_does_not_have() -> None:
+    blocks = (msgspec.msgpack.encode([each]) for each in (ABOUT, Heard(0, 0, 1, "", b"")))
+    with pytest.raises(RecordingUnreadable, match="a link that it does not have"):
+        list(opened(framed(*blocks)).items())
 
 
 @pytest.mark.parametrize("text", [b"", b"abc", base64.b64encode(b"short"), b"-----PUBLIC KEY-----"])
