@@ -190,3 +190,17 @@ def test_a_line_speaks_what_comes_in_slices(tmp_path: Path, codec: str, good: bo
         return
     with pytest.raises(ConfigError, match="serial a: codec: one of"):
         load(path)
+
+
+@pytest.mark.parametrize(("dialect", "good"), [("sepura", True), ("esperanto", False)])
+def test_a_radio_is_spoken_to_in_a_dialect_that_there_is(
+    tmp_path: Path, dialect: str, good: bool
+) -> None:
+    path = configured(tmp_path, "training", "")
+    radio = f'[[tetra]]\nname = "a"\nport = "/x"\ndialect = "{dialect}"\n'
+    path.write_text(path.read_text("utf-8") + radio, "utf-8")
+    if good:
+        assert load(path).settings.tetra[0].dialect == dialect
+        return
+    with pytest.raises(ConfigError, match="tetra a: dialect: one of"):
+        load(path)

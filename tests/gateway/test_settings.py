@@ -245,6 +245,29 @@ def test_every_key_of_the_data_files_is_explained() -> None:
         ("[[gpsd]]\nname = 'a'\nport = 0", "gpsd a: port: between"),
         ("[[gpsd]]\nname = 'a'\nask_after_s = 0", "gpsd a: ask_after_s: between"),
         ("[[gpsd]]\nname = 'mqtt'\n[[mqtt]]\nname = 'mqtt'", "link name mqtt: used twice"),
+        ("[[tetra]]\nname = 'a'\nport = 'COM3'", "tetra a: port: an absolute path"),
+        ("[[tetra]]\nname = 'a'\nport = 'socket://h:0'", "tetra a: port: socket://host:port"),
+        ("[[tetra]]\nname = 'a'\nport = '/x'\nmcc = '23A'", "tetra a: mcc: a figure up to 1023"),
+        ("[[tetra]]\nname = 'a'\nport = '/x'\nmnc = '16384'", "tetra a: mnc: a figure up to 16383"),
+        (
+            "[[tetra]]\nname = 'a'\nport = '/x'\nservices = ['1,3,130; ATZ']",
+            "tetra a: services: each as AT+CTSP takes it",
+        ),
+        (
+            "[[tetra]]\nname = 'a'\nport = '/x'\nconcatenation = 'both'",
+            "tetra a: concatenation: udh or sds",
+        ),
+        (
+            "[[tetra]]\nname = 'a'\nport = '/x'\nmax_pdu_bits = 2048",
+            "tetra a: max_pdu_bits: between",
+        ),
+        ("[[tetra]]\nname = 'a'\nport = '/x'\nkeep_alive_s = 0", "tetra a: keep_alive_s: between"),
+        ("[[tetra]]\nname = 'a'\nport = '/x'\nair_s = 0", "tetra a: air_s: between"),
+        ("[[tetra]]\nname = 'a'\nport = '/x'\nqueue = 1", "tetra a: queue: between"),
+        (
+            "[[tetra]]\nname = 'a'\nport = '/x'\n[[serial]]\nname = 'b'\nport = '/x'",
+            "the same port stands in two links",
+        ),
         (
             "[[osmand]]\nname = 'a'\nhost = '0.0.0.0'",
             "osmand a: token_file: needed off loopback",
