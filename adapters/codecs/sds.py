@@ -30,16 +30,22 @@ from adapters.codecs.sds_text import LATIN1, UTF16, decoded, encoded, undecorate
 from gateway.messages import (
     AckState,
     BadFrame,
+    BookOff,
+    BookOn,
     CheckRequest,
     Decoded,
     DeliveryAck,
+    EchoTest,
     Frame,
+    HelpRequest,
     Ignored,
     Locate,
     LocationFix,
     MalformedCheck,
     Message,
     Notice,
+    Reasoning,
+    RecallRequest,
     Result,
     StatusReport,
     TextPart,
@@ -68,6 +74,8 @@ COPY_MS = 10_000
 COPIES_MOST = 16
 OWED_MOST = 64
 MISSING = "PART MISSING. SEND AGAIN"
+_REPEATABLE = (CheckRequest, MalformedCheck, TextPart, BadFrame)
+_ALL_BUT_CANCEL = (*_REPEATABLE, HelpRequest, EchoTest, RecallRequest, BookOn, BookOff, Reasoning)
 _UDH_NAMES = {(0x00, 3): 1, (0x08, 4): 2}
 """Element and length, and how many octets of it are the reference."""
 
@@ -258,7 +266,9 @@ class Sds:
         self, pid: int, reference: int | None, coding: int, data: bytes, now_ms: int
     ) -> Sequence[Decoded]:
         out = self._words(decoded(coding & CODING, data))
-        passes = all(isinstance(each, CheckRequest | MalformedCheck | TextPart) for each in out)
+        # Without a reference it may as well be said again: then only what would do harm is held.
+        harmless = _REPEATABLE if reference is not None else _ALL_BUT_CANCEL
+        passes = all(isinstance(each, harmless) for each in out)
         if not passes and self._is_copy(pid, reference, data, now_ms):
             return [BadFrame("duplicate")]
         if self._terminal and reference is not None:
