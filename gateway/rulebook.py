@@ -48,6 +48,7 @@ class StatusWord(Section, frozen=True, kw_only=True):
     """For the control room: AVL, BSY, REF, RTE, OFF; empty: as before."""
     effect: str = ""
     """`received`: read what was sent last, or free to receive while an answer waits for that.
+    `recall`: show the last answer again.
     `book_off`: everybody aboard leaves the radio. `book_on`: whoever held it last takes it again;
     their factor follows.
     `lone_on`, `lone_off`: alone from now on, or no longer. `welfare`: all is well."""
@@ -510,7 +511,7 @@ def _check_reasons(policy: Policy) -> list[str]:
 
 
 _STATUSES = ("AVL", "BSY", "REF", "RTE", "OFF")
-_EFFECTS = ("", "received", "book_on", "book_off", "lone_on", "lone_off", "welfare")
+_EFFECTS = ("", "received", "recall", "book_on", "book_off", "lone_on", "lone_off", "welfare")
 _STATUS_FROM = ("pnc", "register")
 _OTHER_AREAS = ("full", "dot", "count", "none")
 _SEVERITIES = ("critical", "high", "medium", "low")

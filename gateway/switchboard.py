@@ -47,6 +47,8 @@ WHOLE = 0
 """In place of a part's number: all of it."""
 RECEIVED = "received"
 """Effect of a status (fleet file): the officer read the newest answer, or is free to receive it."""
+RECALL = "recall"
+"""Effect of a status: show the last answer again."""
 BOOKING = ("book_on", "book_off")
 HELP_TEXT = "V MARK R1, N SURNAME/FORENAME/DDMMYYYY/M R1, P TYPE/SERIAL R1, X CANCEL, A LAST"
 """At most 79: one SDS at TETRA's default."""
@@ -227,6 +229,8 @@ class Switchboard:
                 if effect in BOOKING:
                     self._hold(settle)
                     desks.book_by_status(_with_settle(envelope, settle), effect)
+                elif effect == RECALL:
+                    desks.recall(terminal, "", settle)
                 elif effect == RECEIVED and not desks.free_to_receive(terminal):
                     self._hold(settle)
                     desks.acknowledge(terminal, "", WHOLE, AckState.READ, settle)

@@ -54,6 +54,18 @@ async def test_the_same_bytes_on_record_and_no_second_query(house: House) -> Non
     assert house.all_settled()
 
 
+async def test_by_pre_coded_status_too(house: House) -> None:
+    await house.ask("TE99ABC")
+    await house.read(house.newest())
+    await house.passes(300)
+    house.link.sent.clear()
+    await house.status(23)
+    await settle(60)
+    assert shown(house) == ["TE99ABC"]
+    assert len(house.pnc.asked) == 1
+    assert house.all_settled()
+
+
 async def test_the_newest_answer_or_the_one_that_is_named(house: House) -> None:
     for mark, name in (("TE99ABC", "7"), ("TE99AAB", "8")):
         await house.ask(mark, client_ref=name)
