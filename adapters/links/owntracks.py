@@ -23,7 +23,7 @@ from adapters.links.intake import Intake, nameless, nobody
 from adapters.links.mqtt_broker import LoopBack, heard_again, nobody_waits, said_on
 from adapters.mqtt_client import Access, Connection, Received, connect
 from gateway.errors import LinkDown, SendFailed
-from gateway.messages import Bearer, Downlink, Heartbeat, Issi
+from gateway.messages import BadFrame, Bearer, Downlink, Heartbeat, Issi
 from gateway.ports import (
     SEND_S,
     Clock,
@@ -175,6 +175,9 @@ class OwnTracksLink:
         )
         try:
             decoded = codec.feed(received.payload, received_at_ms=received_at_ms)
+            if BadFrame("auth") in decoded:
+                # Somebody may say where its phone is, and has not its key.
+                intake.suspect("identity", issi)
             if received.retain:
                 # Whoever was there when it was said need not be there now.
                 decoded = [each for each in decoded if not isinstance(each, Heartbeat)]

@@ -193,6 +193,7 @@ async def test_a_phone_with_a_key_is_believed_encrypted_alone(rig: Rig) -> None:
     await rig.until(lambda: rig.received() == 4)
     assert [each.terminal for each in rig.envelopes] == [OTHER, ISSI]
     assert rig.rejected("auth") == 2
+    assert rig.suspected == [(Suspicion.IDENTITY, "phones", OTHER)] * 2
 
 
 @pytest.mark.parametrize(
