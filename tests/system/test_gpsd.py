@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -59,12 +59,18 @@ class LogClock(SystemClock):
         return super().wall_ms() - self._back_ms
 
 
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[Gpsfake]:
+    made = Gpsfake(tmp_path / "gpsd", tmp_path / "car.nmea")
+    yield made
+    made.kill()
+
+
 @pytest.mark.slow
-async def test_a_receiver_behind_the_real_gpsd(tmp_path: Path) -> None:
+async def test_a_receiver_behind_the_real_gpsd(fake: Gpsfake, tmp_path: Path) -> None:
     """Each fix is one of the log's, at its moment, once; none while the receiver had none; gone and
     back with the vehicle."""
     true = log(tmp_path / "car.nmea")
-    fake = Gpsfake(tmp_path / "gpsd", tmp_path / "car.nmea")
     fake.start()
     files = Daemon(tmp_path)
     with files.config.open("a", encoding="utf-8") as config:
@@ -112,4 +118,3 @@ async def test_a_receiver_behind_the_real_gpsd(tmp_path: Path) -> None:
     finally:
         gateway.stop()
         await running
-        fake.kill()
