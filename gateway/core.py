@@ -623,11 +623,12 @@ class Core:
             self.courier.heard(terminal)
 
     def link_for(self, terminal: Issi) -> Link | None:
-        """Where the terminal was heard last, else its own line, else any link that may reach it.
+        """Where the terminal was heard last, else its own line or the link that the fleet says,
+        else any that may reach it.
 
-        A terminal with a line of its own, or known by the name of a phone or a tracker, is not
-        looked for elsewhere unless it was heard there: a broker would take its answer for nobody,
-        and it would count as sent.
+        A terminal with a line or link of its own, or known by the name of a phone or a tracker, is
+        not looked for elsewhere unless it was heard there: a broker would take its answer for
+        nobody, and it would count as sent.
         """
         held = self.roster.terminal(terminal)
         if held is None:
@@ -637,6 +638,7 @@ class Core:
             if link is not None and link.reaches(terminal):
                 return link
         own = {each.name for each in self.config.settings.serial if each.terminal == terminal}
+        own = own or {held.link} - {""}
         if held.names and not own:
             return None
         found = (self.links[name] for name in own or self.links if name in self.links)

@@ -224,11 +224,13 @@ def _write_secrets(folder: Path, passwords: Mapping[str, str]) -> None:
 
 
 def fleet_of(sample: Mapping[str, Any], scenario: Scenario) -> dict[str, Any]:
-    """The sample fleet, in which whoever is on TETRA in the play has the budget of such a radio,
-    and with the play's cars behind a gpsd."""
-    on_tetra = {actor.issi for actor in scenario.actors if actor.bearer == "tetra"}
+    """The sample fleet, in which whoever is on TETRA in the play has the budget of such a radio and
+    is behind its base, and with the play's cars behind a gpsd."""
+    base_of = {actor.issi: actor.base.lower() for actor in scenario.actors if actor.base}
     rows = [
-        {**row, "device_class": "tetra"} if row["issi"] in on_tetra else row
+        {**row, "device_class": "tetra", "link": base_of[row["issi"]]}
+        if row["issi"] in base_of
+        else row
         for row in sample["terminals"]
     ]
     rows += [

@@ -39,6 +39,9 @@ class Terminal(Section, frozen=True, kw_only=True):
     """Lost or stolen: as if it were not in the file, without losing its entry."""
     names: dict[str, str] = {}
     """What it is called where no ISSI is said: protocol -> name, unique in each protocol."""
+    link: str = ""
+    """The link behind which it is until it is heard, as after a restart; empty: the first that may
+    reach it."""
 
 
 class StatusWord(Section, frozen=True, kw_only=True):

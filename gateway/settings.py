@@ -609,7 +609,8 @@ def load(path: Path) -> Config:
     alarms = _read(resolve(path, settings.alarms.file), AlarmRules, findings)
     tell(path, _check_settings(path, settings, fleet), findings)
     if fleet:
-        tell(resolve(path, named.fleet), check_fleet(fleet, areas), findings)
+        found = check_fleet(fleet, areas) + _unheard_of(settings, fleet)
+        tell(resolve(path, named.fleet), found, findings)
     if people:
         production = named.profile == "production"
         found = check_people(people, fleet, production=production)
@@ -869,8 +870,6 @@ def _check_settings(path: Path, settings: Settings, fleet: Fleet | None) -> list
         found.append("osmand.port: something else listens there already")
     for phones in settings.owntracks:
         found += [f"owntracks {phones.name}: {text}" for text in _check_phones(path, phones)]
-    if settings.owntracks and fleet is not None:
-        found += _misnamed_phones(fleet)
     sessions = [
         (broker.host, broker.port, broker.client_id)
         for broker in (*settings.mqtt, *settings.owntracks)
@@ -1107,13 +1106,19 @@ def _check_phones(path: Path, phones: OwnTracksSection) -> list[str]:
 _PHONE = re.compile(r"[^/+#]+/[^/+#]+")
 
 
-def _misnamed_phones(fleet: Fleet) -> list[str]:
-    """Names that no topic can have: those units would never be heard."""
-    return [
-        f"owntracks: {terminal.issi} is called in the fleet file what no phone is: user/device"
-        for terminal in fleet.terminals
-        if not _PHONE.fullmatch(terminal.names.get("owntracks", "a/b"))
-    ]
+def _unheard_of(settings: Settings, fleet: Fleet) -> list[str]:
+    """What the fleet says of links and of topics, and there is none such: those units would never
+    be heard or reached."""
+    found: list[str] = []
+    speaking = {each.name for each in settings.serial}
+    speaking |= {each.name for each in settings.tetra} | {each.name for each in settings.mqtt}
+    for place, terminal in enumerate(fleet.terminals):
+        where = f"terminals[{place}]"
+        if terminal.link not in ("", *speaking):
+            found.append(f"{where}.link: no serial, tetra or mqtt section is called so")
+        if settings.owntracks and not _PHONE.fullmatch(terminal.names.get("owntracks", "a/b")):
+            found.append(f"{where}.names.owntracks: no phone is called so: user/device")
+    return found
 
 
 def _check_mqtt(

@@ -88,6 +88,28 @@ async def test_a_terminal_is_reached_where_it_was_heard_last(house: House) -> No
     assert house.core.link_for(ISSI) is broker, "it was heard there"
 
 
+async def test_before_it_is_heard_a_handset_is_behind_the_link_that_the_fleet_says(
+    house: House,
+) -> None:
+    """After a restart an answer waits for its own radio; a broker would take it for nobody."""
+    broker, radio = FakeLink("air"), FakeLink("tetra-e")
+    house.core.links.clear()
+    house.core.links.update({"air": broker, "tetra-e": radio})
+    fleet = house.core.roster.fleet
+    behind = tuple(
+        msgspec.structs.replace(each, link="tetra-e") if each.issi == ISSI else each
+        for each in fleet.terminals
+    )
+    fleet = msgspec.structs.replace(fleet, terminals=behind)
+    house.core.roster.replace(fleet, house.config.people, house.config.areas)
+    assert house.core.link_for(ISSI) is radio
+    assert house.core.link_for(OTHER) is broker
+    radio.reaches = lambda _terminal: False  # type: ignore[method-assign]
+    assert house.core.link_for(ISSI) is None
+    house.core.roster.heard(ISSI, "air", house.clock.monotonic_s())
+    assert house.core.link_for(ISSI) is broker, "it was heard there"
+
+
 async def test_a_phone_is_not_sent_to_a_broker_for_nobody(house: House) -> None:
     """Known by a name, it is answered where it was heard, if that can show anything."""
     phones, broker = FakeLink("phones"), FakeLink("air")

@@ -344,6 +344,7 @@ def test_production_records_nothing_that_is_not_sealed(folder: Folder) -> None:
         ("fleet.toml", 'area = "Eastern"', 'area = "Western"', "terminals[0].area"),
         ("fleet.toml", 'agency = "police"', 'agency = "navy"', "terminals[0].agency"),
         ("fleet.toml", 'device_class = "handheld"', 'device_class = "x"', "device_class"),
+        ("fleet.toml", 'issi = "5001001"', 'issi = "5001001"\nlink = "x"', "terminals[0].link: no"),
         *(
             ("fleet.toml", 'issi = "5001001"', f'issi = "1"\nnames.x = "{name}"', ".x: 1 to 64")
             for name in ("", "two words", "n" * 65)
@@ -396,9 +397,10 @@ def test_a_name_that_no_phone_can_have_is_told(folder: Folder, name: str) -> Non
     folder.change("fleet.toml", issi, f'{issi}\nnames.owntracks = "{name}"')
     load(folder.main)
     folder.write("[[owntracks]]\nname = 'a'")
-    assert folder.findings() == [
-        "gateway.toml: owntracks: 5001001 is called in the fleet file what no phone is: user/device"
-    ]
+    (found,) = folder.findings()
+    assert found.startswith("fleet.toml: ")
+    assert "terminals[0].names.owntracks: no phone is called so: user/device" in found
+    assert "5001001" not in found
 
 
 def test_no_two_terminals_have_one_name_in_a_protocol(folder: Folder) -> None:
