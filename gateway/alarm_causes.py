@@ -130,6 +130,14 @@ class AlarmCauses:
             self._dangers.pop(event.check, None)
             self._alarms.cause("undelivered", about, on=False)
 
+    def danger_arrived(self, terminal: Issi, check: str, short: str) -> None:
+        """The first part is there, and every danger word is in it (console, 18.1 rule 3); the rest
+        may take an air interface long. Whether it is read is another question."""
+        if self._alarms.is_on("undelivered", check):
+            about = About(terminal=terminal, check=check, short=short)
+            self._alarms.cause("undelivered", about, on=False)
+            self._alarms.cause("unread", about, on=True)
+
     def awaits(self, terminal: Issi, check: str, short: str) -> None:
         """After a restart: this answer with danger words is not delivered yet."""
         about = About(terminal=terminal, check=check, short=short)

@@ -255,6 +255,8 @@ class CheckDesk:
         self._trials = Trials(ledger=ledger, clock=clock, ids=ids, crew=self.crew, fatal=fatal)
         self.clock_seen: Callable[[Issi, float], None] = lambda _terminal, _skew_s: None
         """Told how far a terminal's clock is off, with each check that says when it was sent."""
+        self.danger_arrived: Callable[[Issi, str, str], None] = lambda _terminal, _id, _short: None
+        """Told of the first part of an answer with danger words, while others are under way."""
         self.lacks: Callable[[Check], tuple[list[Change], Callable[[], None]]] = lambda _check: (
             [],
             _nothing,
@@ -512,6 +514,8 @@ class CheckDesk:
         ended = check is not None and check.state.stage in ENDED
         if check is None or whole is None or (under_way is None and not ended):
             # A part is missing, or it was never sent: then it cannot have been read.
+            if check is not None and under_way is not None and part == 1 and check.danger:
+                self.danger_arrived(check.terminal, check.id, check.short)
             settle()
             return
         check.acked = settle

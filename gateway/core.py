@@ -233,6 +233,7 @@ class Core:
         self.checks.control_copy = self.assisted.copy
         bus.tap(self.assisted.seen)
         self.checks.clock_seen = self.causes.clock_is_off
+        self.checks.danger_arrived = self.causes.danger_arrived
         self.hits = HitWatch(
             alarms=self.alarms,
             ledger=self.ledger,

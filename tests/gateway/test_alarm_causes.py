@@ -11,6 +11,7 @@ from gateway.errors import PncDown
 from gateway.messages import (
     AckState,
     AlarmChanged,
+    Bearer,
     DeliveryAck,
     LinkState,
     LocationFix,
@@ -270,6 +271,22 @@ async def test_danger_that_is_never_delivered_stands(house: House) -> None:
     (alarm,) = alarms(house, "DNR")
     assert (alarm.terminal, alarm.state) == (ISSI, "unack-cleared")
     assert alarm.check == house.newest()
+
+
+async def test_danger_is_there_with_the_first_part(house: House) -> None:
+    """All danger words are in it; the rest may take long over the air. Any other part says nothing,
+    and that it was read is still to be seen."""
+    house.link.bearer = Bearer.TETRA
+    for part, rules in ((2, {"DNR"}), (1, {"DUR"})):
+        before = len(alarms(house, "DNR"))
+        await house.ask(ARMED, full=True)
+        house.say(DeliveryAck(check=house.newest(), part=part, state=AckState.DELIVERED))
+        await house.passes(6)
+        assert (len(alarms(house, "DNR")) > before) == ("DNR" in rules)
+        await house.passes(10)
+        assert any(each.check == house.newest() for each in alarms(house, "DUR")) == (
+            "DUR" in rules
+        )
 
 
 async def test_danger_waiting_over_a_restart_is_told_of(house: House) -> None:
