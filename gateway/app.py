@@ -412,7 +412,7 @@ class Gateway:
                 tasks.append(group.create_task(self._guard(relay.run, relay.name, "relay", core)))
             tasks.append(group.create_task(core.courier.tend(), name="courier"))
             tasks.append(group.create_task(core.mind(), name="minder"))
-            if _certificates(self.config):
+            if certificates_of(self.config):
                 tasks.append(group.create_task(self._certificates.run(), name="certificate watch"))
             proofs = ChainWatch(
                 prover(self.config.path),
@@ -619,7 +619,7 @@ class Gateway:
                 await asyncio.to_thread(self._server.renew)
             except OSError:  # also what TLS makes of a torn or foreign file
                 self.journal.warn("config.refused", finding="http.cert_file: the old one goes on")
-        if _certificates(self.config):
+        if certificates_of(self.config):
             await self._certificates.look()
 
     async def _read_certificates(self) -> dict[str, Life | None]:
@@ -789,14 +789,17 @@ def _known_by(config: Config) -> dict[str, str]:
     return {each.name: client_tls.fingerprint(config.path, each) for each in sections}
 
 
-def _certificates(config: Config) -> dict[str, Path]:
+def certificates_of(config: Config) -> dict[str, Path]:
+    """Each certificate that we show, or know others by, under its name in the metric."""
     found: dict[str, Path] = {}
     for broker in (*config.settings.mqtt, *config.settings.owntracks):
         found |= mqtt_access.files(config.path, broker)
     for cot in config.settings.cot:
         named = {cot.name: cot.cert_file, f"{cot.name}-ca": cot.ca_file}
         found |= {name: resolve(config.path, file) for name, file in named.items() if file}
-    return found
+    doors = [("page", config.settings.http.cert_file)]
+    doors += [(listener.name, listener.cert_file) for listener in config.settings.osmand]
+    return found | {name: resolve(config.path, file) for name, file in doors if file}
 
 
 def _lives(config: Config) -> dict[str, Life | None]:
@@ -804,7 +807,7 @@ def _lives(config: Config) -> dict[str, Life | None]:
     from adapters.certificates import life
 
     lives: dict[str, Life | None] = {}
-    for name, path in _certificates(config).items():
+    for name, path in certificates_of(config).items():
         try:
             lives[name] = Life(*life(path.read_bytes()))
         except (OSError, ValueError):
@@ -835,7 +838,7 @@ def _meter_for(config: Config) -> PrometheusMeter:
         links=kinds,
         areas=config.areas.areas,
         agencies=config.fleet.agencies,
-        certs=tuple(_certificates(config)),
+        certs=tuple(certificates_of(config)),
         anchors=tuple(
             each.name
             for each in anchors.create(

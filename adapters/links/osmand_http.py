@@ -317,6 +317,9 @@ class OsmandLink:
         closed = self._tokens is not None and not self._tokens.open(device, asked.token)
         if closed and not known:
             intake.reject("auth")
+            if issi := self._named(PROTOCOL, device):
+                # Somebody may say where it is, and has not its token.
+                intake.suspect("identity", issi)
             raise Refused(401)
         if intake.readable(decoded):
             self.heard_at_s = self._clock.monotonic_s()

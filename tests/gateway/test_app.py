@@ -16,6 +16,7 @@ from gateway.app import (
     SystemIds,
     anchors_of,
     calm_collector,
+    certificates_of,
     link_abouts,
     link_sections,
     load,
@@ -120,6 +121,24 @@ def test_a_name_in_a_protocol_that_nobody_speaks_is_told(tmp_path: Path) -> None
         (found,) = caught.value.findings
         assert found.startswith(f"fleet.toml: terminals[0].names.{protocol}: no such protocol; ")
         assert finding in found
+
+
+def test_the_certificates_of_our_own_doors_are_watched(tmp_path: Path) -> None:
+    """The page's and a tracker's listener run out as silently as any; without TLS there is none."""
+    path = configured(tmp_path, "training", "")
+    assert certificates_of(load(path)) == {}
+    for name in ("page", "trackers"):
+        for kind in ("cert", "key"):
+            (tmp_path / f"{name}.{kind}").write_text("-")
+    (tmp_path / "token").write_text("a" * 32)
+    path.write_text(
+        path.read_text()
+        + "[http]\ncert_file = 'page.cert'\nkey_file = 'page.key'\n"
+        + "[[osmand]]\nname = 'trackers'\ncert_file = 'trackers.cert'\n"
+        + "key_file = 'trackers.key'\ntoken_file = 'token'\n"
+    )
+    named = {name: file.name for name, file in certificates_of(load(path)).items()}
+    assert named == {"page": "page.cert", "trackers": "trackers.cert"}
 
 
 def test_every_kind_of_link_can_be_recorded_without_factors(tmp_path: Path) -> None:

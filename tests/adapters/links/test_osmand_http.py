@@ -162,7 +162,8 @@ async def test_an_emergency_is_one_whatever_else_is_wrong(rig: Rig) -> None:
 
 
 async def test_without_the_token_nothing_is_taken(rig: Rig) -> None:
-    """One answer to whoever has none, whatever they ask: who is in the fleet is not told."""
+    """One answer to whoever has none, whatever they ask: who is in the fleet is not told. That they
+    spoke for somebody who is in it, is."""
     for query in (FIX, "id=NOBODY&lat=1&lon=1", "", "id=TRK1", f"{FIX}&alarm=sos"):
         for token in ("", "token=&", "token=wrong-wrong-wrong-wrong&", f"token={TOKEN[:-1]}&"):
             assert await rig.get(token + query) == 401
@@ -171,6 +172,7 @@ async def test_without_the_token_nothing_is_taken(rig: Rig) -> None:
     assert await rig.get(FIX, Authorization=f"Basic {TOKEN}") == 401
     assert rig.envelopes == []
     assert rig.rejected("auth") == 23
+    assert rig.suspected == [(Suspicion.IDENTITY, ISSI)] * 15
     assert rig.listener.heard_at_s is None
 
 
