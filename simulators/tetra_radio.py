@@ -8,16 +8,14 @@ power, so its registrations are still there, and what comes meanwhile is lost to
 from __future__ import annotations
 
 import asyncio
-from os import read as read_some
-from os import write as write_some
 
 from simulators.clock import Clock
+from simulators.line_end import LineEnd
 from simulators.lines import Line
 from simulators.tetra_air import Sdu
 from simulators.tetra_cell import STILL, Air, Cell, Hear
 from simulators.tetra_pei import PLAIN, Habits, Pei
 
-CHUNK = 4096
 OUT_MOST = 65536
 """Bytes that may wait for a gateway that does not read; more is lost and counted."""
 BEAT_S = 0.02
@@ -44,36 +42,27 @@ class TetraRadio:
         self.lost = 0
         """Bytes for a gateway that was not there, or did not read."""
         self._clock = clock
-        self._descriptor = -1
-        self._out = bytearray()
+        self._end = LineEnd(line, take=self._hears, most=OUT_MOST)
         self._beat: asyncio.Task[None] | None = None
 
     # ----------------------------------------------------------------- the cable
 
     @property
     def plugged(self) -> bool:
-        return self._descriptor >= 0
+        return self._end.plugged
 
     def plug(self) -> None:
         """Open the line (a new PTY behind the same link). Raises OSError."""
         if self.plugged:
             return
-        self._descriptor = self.line.open()
-        self._out.clear()
-        asyncio.get_running_loop().add_reader(self._descriptor, self._readable)
+        self._end.plug()
         if self._beat is None:
             self._beat = asyncio.create_task(self._keep_time(), name=f"radio {self.name}")
         self._say(self.pei.habits.babble)
 
     def unplug(self) -> None:
         """Pull the cable: the gateway sees a hang-up. The air goes on until `close`."""
-        if not self.plugged:
-            return
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._descriptor)
-        loop.remove_writer(self._descriptor)
-        self._descriptor = -1
-        self.line.close()
+        self._end.unplug()
 
     def close(self) -> None:
         """Off for good."""
@@ -109,40 +98,9 @@ class TetraRadio:
             await self._clock.sleep(BEAT_S)
             self._say(self.cell.due(self._clock.monotonic_s()))
 
-    def _readable(self) -> None:
-        try:
-            data = read_some(self._descriptor, CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            # EIO: a device's far end hung up. Out like a pulled cable; `plug` brings it back.
-            self.unplug()
-            return
-        if not data:
-            self.unplug()
-            return
+    def _hears(self, data: bytes) -> None:
         self._say(self.cell.wrote(data, self._clock.monotonic_s()))
 
     def _say(self, data: bytes) -> None:
-        if not data:
-            return
-        if not self.plugged or len(self._out) + len(data) > OUT_MOST:
+        if data and not self._end.say(data):
             self.lost += len(data)
-            return
-        self._out += data
-        self._flush()
-
-    def _flush(self) -> None:
-        """Write what the line takes now; the rest when it takes more."""
-        if not self.plugged:
-            return
-        loop = asyncio.get_running_loop()
-        try:
-            while self._out:
-                del self._out[: write_some(self._descriptor, self._out)]
-        except BlockingIOError:
-            loop.add_writer(self._descriptor, self._flush)
-        except OSError:
-            self.unplug()
-        else:
-            loop.remove_writer(self._descriptor)

@@ -20,7 +20,7 @@ import serial_asyncio_fast
 
 from adapters.dialling import Lookup, in_own_thread
 from adapters.links.device_server import SCHEME, open_socket
-from adapters.links.line import Line, Opened, drained, why
+from adapters.links.line import NO_PORT, Line, Opened, drained, why
 from gateway.errors import LinkDown
 
 OPEN_WITHIN_S = 5.0
@@ -39,11 +39,36 @@ class PortSettings(msgspec.Struct, frozen=True, kw_only=True):
     xonxoff: bool = False
 
 
-async def open_line(settings: PortSettings, lookup: Lookup, *, write_buffer: int) -> Opened:
-    """A port of this machine or of a device server. Raises LinkDown."""
-    if settings.port.startswith(SCHEME):
-        return await open_socket(settings.port, lookup, write_buffer=write_buffer)
-    return await _open_port(settings)
+class Door:
+    """One port of this machine or of a device server, opened again and again."""
+
+    def __init__(self, settings: PortSettings, *, write_buffer: int) -> None:
+        self._settings = settings
+        self._write_buffer = write_buffer
+        self._lookup = Lookup()
+        self._remote = settings.port.startswith(SCHEME)
+        self._missing = False
+
+    async def open(self) -> Opened:
+        """Raises LinkDown."""
+        port = self._settings.port
+        if self._remote:
+            return await open_socket(port, self._lookup, write_buffer=self._write_buffer)
+        try:
+            opened = await _open_port(self._settings)
+        except LinkDown as error:
+            self._missing = error.reason == NO_PORT
+            raise
+        self._missing = False
+        return opened
+
+    def returned(self) -> bool:
+        """gateway.ports.Returns: whether the port's path is there again (S01: plugged in, it is
+        opened at once, not at the end of a back-off)."""
+        if self._remote:
+            return False
+        missing, self._missing = self._missing, not os.path.exists(self._settings.port)
+        return missing and not self._missing
 
 
 def serve(line: Line) -> None:

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from adapters.dialling import Lookup
-from adapters.links.device_server import SCHEME
 from adapters.links.intake import Intake, nameless, nobody, word_of
-from adapters.links.line import NO_PORT, Line
-from adapters.links.port_opening import PortSettings, open_line, serve
+from adapters.links.line import Line
+from adapters.links.port_opening import Door, PortSettings, serve
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import Bearer, Downlink, Issi, Notice, Suspicion
 from gateway.ports import (
@@ -74,7 +71,7 @@ class SerialLink:
         self._known = known
         self._codecs = codecs
         self._day = _replayed(section.reference_date)
-        self._lookup = Lookup()
+        self._door = Door(_settings(section), write_buffer=section.write_buffer)
         self._line: Line | None = None
         self._codec = codecs(section.codec, side="gateway")
         # A bare receiver has no screen: an answer sent there would count as sent, and nobody reads.
@@ -83,22 +80,13 @@ class SerialLink:
         self._pledged = 0
         self.heard_at_s: float | None = None
         """When something came last that can be read; None before that since the line came up."""
-        self._missing = False
 
     # ----------------------------------------------------------------- life
 
     async def run(self, handle: Handle, up: Callable[[], None]) -> None:
         """Open, then serve until the line is gone. Raises LinkDown."""
-        section = self._section
         intake = self._intake(handle)
-        try:
-            opened = await open_line(
-                _settings(section), self._lookup, write_buffer=section.write_buffer
-            )
-        except LinkDown as error:
-            self._missing = error.reason == NO_PORT
-            raise
-        self._missing = False
+        opened = await self._door.open()
         self._codec = codec = self._fresh()
         line = Line(opened, lambda data: self._take(data, codec, intake), self._flooding)
         serve(line)
@@ -144,12 +132,8 @@ class SerialLink:
         )
 
     def returned(self) -> bool:
-        """gateway.ports.Returns: whether the port's path is there again (S01: plugged in, it is
-        opened at once, not at the end of a back-off)."""
-        if self._section.port.startswith(SCHEME):
-            return False
-        missing, self._missing = self._missing, not os.path.exists(self._section.port)
-        return missing and not self._missing
+        """gateway.ports.Returns."""
+        return self._door.returned()
 
     # ----------------------------------------------------------------- in
 

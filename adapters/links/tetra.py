@@ -13,20 +13,17 @@ import asyncio
 import contextlib
 import itertools
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
-from adapters.dialling import Lookup
 from adapters.links import tsi
-from adapters.links.device_server import SCHEME
 from adapters.links.intake import Intake, nameless, nobody, word_of
-from adapters.links.line import NO_PORT, Line
+from adapters.links.line import Line
 from adapters.links.pei_dialects import DIALECTS
 from adapters.links.pei_session import Part, PeiSession
-from adapters.links.port_opening import PortSettings, open_line, serve
+from adapters.links.port_opening import Door, PortSettings, serve
 from adapters.links.tetra_pei import Sds
 from gateway.errors import LinkDown, SendFailed
 from gateway.messages import (
@@ -123,8 +120,10 @@ class TetraLink:
         self._codecs = codecs
         self._suspect = suspect
         self._tap = tap
-        self._lookup = Lookup()
-        self._missing = False
+        self._door = Door(
+            PortSettings(port=section.port, baud=section.baud, rtscts=section.rtscts),
+            write_buffer=section.write_buffer,
+        )
         self._session: PeiSession | None = None
         self._line: Line | None = None
         self._wake = asyncio.Event()
@@ -139,18 +138,8 @@ class TetraLink:
 
     async def run(self, handle: Handle, up: Callable[[], None]) -> None:
         """Open, set the radio up, then serve until either is gone. Raises LinkDown."""
-        section = self._section
         intake = self._intake(handle)
-        try:
-            opened = await open_line(
-                PortSettings(port=section.port, baud=section.baud, rtscts=section.rtscts),
-                self._lookup,
-                write_buffer=section.write_buffer,
-            )
-        except LinkDown as error:
-            self._missing = error.reason == NO_PORT
-            raise
-        self._missing = False
+        opened = await self._door.open()
         session = self._fresh()
         line = Line(opened, lambda data: self._take(data, session, intake), self._flooding)
         line.lost.add_done_callback(lambda _lost: self._wake.set())
@@ -289,11 +278,8 @@ class TetraLink:
             )
 
     def returned(self) -> bool:
-        """gateway.ports.Returns: whether the port's path is there again."""
-        if self._section.port.startswith(SCHEME):
-            return False
-        missing, self._missing = self._missing, not os.path.exists(self._section.port)
-        return missing and not self._missing
+        """gateway.ports.Returns."""
+        return self._door.returned()
 
     # ----------------------------------------------------------------- in
 

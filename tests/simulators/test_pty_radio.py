@@ -160,7 +160,7 @@ async def test_nobody_reads_costs_messages_not_memory(radio: PtyRadio, tmp_path:
     for _ in range(20_000):
         radio.status(65535)
     assert radio.lost > 0
-    assert len(radio._out) <= OUT_MOST
+    assert radio._end.waiting <= OUT_MOST
     far = FarEnd(tmp_path / "E-101")
     for _ in range(2000):
         assert await far.line() == "#S 65535"

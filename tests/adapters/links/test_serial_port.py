@@ -115,13 +115,13 @@ class Pty:
         took from one buffer to the next by itself."""
         other = os.open(self.name, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         refused = 0
-        while refused < 20:
+        while refused < 40:
             try:
                 os.write(other, b"." * 64 if not refused else b".")
                 refused = 0
             except BlockingIOError:
                 refused += 1
-                time.sleep(0.005)
+                time.sleep(0.01)
         os.close(other)
 
     def read(self) -> bytes:
