@@ -80,7 +80,9 @@ async def test_a_phone_is_seen_and_heard_in_need(tmp_path: Path) -> None:
 
         assert await get(OLD, "&alarm=sos") == 200
         alarms = [each for each in seen if isinstance(each, AlarmChanged)]
-        assert [(each.rule, each.terminal) for each in alarms[:1]] == [("EMG", ISSI)]
+        # Somebody spoke for a phone of ours without its token; then it called for help.
+        raised = list(dict.fromkeys((each.rule, each.terminal) for each in alarms))
+        assert raised == [("REJ", ""), ("EMG", ISSI)]
         assert len(fixes()) == 2
 
         tokens.write_text(f"{NEW}\n", "utf-8")
