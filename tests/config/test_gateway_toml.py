@@ -162,8 +162,12 @@ async def test_the_daemon_starts_on_the_sample_without_its_devices(copy: tuple[P
     )
     wanted = {"serial-east": "down", "mqtt": "up" if with_broker else "down"}
     try:
-        async with asyncio.timeout(20):
-            while (states := await links(port)) != states | wanted:
+        async with asyncio.timeout(60):
+            while not listens(port):
+                assert process.returncode is None
+                await asyncio.sleep(0.05)
+            session = await log_in(f"http://127.0.0.1:{port}")
+            while (states := await links(port, session)) != states | wanted:
                 assert process.returncode is None
                 await asyncio.sleep(0.05)
             process.send_signal(signal.SIGTERM)
@@ -176,13 +180,15 @@ async def test_the_daemon_starts_on_the_sample_without_its_devices(copy: tuple[P
             await process.wait()
 
 
-async def links(port: int) -> dict[str, str]:
-    """Link -> state as the API shows it; nothing while the daemon is not up yet."""
+def listens(port: int) -> bool:
     with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)):
-            return {}
+        return not probe.connect_ex(("127.0.0.1", port))
+
+
+async def links(port: int, session: dict[str, str]) -> dict[str, str]:
+    """Link -> state as the API shows it."""
     async with (
-        aiohttp.ClientSession(headers=await log_in(f"http://127.0.0.1:{port}")) as http,
+        aiohttp.ClientSession(headers=session) as http,
         http.get(f"http://127.0.0.1:{port}/api/v1/snapshot") as answer,
     ):
         picture = await answer.json()

@@ -240,6 +240,10 @@ def test_no_sentence_with_one_bit_flipped_is_a_fix(bit: int) -> None:
 
 # --------------------------------------------------------------------------- memory and work
 
+TRIES = 3
+"""What is counted is the whole process: another thread of the test's runner may take some memory
+meanwhile, but not each time. A codec that grows does so each time."""
+
 
 @pytest.mark.parametrize("name", STREAMS)
 @pytest.mark.parametrize("side", SIDES)
@@ -250,17 +254,21 @@ def test_an_endless_line_is_bounded(name: str, side: str, unit: bytes) -> None:
     chunk = unit * 4096
     for _ in range(4):  # longer than any line that is taken
         codec.feed(chunk, received_at_ms=NOW_MS)
-    bad = 0
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        for _ in range(2560):
-            bad += len(codec.feed(chunk, received_at_ms=NOW_MS))
-        after, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert after - before < 8192
-    assert peak - before < 65536
+    for _ in range(TRIES):
+        bad, grown, most = 0, 0, 0
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(2560):
+                bad += len(codec.feed(chunk, received_at_ms=NOW_MS))
+            after, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        grown, most = after - before, peak - before
+        if grown < 8192 and most < 65536:
+            break
+    assert grown < 8192
+    assert most < 65536
     assert bad == 0  # the first ones told of it
     found = codec.feed(b"\r\n" + GOODS.get(name, GOOD), received_at_ms=NOW_MS)
     assert len(found) == 1, "it did not find its way back"
@@ -298,20 +306,24 @@ def lived(name: str, start: int, n: int) -> list[bytes]:
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_long_life_holds_no_more_than_a_short_one(name: str) -> None:
     """20,000 different fixes and rejections: what is remembered of them does not grow."""
-    codec, youth, age = made(name), lived(name, 0, 200), lived(name, 200, 10_000)
+    youth, age = lived(name, 0, 200), lived(name, 200, 10_000)
 
-    def live(lines: Sequence[bytes]) -> int:
-        for line in lines:
-            codec.feed(line, received_at_ms=NOW_MS)
-        return tracemalloc.get_traced_memory()[0]
+    def grown() -> int:
+        codec = made(name)
 
-    tracemalloc.start()
-    try:
-        short = live(youth)
-        long = live(age)
-    finally:
-        tracemalloc.stop()
-    assert long - short < 16384
+        def live(lines: Sequence[bytes]) -> int:
+            for line in lines:
+                codec.feed(line, received_at_ms=NOW_MS)
+            return tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            short = live(youth)
+            return live(age) - short
+        finally:
+            tracemalloc.stop()
+
+    assert any(grown() < 16384 for _ in range(TRIES))
 
 
 UNITS = (
