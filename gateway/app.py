@@ -370,7 +370,7 @@ class Gateway:
             register=vehicles,
             fatal=lambda _error: self.stop(1),
         )
-        for _, each in link_sections(self.config):
+        for each in self.config.settings.links:
             core.links[each.name] = self._make_link(each, core)
         core.board.prove = self._prove
         self.core = core
@@ -506,8 +506,9 @@ class Gateway:
         self.journal.note("recording", state="on", links=len(section.links))
 
     def _tap(self, link: str) -> Tap:
-        recorded = self._recorder is not None and link in self.config.settings.record.links
-        return self._recorder.tap(link) if self._recorder and recorded else untapped
+        if self._recorder is None or link not in self.config.settings.record.links:
+            return untapped
+        return self._recorder.tap(link)
 
     # ----------------------------------------------------------------- links
 
@@ -626,17 +627,6 @@ class Gateway:
         return await asyncio.to_thread(_lives, self.config)
 
 
-def link_sections(config: Config) -> list[tuple[str, Any]]:
-    """Every link of a configuration: its table's name, and its section."""
-    return [
-        (field, each)
-        for field in config.settings.__struct_fields__
-        if isinstance(found := getattr(config.settings, field), tuple)
-        for each in found
-        if type(each) in links.REGISTRY
-    ]
-
-
 CODECS = {"mqtt": "terminal_json", "gpsd": "gpsd_json"}
 """Table -> codec, where the section does not name one."""
 
@@ -650,7 +640,7 @@ def link_abouts(config: Config, names: Sequence[str]) -> list[recordings.LinkAbo
             codec=getattr(each, "codec", CODECS.get(table, table)),
             section=msgspec.to_builtins(each),
         )
-        for table, each in link_sections(config)
+        for table, each in config.settings.link_tables
         if each.name in names
     ]
 

@@ -544,8 +544,20 @@ class Settings(Section, frozen=True, kw_only=True):
     @property
     def links(self) -> tuple[LinkSection, ...]:
         """Every line and broker, in the order of the file's kinds."""
-        told: tuple[LinkSection, ...] = (*self.gpsd, *self.owntracks, *self.osmand)
-        return (*self.serial, *self.mqtt, *self.tetra, *told)
+        return tuple(section for _, section in self.link_tables)
+
+    @property
+    def link_tables(self) -> tuple[tuple[str, LinkSection], ...]:
+        """The same, each with its table's name."""
+        kinds: tuple[tuple[str, tuple[LinkSection, ...]], ...] = (
+            ("serial", self.serial),
+            ("mqtt", self.mqtt),
+            ("tetra", self.tetra),
+            ("gpsd", self.gpsd),
+            ("owntracks", self.owntracks),
+            ("osmand", self.osmand),
+        )
+        return tuple((table, section) for table, sections in kinds for section in sections)
 
 
 LinkSection = (

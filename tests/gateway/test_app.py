@@ -18,7 +18,6 @@ from gateway.app import (
     calm_collector,
     certificates_of,
     link_abouts,
-    link_sections,
     load,
 )
 from gateway.errors import ConfigError
@@ -155,8 +154,8 @@ def test_every_kind_of_link_can_be_recorded_without_factors(tmp_path: Path) -> N
         ):
             file.write(f'[[{table}]]\nname = "{table}"\n{more}\n')
     config = load(path)
-    abouts = link_abouts(config, [each.name for _, each in link_sections(config)])
-    assert {type(each) for _, each in link_sections(config)} == set(links.REGISTRY)
+    abouts = link_abouts(config, [each.name for each in config.settings.links])
+    assert {type(each) for each in config.settings.links} == set(links.REGISTRY)
     found = {each.kind: hush_of(each.codec) for each in abouts}
     assert found["serial"] is LineHush
     assert found["mqtt"] is JsonHush
